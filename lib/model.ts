@@ -1,0 +1,79 @@
+import type { ChatMessage } from "./chat-message";
+import type { GenerationOptions } from "./options";
+import type { Reply } from "./reply";
+
+export interface ModelInfo {
+  /** general.name of the file, or its file name. */
+  name: string;
+  /** The file's path. */
+  path: string;
+  architecture: string;
+  /** Weights counted in elements. */
+  parameters: number;
+  /** Bytes of the file. */
+  fileBytes: number;
+  /** The quantization most of the weights have, for example "Q4_1". */
+  quantization: string;
+  contextLength: number;
+  trainedContextLength: number;
+  vocabularySize: number;
+  embeddingLength: number;
+  layers: number;
+  /** The device that computes and the instruction set it uses, for example { type: "cpu", isa: "avx2", threads: 8 }. */
+  device: { type: "cpu"; isa: "reference" | "avx2" | "avx512"; threads: number; reason: string };
+  capabilities: { generate: boolean; chat: boolean; score: boolean; embed: boolean };
+  /** The model's Jinja chat template, when it has one. */
+  chatTemplate?: string;
+}
+
+export interface ModelStats {
+  /** Replies that wait, run, and wait for their reader. */
+  queued: number;
+  running: number;
+  paused: number;
+  /** Since the load. */
+  finished: number;
+  aborted: number;
+  failed: number;
+  preempted: number;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  steps: number;
+  pages: { size: number; used: number; cached: number; free: number; maximum: number };
+  bytes: { weights: number; kv: number; scratch: number; budget: number };
+}
+
+export interface Score {
+  tokens: number[];
+  /** logprobs[i]: natural log of the probability of tokens[i] given those before it; NaN for the first. */
+  logprobs: Float32Array;
+}
+
+export interface TokenizeOptions {
+  /** Recognize special tokens spelled out in the text. Default false: they are plain text. */
+  special?: boolean;
+  /** Put the beginning-of-sequence token first. Default: as the model's metadata says. */
+  bos?: boolean;
+}
+
+/** Text to token ids and back, as the model was trained. */
+export interface Tokenizer {
+  readonly vocabularySize: number;
+  tokenize(text: string, options?: TokenizeOptions): number[];
+  detokenize(tokens: readonly number[], options?: { special?: boolean }): string;
+}
+
+/** A loaded model. Every call joins one continuous batch; there are no slots or contexts to manage. */
+export interface Model extends Tokenizer, AsyncDisposable {
+  readonly info: ModelInfo;
+  /** Continues a prompt as it is. Strings are tokenized with the model's BOS; token arrays are taken as they are. */
+  generate(prompt: string | readonly number[], options?: GenerationOptions): Reply;
+  /** Answers a conversation through the model's own chat template. */
+  chat(messages: readonly ChatMessage[], options?: GenerationOptions): Reply;
+  /** Log-probabilities of a given text. */
+  score(input: string | readonly number[], options?: { signal?: AbortSignal }): Promise<Score>;
+  stats(): ModelStats;
+  /** Rejects what runs with `Disposed` and releases the memory. Idempotent. */
+  dispose(): Promise<void>;
+}

@@ -1,0 +1,64 @@
+/** How one reply is generated. Everything is optional; what is left out comes from the model's own metadata, else from the defaults named. */
+export interface GenerationOptions {
+  /** Default: to the context's end. */
+  maxTokens?: number;
+  /** 0 (default) is greedy: the most likely token. */
+  temperature?: number;
+  /** Keep the `topK` most likely tokens; 0 (default) keeps all. */
+  topK?: number;
+  /** Keep the smallest set of tokens whose probabilities sum to `topP`; 1 (default) keeps all. */
+  topP?: number;
+  /** Drop tokens less likely than `minP` times the most likely one; 0 (default) drops none. */
+  minP?: number;
+  /** Divides positive and multiplies negative logits of tokens seen in the prompt or reply; 1 (default) is off. */
+  repetitionPenalty?: number;
+  /** Subtracted from a token's logit once for each time it occurs in the reply; 0 (default) is off. */
+  frequencyPenalty?: number;
+  /** Subtracted from the logit of each token that occurs in the reply; 0 (default) is off. */
+  presencePenalty?: number;
+  /** An integer from 0 to 2^53 - 1. The same seed gives the same tokens, whatever else runs. Default: random, reported. */
+  seed?: number;
+  /** Strings that end the reply. They are not part of `text`, also where they straddle tokens. */
+  stop?: string | string[];
+  /** Go on past end tokens, to `maxTokens`. */
+  ignoreEos?: boolean;
+  /** Report each token's log-probability and that of so many alternatives (0 to 64). */
+  logprobs?: number;
+  /** Ends the reply with an `Aborted` error that carries what there is. */
+  signal?: AbortSignal;
+}
+
+/** Where a model's bytes are on their way from. */
+export interface Progress {
+  phase: "download" | "load";
+  /** Bytes done and to be done in this phase; `total` is 0 while it is not known. */
+  loaded: number;
+  total: number;
+  /** What is being fetched or read. */
+  file: string;
+}
+
+export interface LogEvent {
+  level: "debug" | "info" | "warn";
+  message: string;
+}
+
+export interface SourceOptions {
+  /** Aborts download and load. */
+  signal?: AbortSignal;
+  onProgress?: (progress: Progress) => void;
+  /** What the library would like to say; it prints nothing itself. */
+  onLog?: (event: LogEvent) => void;
+}
+
+/** How a model is loaded. */
+export interface LoadOptions extends SourceOptions {
+  /** Tokens of context a reply can have. Default and maximum: as trained. */
+  contextLength?: number;
+  /** Threads that compute, the engine's own included. Default: physical cores within affinity and cgroup quota. */
+  threads?: number;
+  memory?: {
+    /** Bytes for weights, KV cache and scratch together. Default: half of the free memory; committed as used. */
+    budget?: number;
+  };
+}
