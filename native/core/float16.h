@@ -44,8 +44,8 @@ static inline uint16_t F32ToF16(float value) {
     half = 0x7e00u | (magnitude >> 13 & 0x3ffu);  // NaN
   } else if (magnitude >= 0x477ff000u) {          // 65520
     half = 0x7c00u;
-  } else if (magnitude <
-             0x38800000u) {  // below 2^-14: between 0.5 and 1, f32 has steps of 2^-24 like a subnormal half
+  } else if (magnitude < 0x38800000u) {
+    // Below 2^-14 a half has steps of 2^-24, as f32 has from 0.5 to 1: the addition rounds.
     half = BitsOfF32(F32FromBits(magnitude) + 0.5f) - 0x3f000000u;
   } else {
     const uint32_t odd = magnitude >> 13 & 1u;
