@@ -2,10 +2,10 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -48,7 +48,8 @@ struct GgufTensor {
 /// overflow-safe arithmetic. Immutable and safe to share between threads once opened.
 class GgufFile {
  public:
-  /// ModelNotFound, or CorruptFile with the reason and the offset. Split files are UnsupportedModel.
+  /// ModelNotFound, or CorruptFile with the reason and the offset. UnsupportedModel for what is sound but not
+  /// read here: split files, big-endian files, other versions of the format.
   static Result<std::shared_ptr<const GgufFile>> Open(const std::string& path);
   static Result<std::shared_ptr<const GgufFile>> Open(std::shared_ptr<const File> file);
 
@@ -82,8 +83,9 @@ class GgufFile {
   uint32_t alignment_ = 32;
   std::vector<std::pair<std::string, GgufValue>> metadata_;
   std::vector<GgufTensor> tensors_;
-  std::unordered_map<std::string, size_t> metadata_index_;
-  std::unordered_map<std::string, size_t> tensor_index_;
+  // Trees: names from a hostile file can make a hash table quadratic.
+  std::map<std::string, size_t, std::less<>> metadata_index_;
+  std::map<std::string, size_t, std::less<>> tensor_index_;
   friend class GgufReader;
 };
 
