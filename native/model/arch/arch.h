@@ -1,0 +1,10 @@
+#pragma once
+
+#include "model/decoder_spec.h"
+
+namespace tokenmill {
+
+Result<DecoderSpec> ReadLlamaSpec(const GgufFile& file);
+Result<DecoderSpec> ReadGemma3Spec(const GgufFile& file);
+
+}  // namespace tokenmill

@@ -1,0 +1,21 @@
+// LLaMA 2 and 3, Mistral, SmolLM: RMS norms before each block, SwiGLU, rotation of neighbouring elements (the
+// converters permute q and k for it).
+
+#include "model/arch/arch.h"
+#include "model/metadata.h"
+
+namespace tokenmill {
+
+Result<DecoderSpec> ReadLlamaSpec(const GgufFile& file) {
+  const Metadata metadata(file, "llama");
+  TM_ASSIGN_OR_RETURN(DecoderSpec spec, ReadCommonSpec(metadata));
+  TM_ASSIGN_OR_RETURN(const int dims, metadata.Int("rope.dimension_count", 2, spec.head_dim, spec.head_dim));
+  TM_ASSIGN_OR_RETURN(const float base, metadata.Float("rope.freq_base", 1, 1e12, 10000));
+  TM_ASSIGN_OR_RETURN(const float factor, ReadLinearRopeFactor(metadata));
+  TM_ASSIGN_OR_RETURN(RopeTable rope, MakeRope(file, RopeStyle::kInterleaved, dims, base, factor));
+  spec.ropes.push_back(std::move(rope));
+  TM_ASSIGN_OR_RETURN(spec.kv_groups[0].window, metadata.Int("attention.sliding_window", 0, 1 << 24, 0));
+  return spec;
+}
+
+}  // namespace tokenmill

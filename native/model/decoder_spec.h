@@ -1,0 +1,57 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "io/gguf.h"
+#include "ops/program.h"
+
+namespace tokenmill {
+
+/// Which block tables and which rotation a layer's attention uses.
+struct LayerAttention {
+  int group = 0;
+  int rope = 0;
+};
+
+/// A decoder-only transformer as data: what a family's file (model/arch/) reads from metadata and
+/// BuildProgram turns into operations. Shapes are checked against the tensors there.
+struct DecoderSpec {
+  int layers = 0;
+  int width = 0;         // of the residual stream
+  int ffn_width = 0;
+  int query_heads = 0;
+  int kv_heads = 0;
+  int head_dim = 0;
+  int context_length = 0;  // as trained
+  float norm_epsilon = 0;
+  Activation activation = Activation::kSilu;
+  float embedding_scale = 1;
+  float attention_scale = 0;
+  float attention_softcap = 0;
+  float logit_softcap = 0;
+  bool qk_norm = false;     // attn_q_norm and attn_k_norm before the rotation
+  bool post_norms = false;  // norms of attention's and MLP's output, before the residual is added
+  std::vector<RopeTable> ropes;
+  std::vector<KvGroup> kv_groups;  // `layers` of each is filled in by BuildProgram
+  std::vector<LayerAttention> attention;  // one a layer
+};
+
+/// Reads one family's metadata. CorruptFile or UnsupportedModel with the key at fault.
+using ReadDecoderSpec = Result<DecoderSpec> (*)(const GgufFile& file);
+
+struct Architecture {
+  const char* name;  // general.architecture
+  ReadDecoderSpec read;
+};
+
+/// The families that run: one row each.
+const std::vector<Architecture>& Architectures();
+
+/// The forward pass of a spec over the file's tensors. CorruptFile names a tensor that is absent or has
+/// another shape; UnsupportedQuantization one whose type cannot run.
+Result<Program> BuildProgram(const DecoderSpec& spec, const GgufFile& file);
+
+}  // namespace tokenmill
