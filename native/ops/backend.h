@@ -8,6 +8,7 @@
 
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "ops/page_memory.h"
 #include "ops/program.h"
 #include "ops/step.h"
 
@@ -32,18 +33,8 @@ struct CompileOptions {
 };
 
 /// A compiled program with its weights and KV pages. Run is called by one thread at a time.
-class Executor {
+class Executor : public PageMemory {
  public:
-  virtual ~Executor() = default;
-
-  /// Bytes of one page of a KV group: kPageTokens tokens of all its layers.
-  virtual size_t PageBytes(int group) const = 0;
-  /// Maps the memory of pages slab * pages … (slab + 1) * pages - 1 of a group; OutOfMemory when the system
-  /// refuses. Every group uses the same `pages` in all calls.
-  virtual Status AddSlab(int group, int slab, int pages) = 0;
-  /// Returns a slab's memory to the system.
-  virtual void RemoveSlab(int group, int slab) = 0;
-
   /// Runs one step. The input has at most max_rows rows and refers only to mapped pages; a failure leaves
   /// pages of the step's own rows undefined.
   virtual Status Run(const StepInput& input, StepResult* result) = 0;

@@ -1,0 +1,115 @@
+#include "kv/block_pool.h"
+
+#include <algorithm>
+
+namespace tokenmill {
+
+BlockPool::BlockPool(PageMemory* memory, int groups, size_t limit_bytes)
+    : memory_(memory), limit_bytes_(limit_bytes), groups_(static_cast<size_t>(groups)) {
+  for (int g = 0; g < groups; ++g) groups_[static_cast<size_t>(g)].slab_bytes = memory->PageBytes(g) * kSlabPages;
+}
+
+BlockPool::~BlockPool() {
+  for (int g = 0; g < groups(); ++g) {
+    for (size_t slab = 0; slab < groups_[static_cast<size_t>(g)].mapped.size(); ++slab) {
+      if (groups_[static_cast<size_t>(g)].mapped[slab]) memory_->RemoveSlab(g, static_cast<int>(slab));
+    }
+  }
+}
+
+PageId BlockPool::Allocate(int group) {
+  Group& g = groups_[static_cast<size_t>(group)];
+  if (g.free.empty() && !Grow(group)) return kNoPage;
+  const PageId page = g.free.back();
+  g.free.pop_back();
+  g.references[static_cast<size_t>(page)] = 1;
+  ++g.used_in_slab[static_cast<size_t>(page / kSlabPages)];
+  ++g.used;
+  return page;
+}
+
+void BlockPool::AddReference(int group, PageId page) {
+  ++groups_[static_cast<size_t>(group)].references[static_cast<size_t>(page)];
+}
+
+void BlockPool::Release(int group, PageId page) {
+  Group& g = groups_[static_cast<size_t>(group)];
+  if (--g.references[static_cast<size_t>(page)] > 0) return;
+  --g.used_in_slab[static_cast<size_t>(page / kSlabPages)];
+  --g.used;
+  g.free.push_back(page);
+}
+
+size_t BlockPool::Available(int group) const {
+  const Group& g = groups_[static_cast<size_t>(group)];
+  size_t bytes = limit_bytes_ - committed_bytes_;
+  for (const Group& other : groups_) {
+    if (&other == &g) continue;
+    for (size_t slab = 0; slab < other.mapped.size(); ++slab) {
+      if (other.mapped[slab] && other.used_in_slab[slab] == 0) bytes += other.slab_bytes;
+    }
+  }
+  return g.free.size() + bytes / g.slab_bytes * kSlabPages;
+}
+
+bool BlockPool::Grow(int group) {
+  Group& g = groups_[static_cast<size_t>(group)];
+  if (committed_bytes_ + g.slab_bytes > limit_bytes_ && !ReclaimFrom(group, g.slab_bytes)) return false;
+  const size_t slab = static_cast<size_t>(std::find(g.mapped.begin(), g.mapped.end(), false) - g.mapped.begin());
+  if (!memory_->AddSlab(group, static_cast<int>(slab), kSlabPages).ok()) return false;
+  if (slab == g.mapped.size()) {
+    g.mapped.push_back(false);
+    g.used_in_slab.push_back(0);
+    g.references.resize(g.references.size() + kSlabPages);
+  }
+  g.mapped[slab] = true;
+  committed_bytes_ += g.slab_bytes;
+  for (int i = kSlabPages - 1; i >= 0; --i) g.free.push_back(static_cast<PageId>(slab) * kSlabPages + i);
+  return true;
+}
+
+// Returns slabs of the other groups that no page uses, until `bytes` more may be committed.
+bool BlockPool::ReclaimFrom(int group, size_t bytes) {
+  for (int other = 0; other < groups(); ++other) {
+    if (other == group) continue;
+    Group& o = groups_[static_cast<size_t>(other)];
+    for (size_t slab = 0; slab < o.mapped.size(); ++slab) {
+      if (committed_bytes_ + bytes <= limit_bytes_) return true;
+      if (o.mapped[slab] && o.used_in_slab[slab] == 0) Unmap(other, static_cast<int>(slab));
+    }
+  }
+  return committed_bytes_ + bytes <= limit_bytes_;
+}
+
+void BlockPool::Unmap(int group, int slab) {
+  Group& g = groups_[static_cast<size_t>(group)];
+  std::erase_if(g.free, [slab](PageId page) { return page / kSlabPages == slab; });
+  memory_->RemoveSlab(group, slab);
+  g.mapped[static_cast<size_t>(slab)] = false;
+  committed_bytes_ -= g.slab_bytes;
+}
+
+std::string BlockPool::CheckIntegrity() const {
+  size_t bytes = 0;
+  for (size_t index = 0; index < groups_.size(); ++index) {
+    const Group& g = groups_[index];
+    std::vector<int> listed(g.references.size(), 0);
+    for (const PageId page : g.free) ++listed[static_cast<size_t>(page)];
+    size_t used = 0;
+    for (size_t page = 0; page < g.references.size(); ++page) {
+      const bool mapped = g.mapped[page / kSlabPages];
+      const bool in_use = g.references[page] > 0;
+      used += in_use;
+      if (listed[page] != (mapped && !in_use ? 1 : 0) || (in_use && !mapped)) {
+        return Format("group %zu page %zu: %u references, listed free %d times, mapped %d", index, page,
+                      g.references[page], listed[page], static_cast<int>(mapped));
+      }
+    }
+    if (used != g.used) return Format("group %zu: %zu pages have references, %zu are counted", index, used, g.used);
+    for (const bool mapped : g.mapped) bytes += mapped ? g.slab_bytes : 0;
+  }
+  if (bytes != committed_bytes_) return Format("%zu bytes are mapped, %zu are counted", bytes, committed_bytes_);
+  return "";
+}
+
+}  // namespace tokenmill

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/status.h"
+#include "ops/page_memory.h"
+
+namespace tokenmill {
+
+using PageId = int32_t;
+inline constexpr PageId kNoPage = -1;
+
+/// The pages of the KV cache: reference-counted ids per KV group. Memory is taken from the system slab by slab
+/// as pages are used, never beyond a byte limit that all groups share. Pages are opaque; not thread-safe.
+class BlockPool {
+ public:
+  static constexpr int kSlabPages = 16;
+
+  BlockPool(PageMemory* memory, int groups, size_t limit_bytes);
+  ~BlockPool();
+  BlockPool(const BlockPool&) = delete;
+  BlockPool& operator=(const BlockPool&) = delete;
+
+  /// A page with one reference, or kNoPage when the limit is reached or the system refuses.
+  PageId Allocate(int group);
+  void AddReference(int group, PageId page);
+  /// Drops one reference; the last one makes the page free.
+  void Release(int group, PageId page);
+
+  /// Pages that Allocate could still give to this group, were it the only one that asked.
+  size_t Available(int group) const;
+  size_t used(int group) const { return groups_[static_cast<size_t>(group)].used; }
+  size_t free(int group) const { return groups_[static_cast<size_t>(group)].free.size(); }
+  int groups() const { return static_cast<int>(groups_.size()); }
+  size_t committed_bytes() const { return committed_bytes_; }
+  size_t limit_bytes() const { return limit_bytes_; }
+
+  /// Empty when every page is either free once or used with a reference, and the bytes add up; else what is
+  /// wrong. For tests and debug runs.
+  std::string CheckIntegrity() const;
+
+ private:
+  struct Group {
+    size_t slab_bytes = 0;
+    std::vector<uint32_t> references;  // by page id
+    std::vector<bool> mapped;          // by slab
+    std::vector<int> used_in_slab;     // by slab
+    std::vector<PageId> free;          // a stack: recently used pages are warm
+    size_t used = 0;
+  };
+
+  bool Grow(int group);
+  bool ReclaimFrom(int group, size_t bytes);
+  void Unmap(int group, int slab);
+
+  PageMemory* const memory_;
+  const size_t limit_bytes_;
+  size_t committed_bytes_ = 0;
+  std::vector<Group> groups_;
+};
+
+}  // namespace tokenmill

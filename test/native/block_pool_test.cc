@@ -1,0 +1,110 @@
+#include "kv/block_pool.h"
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "harness.h"
+#include "kv/block_table.h"
+
+using namespace tokenmill;
+
+namespace {
+
+class CountingMemory : public PageMemory {
+ public:
+  explicit CountingMemory(std::vector<size_t> page_bytes) : page_bytes_(std::move(page_bytes)) {}
+  size_t PageBytes(int group) const override { return page_bytes_[static_cast<size_t>(group)]; }
+  Status AddSlab(int group, int slab, int pages) override {
+    if (refuse) return Error(Code::kOutOfMemory, "refused");
+    EXPECT(mapped.insert({group, slab}).second);
+    EXPECT_EQ(pages, BlockPool::kSlabPages);
+    return {};
+  }
+  void RemoveSlab(int group, int slab) override { EXPECT_EQ(mapped.erase({group, slab}), 1u); }
+  bool refuse = false;
+  std::set<std::pair<int, int>> mapped;
+
+ private:
+  std::vector<size_t> page_bytes_;
+};
+
+}  // namespace
+
+TEST(pages_are_conserved_under_random_use) {
+  CountingMemory memory({100, 40});
+  {
+    BlockPool pool(&memory, 2, 100 * 16 * 4 + 50);
+    std::mt19937 random(1);
+    std::multimap<int, PageId> held;
+    for (int step = 0; step < 20000; ++step) {
+      const int group = static_cast<int>(random() % 2);
+      const bool take = random() % 100 < (step / 2000 % 2 == 0 ? 60 : 40);
+      if (take) {
+        const size_t available = pool.Available(group);
+        const PageId page = pool.Allocate(group);
+        EXPECT_EQ(page != kNoPage, available > 0);
+        if (page != kNoPage) {
+          held.insert({group, page});
+          if (random() % 4 == 0) {
+            pool.AddReference(group, page);
+            held.insert({group, page});
+          }
+        }
+      } else if (!held.empty()) {
+        auto it = held.begin();
+        std::advance(it, random() % held.size());
+        pool.Release(it->first, it->second);
+        held.erase(it);
+      }
+      EXPECT(pool.committed_bytes() <= pool.limit_bytes());
+      if (step % 50 == 0) EXPECT_EQ(pool.CheckIntegrity(), "");
+    }
+    for (const auto& [group, page] : held) pool.Release(group, page);
+    EXPECT_EQ(pool.used(0) + pool.used(1), 0u);
+    EXPECT_EQ(pool.CheckIntegrity(), "");
+  }
+  EXPECT(memory.mapped.empty());
+}
+
+TEST(a_system_that_refuses_is_an_empty_pool) {
+  CountingMemory memory({10});
+  BlockPool pool(&memory, 1, 1000);
+  memory.refuse = true;
+  EXPECT_EQ(pool.Allocate(0), kNoPage);
+  memory.refuse = false;
+  EXPECT(pool.Allocate(0) != kNoPage);
+  EXPECT_EQ(pool.CheckIntegrity(), "");
+}
+
+TEST(windowed_pages_are_dropped_as_they_pass) {
+  CountingMemory memory({10, 10});
+  BlockPool pool(&memory, 2, 100000);
+  const std::vector<KvGroup> groups = {{0, 1}, {40, 1}};
+  BlockTable table(&pool, &groups);
+  const int chunk = 24;
+  for (int computed = 0; computed < 600; computed += chunk) {
+    EXPECT(table.Reserve(computed, computed + chunk));
+    EXPECT_EQ(pool.used(0), static_cast<size_t>((computed + chunk + 15) / 16));
+    EXPECT(pool.used(1) <= BlockTable::PagesAtMost(groups[1], 600, chunk));
+    for (int p = std::max(0, computed - 39); p < computed + chunk; ++p) EXPECT(table.pages(1)[p / 16] != kNoPage);
+    EXPECT_EQ(table.held(), pool.used(0) + pool.used(1));
+  }
+  EXPECT(table.pages(1)[0] == kNoPage);
+  table.Clear();
+  EXPECT_EQ(pool.used(0) + pool.used(1), 0u);
+}
+
+TEST(a_reservation_that_ran_out_can_be_repeated) {
+  CountingMemory memory({10});
+  BlockPool pool(&memory, 1, 160);
+  const std::vector<KvGroup> groups = {{0, 1}};
+  BlockTable first(&pool, &groups), second(&pool, &groups);
+  EXPECT(first.Reserve(0, 12 * 16));
+  EXPECT(!second.Reserve(0, 8 * 16));
+  first.Clear();
+  EXPECT(second.Reserve(0, 8 * 16));
+  EXPECT_EQ(pool.used(0), 8u);
+}
+
+HARNESS_MAIN()
