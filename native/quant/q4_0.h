@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/float16.h"
+#include "quant/levels.h"
+
+namespace tokenmill {
+
+/// 32 values: d * (level - 8), levels of 4 bits.
+struct BlockQ4_0 {
+  static constexpr int kElements = 32;
+  uint16_t d;      // f16
+  uint8_t qs[16];  // byte i: level i in the low nibble, level i + 16 in the high one
+};
+static_assert(sizeof(BlockQ4_0) == 18);
+
+static inline void DequantizeBlock(const BlockQ4_0& block, float* out) {
+  const float d = F16ToF32(block.d);
+  for (int i = 0; i < 16; ++i) {
+    out[i] = d * static_cast<float>((block.qs[i] & 0x0f) - 8);
+    out[i + 16] = d * static_cast<float>((block.qs[i] >> 4) - 8);
+  }
+}
+
+static inline void QuantizeBlock(const float* values, BlockQ4_0* block) {
+  const float d = LargestMagnitude(values, 32) / -8;
+  const float inverse = InverseOrZero(d);
+  block->d = F32ToF16(d);
+  for (int i = 0; i < 16; ++i) {
+    const int low = TruncateToLevel(values[i] * inverse + 8.5f, 15);
+    const int high = TruncateToLevel(values[i + 16] * inverse + 8.5f, 15);
+    block->qs[i] = static_cast<uint8_t>(low | high << 4);
+  }
+}
+
+}  // namespace tokenmill
