@@ -29,6 +29,10 @@ struct LogitEdit {
   float subtract = 0;
 };
 
+inline float ApplyEdit(const LogitEdit& edit, float logit) {
+  return (logit > 0 ? logit / edit.repetition : logit * edit.repetition) - edit.subtract;
+}
+
 /// What the head gives for one row. Log-sum-exp always.
 struct HeadRow {
   int row = 0;

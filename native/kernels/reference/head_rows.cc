@@ -28,10 +28,6 @@ double LogSumExp(std::span<const float> logits, float maximum) {
   return static_cast<double>(maximum) + std::log(sum);
 }
 
-float Edited(const LogitEdit& edit, float logit) {
-  return (logit > 0 ? logit / edit.repetition : logit * edit.repetition) - edit.subtract;
-}
-
 // The `count` best after the edits, best first. A heap holds the best so far, the worst of them on top.
 std::vector<Candidate> Best(std::span<const float> logits, std::span<const LogitEdit> edits, int count) {
   std::vector<Candidate> best;
@@ -41,7 +37,7 @@ std::vector<Candidate> Best(std::span<const float> logits, std::span<const Logit
   size_t edit = 0;
   for (size_t token = 0; token < logits.size(); ++token) {
     Candidate candidate{static_cast<int32_t>(token), logits[token], logits[token]};
-    if (edit < edits.size() && edits[edit].token == candidate.token) candidate.logit = Edited(edits[edit++], candidate.raw);
+    if (edit < edits.size() && edits[edit].token == candidate.token) candidate.logit = ApplyEdit(edits[edit++], candidate.raw);
     if (best.size() < wanted) {
       best.push_back(candidate);
       std::push_heap(best.begin(), best.end(), Better);

@@ -1,0 +1,191 @@
+#include "engine/engine.h"
+
+#include <exception>
+#include <new>
+
+namespace tokenmill {
+
+void Engine::Channel::Push(Command command) {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    queue_.push_back(std::move(command));
+  }
+  ready_.notify_one();
+}
+
+void Engine::Channel::Close() {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    closed_ = true;
+  }
+  ready_.notify_one();
+}
+
+std::deque<Engine::Command> Engine::Channel::Take(bool wait, bool* closed) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (wait) ready_.wait(lock, [this] { return closed_ || !queue_.empty(); });
+  *closed = closed_;
+  return std::exchange(queue_, {});
+}
+
+Engine::~Engine() {
+  stopping_.store(true);
+  intake_.Close();
+  if (intake_thread_.joinable()) intake_thread_.join();
+  commands_.Close();
+  if (step_thread_.joinable()) step_thread_.join();
+  scheduler_.reset();
+  pool_.reset();
+}
+
+ClientId Engine::AddClient(std::shared_ptr<EventSink> sink) {
+  const std::lock_guard<std::mutex> lock(sinks_mutex_);
+  sinks_[next_client_] = std::move(sink);
+  return next_client_++;
+}
+
+void Engine::RemoveClient(ClientId client, Status reason) {
+  Command command{Command::Kind::kRemove, client};
+  command.reason = std::move(reason);
+  intake_.Push(std::move(command));
+}
+
+void Engine::Submit(ClientId client, Request request) {
+  Command command{Command::Kind::kSubmit, client, request.id};
+  command.request = std::move(request);
+  intake_.Push(std::move(command));
+}
+
+void Engine::Cancel(ClientId client, RequestId id) { intake_.Push({Command::Kind::kCancel, client, id}); }
+
+void Engine::AddCredits(ClientId client, RequestId id, int64_t credits) {
+  intake_.Push({Command::Kind::kCredits, client, id, credits});
+}
+
+EngineStats Engine::Stats() const {
+  const std::lock_guard<std::mutex> lock(stats_mutex_);
+  return stats_;
+}
+
+// Tokenizes prompts, off the event loop and off the loop thread; passes everything on in order.
+void Engine::IntakeLoop() {
+  const Tokenizer& tokenizer = *model_->tokenizer;
+  for (bool closed = false; !closed;) {
+    for (Command& command : intake_.Take(true, &closed)) {
+      if (stopping_.load()) return;
+      try {
+        if (command.kind == Command::Kind::kSubmit) {
+          if (command.request.tokens) {
+            command.prompt = *std::exchange(command.request.tokens, std::nullopt);
+          } else {
+            const Token bos = tokenizer.spec().bos;
+            if (command.request.bos && bos >= 0) command.prompt.push_back(bos);
+            for (const PromptPiece& piece : command.request.pieces) {
+              const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
+              if (special >= 0) {
+                command.prompt.push_back(special);
+              } else {
+                tokenizer.Encode(piece.text, {}, &command.prompt);
+              }
+            }
+            command.request.pieces.clear();
+          }
+        }
+        commands_.Push(std::move(command));
+      } catch (const std::exception& exception) {
+        // The request ends with the failure; its sequence never begins.
+        Command failed{Command::Kind::kSubmit, command.client, command.id};
+        failed.reason = Error(Code::kOutOfMemory, "tokenizing the prompt failed: %s", exception.what());
+        failed.request.id = command.id;
+        commands_.Push(std::move(failed));
+      }
+    }
+  }
+}
+
+void Engine::StepLoop() {
+  StepPlan plan;
+  StepResult result;
+  bool idle = true;
+  for (bool closed = false;;) {
+    std::deque<Command> commands = commands_.Take(idle, &closed);
+    if (stopping_.load()) return;
+    try {
+      for (Command& command : commands) Apply(std::move(command));
+      idle = !RunStep(&plan, &result);
+      DeliverEvents();
+    } catch (const std::bad_alloc&) {
+      scheduler_->EndAll(Error(Code::kOutOfMemory, "the system refused memory that a step needed"));
+      DeliverEvents();
+    } catch (const std::exception& exception) {
+      scheduler_->EndAll(Error(Code::kInternal, "a step failed: %s", exception.what()));
+      DeliverEvents();
+    }
+  }
+}
+
+bool Engine::RunStep(StepPlan* plan, StepResult* result) {
+  if (!scheduler_->Plan(plan)) return false;
+  const Status status = executor_->Run(plan->Input(), result);
+  scheduler_->Finish(*plan, *result, status);
+  return true;
+}
+
+void Engine::Apply(Command command) {
+  switch (command.kind) {
+    case Command::Kind::kSubmit:
+      if (command.reason.ok()) {
+        scheduler_->Submit(command.client, std::move(command.request), std::move(command.prompt), command.at);
+      } else {
+        scheduler_->Refuse(command.client, command.id, command.reason);
+      }
+      break;
+    case Command::Kind::kCancel:
+      scheduler_->Cancel(command.client, command.id);
+      break;
+    case Command::Kind::kCredits:
+      scheduler_->AddCredits(command.client, command.id, command.credits);
+      break;
+    case Command::Kind::kRemove: {
+      scheduler_->EndAll(command.client, command.reason);
+      DeliverEvents();
+      const std::lock_guard<std::mutex> lock(sinks_mutex_);
+      sinks_.erase(command.client);
+      break;
+    }
+  }
+}
+
+// One call a client, whatever the number of its sequences.
+void Engine::DeliverEvents() {
+  PublishStats();
+  std::map<ClientId, std::vector<Event>> by_client;
+  for (ClientEvent& event : scheduler_->TakeEvents()) by_client[event.client].push_back(std::move(event.event));
+  for (auto& [client, events] : by_client) {
+    std::shared_ptr<EventSink> sink;
+    {
+      const std::lock_guard<std::mutex> lock(sinks_mutex_);
+      const auto found = sinks_.find(client);
+      if (found != sinks_.end()) sink = found->second;
+    }
+    if (sink) sink->Deliver(std::move(events));
+  }
+}
+
+void Engine::PublishStats() {
+  EngineStats stats;
+  stats.scheduler = scheduler_->Stats();
+  for (int g = 0; g < pool_->groups(); ++g) {
+    stats.pages_used += pool_->used(g);
+    stats.pages_free += pool_->free(g);
+    stats.pages_maximum += pool_->used(g) + pool_->Available(g);
+  }
+  stats.weight_bytes = executor_->weight_bytes();
+  stats.kv_bytes = pool_->committed_bytes();
+  stats.scratch_bytes = executor_->scratch_bytes();
+  stats.budget_bytes = budget_bytes_;
+  const std::lock_guard<std::mutex> lock(stats_mutex_);
+  stats_ = stats;
+}
+
+}  // namespace tokenmill

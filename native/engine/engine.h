@@ -1,0 +1,130 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "engine/device.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "kv/block_pool.h"
+#include "model/model_file.h"
+
+namespace tokenmill {
+
+struct EngineOptions {
+  int context_length = 0;     // 0: as trained, or what the budget holds when that is less
+  int threads = 0;            // 0: the usable physical cores
+  uint64_t budget_bytes = 0;  // 0: half of the free memory
+  int max_rows = 0;           // rows of one step; 0: 512
+
+  bool operator==(const EngineOptions&) const = default;
+};
+
+struct EngineStats {
+  SchedulerStats scheduler;
+  size_t pages_used = 0, pages_free = 0, pages_maximum = 0;
+  size_t weight_bytes = 0, kv_bytes = 0, scratch_bytes = 0, budget_bytes = 0;
+};
+
+/// Receives a client's events on the loop thread, in order, at most once a step.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  virtual void Deliver(std::vector<Event> events) = 0;
+};
+
+/// A loaded model and its two threads: one tokenizes prompts, one runs the steps. Clients only queue commands
+/// and receive events; every call returns at once and may come from any thread.
+class Engine {
+ public:
+  /// `on_progress` is told the bytes of weights read and ends the load with Aborted by returning false.
+  /// OutOfMemory with the numbers when the budget cannot hold the model and a useful context.
+  static Result<std::shared_ptr<Engine>> Load(std::shared_ptr<const ModelFile> model, const EngineOptions& options,
+                                              const std::function<bool(uint64_t, uint64_t)>& on_progress);
+  /// Ends what runs without telling anyone; waits for the step under way.
+  ~Engine();
+
+  ClientId AddClient(std::shared_ptr<EventSink> sink);
+  /// Ends the client's requests with `reason`, delivers that, and lets go of its sink.
+  void RemoveClient(ClientId client, Status reason);
+  void Submit(ClientId client, Request request);
+  void Cancel(ClientId client, RequestId id);
+  void AddCredits(ClientId client, RequestId id, int64_t credits);
+  EngineStats Stats() const;
+
+  const ModelFile& model() const { return *model_; }
+  const Device& device() const { return device_; }
+  int context_length() const { return context_length_; }
+  int threads() const { return threads_; }
+
+ private:
+  struct Command {
+    enum class Kind { kSubmit, kCancel, kCredits, kRemove } kind;
+    ClientId client;
+    RequestId id = 0;
+    int64_t credits = 0;
+    Status reason;
+    Request request;
+    std::vector<Token> prompt;  // of kSubmit, once tokenized
+    Clock::time_point at = Clock::now();
+  };
+
+  /// A queue between two threads.
+  class Channel {
+   public:
+    void Push(Command command);
+    void Close();
+    /// Everything queued; when `wait`, not before there is something. Empty and `*closed` at the end.
+    std::deque<Command> Take(bool wait, bool* closed);
+
+   private:
+    std::mutex mutex_;
+    std::condition_variable ready_;
+    std::deque<Command> queue_;
+    bool closed_ = false;
+  };
+
+  Engine() = default;
+  Status SizeContext(const EngineOptions& options);
+  void IntakeLoop();
+  void StepLoop();
+  bool RunStep(StepPlan* plan, StepResult* result);
+  void Apply(Command command);
+  void DeliverEvents();
+  void PublishStats();
+
+  std::shared_ptr<const ModelFile> model_;
+  Device device_;
+  int context_length_ = 0;
+  int threads_ = 1;
+  uint64_t budget_bytes_ = 0;
+  int max_rows_ = 0;
+  std::unique_ptr<Executor> executor_;
+  std::unique_ptr<BlockPool> pool_;
+  std::unique_ptr<Scheduler> scheduler_;
+
+  Channel intake_;
+  Channel commands_;
+  std::atomic<bool> stopping_{false};
+  std::mutex sinks_mutex_;
+  std::map<ClientId, std::shared_ptr<EventSink>> sinks_;
+  ClientId next_client_ = 1;
+  mutable std::mutex stats_mutex_;
+  EngineStats stats_;
+  std::thread intake_thread_;
+  std::thread step_thread_;
+};
+
+/// The process's engine for a file and options: an existing one, one that is being loaded, or a new one.
+Result<std::shared_ptr<Engine>> AcquireEngine(const std::string& path, const EngineOptions& options,
+                                              const std::function<bool(uint64_t, uint64_t)>& on_progress);
+
+}  // namespace tokenmill

@@ -1,0 +1,81 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/status.h"
+#include "tokenizer/tokenizer.h"
+
+// What crosses between a client and its engine: plain values, so that the queue could lead to another process.
+
+namespace tokenmill {
+
+using RequestId = uint64_t;
+
+struct SamplingOptions {
+  double temperature = 0;  // 0: greedy
+  int top_k = 0;           // 0: all
+  double top_p = 1;
+  double min_p = 0;
+  double repetition_penalty = 1;
+  double frequency_penalty = 0;
+  double presence_penalty = 0;
+  uint64_t seed = 0;
+};
+
+/// A stretch of prompt text; a special one is exactly one control token's text.
+struct PromptPiece {
+  std::string text;
+  bool special = false;
+};
+
+struct Request {
+  RequestId id = 0;                 // unique within its client
+  std::vector<PromptPiece> pieces;  // or, when `tokens` is set, nothing
+  std::optional<std::vector<Token>> tokens;
+  bool bos = false;                 // put the BOS token before the pieces
+  bool score = false;               // log-probabilities of the prompt instead of a continuation
+  int max_tokens = -1;              // -1: to the context's end
+  SamplingOptions sampling;
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+  int logprobs = -1;                // alternatives reported a token; -1: none and no log-probabilities
+  int credits = 0;                  // parts that may be sent before the reader asks for more
+};
+
+struct TokenLogprob {
+  Token token = 0;
+  float logprob = 0;
+  std::vector<std::pair<Token, float>> top;
+};
+
+enum class FinishReason : uint8_t { kStop, kLength, kAborted };
+
+/// How a request ended: with a failure, or a reason.
+struct Outcome {
+  Status status;
+  FinishReason reason = FinishReason::kAborted;
+  int prompt_tokens = 0;
+  int cached_tokens = 0;
+  int completion_tokens = 0;
+  double queue_ms = 0;
+  double ttft_ms = 0;
+  double prefill_tokens_per_second = 0;
+  double decode_tokens_per_second = 0;
+  std::vector<Token> score_tokens;
+  std::vector<float> score_logprobs;
+};
+
+/// What one step made of one request.
+struct Event {
+  RequestId id = 0;
+  std::string text;
+  std::vector<Token> tokens;
+  std::vector<TokenLogprob> logprobs;
+  std::optional<Outcome> outcome;  // the last event of a request
+};
+
+}  // namespace tokenmill

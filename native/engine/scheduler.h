@@ -1,0 +1,82 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/sequence.h"
+#include "engine/step_plan.h"
+#include "ops/step.h"
+
+namespace tokenmill {
+
+struct SchedulerLimits {
+  int max_rows = 512;
+  int context_length = 0;
+};
+
+/// Counters since the engine started, and what holds now.
+struct SchedulerStats {
+  int queued = 0, running = 0, paused = 0;
+  uint64_t finished = 0, aborted = 0, failed = 0, preempted = 0;
+  uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, steps = 0;
+};
+
+/// Events for one client.
+struct ClientEvent {
+  ClientId client;
+  Event event;
+};
+
+/// Decides what each step computes and turns its results into events. Decode rows come first, chunks of
+/// prefill fill the row budget, oldest request first. When pages run out, replies that wait for their reader
+/// give theirs back, then the youngest; they resume later by recomputation. Belongs to the loop thread.
+class Scheduler {
+ public:
+  Scheduler(const Tokenizer* tokenizer, const std::vector<KvGroup>* groups, BlockPool* pool, SchedulerLimits limits)
+      : tokenizer_(tokenizer), groups_(groups), pool_(pool), limits_(limits) {}
+
+  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
+  void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at);
+  /// Ends a request that could not be tokenized.
+  void Refuse(ClientId client, RequestId id, Status status);
+  void Cancel(ClientId client, RequestId id);
+  void AddCredits(ClientId client, RequestId id, int64_t credits);
+  /// Ends all of a client's requests with this status.
+  void EndAll(ClientId client, const Status& status);
+  void EndAll(const Status& status);
+
+  /// Fills `plan` with the next step; false when nothing can run now.
+  bool Plan(StepPlan* plan);
+  /// Takes the results of a step that ran, or its failure.
+  void Finish(const StepPlan& plan, const StepResult& result, const Status& status);
+
+  /// What has happened since the last call.
+  std::vector<ClientEvent> TakeEvents() { return std::exchange(events_, {}); }
+  SchedulerStats Stats() const;
+
+ private:
+  using SequencePtr = std::unique_ptr<Sequence>;
+
+  Sequence* Find(ClientId client, RequestId id);
+  bool Admissible(const Sequence& sequence) const;
+  bool Reserve(Sequence* sequence, int rows);
+  Sequence* Victim(const Sequence* asking);
+  void Preempt(Sequence* sequence);
+
+  void Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn);
+  void AcceptScore(Sequence* sequence, const HeadResult& head);
+  void End(Sequence* sequence, Status status, FinishReason reason, Event event);
+  void Emit(const Sequence& sequence, Event event);
+  Outcome MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const;
+  void RemoveEnded();
+
+  const Tokenizer* const tokenizer_;
+  const std::vector<KvGroup>* const groups_;
+  BlockPool* const pool_;
+  const SchedulerLimits limits_;
+  std::vector<SequencePtr> sequences_;  // oldest first
+  std::vector<ClientEvent> events_;
+  SchedulerStats totals_;
+};
+
+}  // namespace tokenmill

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <vector>
+
+#include "engine/penalties.h"
+#include "engine/request.h"
+#include "engine/stop_matcher.h"
+#include "kv/block_table.h"
+
+namespace tokenmill {
+
+using ClientId = uint64_t;
+using Clock = std::chrono::steady_clock;
+
+/// A request under way: its tokens, how many of them have their keys and values in pages, and how its text
+/// stands. Belongs to the loop thread.
+struct Sequence {
+  Sequence(ClientId client, Request submitted, std::vector<Token> prompt, Clock::time_point submitted_at,
+           const Tokenizer* tokenizer, BlockPool* pool, const std::vector<KvGroup>* groups)
+      : client(client),
+        request(std::move(submitted)),
+        prompt_tokens(prompt.size()),
+        tokens(std::move(prompt)),
+        table(pool, groups),
+        decoder(tokenizer),
+        stops(request.stop),
+        penalties(request.sampling),
+        credits(request.credits),
+        submitted_at(submitted_at) {
+    for (const Token token : tokens) penalties.Count(token, false);
+  }
+
+  const ClientId client;
+  const Request request;
+  const size_t prompt_tokens;
+  std::vector<Token> tokens;  // prompt and reply, without an end token
+  size_t computed = 0;        // tokens whose keys and values are in pages
+  BlockTable table;
+  StreamDecoder decoder;
+  StopMatcher stops;
+  Penalties penalties;
+  std::vector<float> score;   // of tokens[1] on
+  int64_t credits;            // parts that may be sent; a reply without any is paused
+  Clock::time_point submitted_at;
+  Clock::time_point started_at{};      // its first step
+  Clock::time_point first_token_at{};
+  Clock::time_point last_token_at{};
+  bool stop_found = false;
+  bool ended = false;
+
+  /// Tokens that have to be computed: a score does not need its last one.
+  size_t wanted() const { return tokens.size() - (request.score ? 1 : 0); }
+  size_t remaining() const { return wanted() - computed; }
+  size_t replied() const { return tokens.size() - prompt_tokens; }
+  bool paused() const { return credits <= 0 && !request.score; }
+  bool started() const { return started_at != Clock::time_point{}; }
+  bool decoding() const { return !request.score && computed + 1 == tokens.size() && computed > 0; }
+};
+
+}  // namespace tokenmill
