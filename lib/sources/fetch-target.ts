@@ -16,7 +16,7 @@ import type { FetchTarget } from "./target";
 
 /** A hub that does not answer is left soon, since another mirror may; the index is the last resort. */
 const networkLimits: Record<MirrorKind, NetworkLimits> = {
-  hf: { connectMs: 1_800, answerMs: 10_000 },
+  hf: { connectMs: 1_700, answerMs: 10_000 },
   pypi: { connectMs: 10_000, answerMs: 30_000 },
 };
 
