@@ -57,6 +57,11 @@ export interface LoadOptions extends SourceOptions {
   contextLength?: number;
   /** Threads that compute, the engine's own included. Default: physical cores within affinity and cgroup quota. */
   threads?: number;
+  /**
+   * Tokens computed in one step at most, of all replies together. A smaller number lets a long prompt delay
+   * running replies less; a larger one reads prompts faster. Default 512. Results do not depend on it.
+   */
+  maxBatchTokens?: number;
   memory?: {
     /** Bytes for weights, KV cache and scratch together. Default: half of the free memory; committed as used. */
     budget?: number;

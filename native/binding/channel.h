@@ -1,0 +1,53 @@
+#pragma once
+
+#include <napi.h>
+
+#include <functional>
+#include <mutex>
+
+namespace tokenmill::binding {
+
+/// A way from native threads to one JavaScript function. It does not keep the process alive unless ref'ed.
+/// Close belongs to the JavaScript thread and comes before the environment's end; sends after it are dropped.
+class Channel {
+ public:
+  using Message = std::function<void(Napi::Env, Napi::Function)>;
+
+  Channel(Napi::Env env, Napi::Function callback, const char* name)
+      : function_(Napi::ThreadSafeFunction::New(env, callback, name, 0, 1)) {
+    function_.Unref(env);
+  }
+
+  /// From any thread; never blocks.
+  void Send(Message message) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return;
+    auto* owned = new Message(std::move(message));
+    const auto run = [](Napi::Env env, Napi::Function callback, Message* call) {
+      if (env != nullptr) (*call)(env, callback);
+      delete call;
+    };
+    if (function_.NonBlockingCall(owned, run) != napi_ok) delete owned;
+  }
+
+  void Close() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return;
+    closed_ = true;
+    function_.Release();
+  }
+
+  void Ref(Napi::Env env) {
+    if (!closed_) function_.Ref(env);
+  }
+  void Unref(Napi::Env env) {
+    if (!closed_) function_.Unref(env);
+  }
+
+ private:
+  std::mutex mutex_;
+  bool closed_ = false;
+  Napi::ThreadSafeFunction function_;
+};
+
+}  // namespace tokenmill::binding

@@ -1,0 +1,146 @@
+#include "binding/convert.h"
+
+namespace tokenmill::binding {
+namespace {
+
+const char* ReasonName(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kAborted:
+      return "aborted";
+  }
+  return "aborted";
+}
+
+Napi::Array FromLogprobs(Napi::Env env, const std::vector<TokenLogprob>& logprobs) {
+  Napi::Array array = Napi::Array::New(env, logprobs.size());
+  for (uint32_t i = 0; i < logprobs.size(); ++i) {
+    const auto pair = [env](Token token, float logprob) {
+      Napi::Object object = Napi::Object::New(env);
+      object.Set("token", token);
+      object.Set("logprob", logprob);
+      return object;
+    };
+    Napi::Object entry = pair(logprobs[i].token, logprobs[i].logprob);
+    Napi::Array top = Napi::Array::New(env, logprobs[i].top.size());
+    for (uint32_t t = 0; t < logprobs[i].top.size(); ++t) {
+      top.Set(t, pair(logprobs[i].top[t].first, logprobs[i].top[t].second));
+    }
+    entry.Set("top", top);
+    array.Set(i, entry);
+  }
+  return array;
+}
+
+Napi::Object FromOutcome(Napi::Env env, const Outcome& outcome) {
+  Napi::Object object = Napi::Object::New(env);
+  if (!outcome.status.ok()) {
+    object.Set("code", CodeName(outcome.status.code()));
+    object.Set("message", outcome.status.message());
+  }
+  object.Set("reason", ReasonName(outcome.reason));
+  object.Set("promptTokens", outcome.prompt_tokens);
+  object.Set("cachedTokens", outcome.cached_tokens);
+  object.Set("completionTokens", outcome.completion_tokens);
+  object.Set("queueMs", outcome.queue_ms);
+  object.Set("ttftMs", outcome.ttft_ms);
+  object.Set("prefillTokensPerSecond", outcome.prefill_tokens_per_second);
+  object.Set("decodeTokensPerSecond", outcome.decode_tokens_per_second);
+  if (!outcome.score_tokens.empty()) {
+    object.Set("scoreTokens", FromTokens(env, outcome.score_tokens));
+    Napi::Float32Array logprobs = Napi::Float32Array::New(env, outcome.score_logprobs.size());
+    std::copy(outcome.score_logprobs.begin(), outcome.score_logprobs.end(), logprobs.Data());
+    object.Set("scoreLogprobs", logprobs);
+  }
+  return object;
+}
+
+SamplingOptions ToSampling(const Napi::Object& object) {
+  SamplingOptions sampling;
+  sampling.temperature = GetNumber(object, "temperature", 0);
+  sampling.top_k = static_cast<int>(GetNumber(object, "topK", 0));
+  sampling.top_p = GetNumber(object, "topP", 1);
+  sampling.min_p = GetNumber(object, "minP", 0);
+  sampling.repetition_penalty = GetNumber(object, "repetitionPenalty", 1);
+  sampling.frequency_penalty = GetNumber(object, "frequencyPenalty", 0);
+  sampling.presence_penalty = GetNumber(object, "presencePenalty", 0);
+  sampling.seed = static_cast<uint64_t>(GetNumber(object, "seed", 0));
+  return sampling;
+}
+
+}  // namespace
+
+Napi::Error ToError(Napi::Env env, const Status& status) {
+  Napi::Error error = Napi::Error::New(env, status.message());
+  error.Set("code", Napi::String::New(env, CodeName(status.code())));
+  return error;
+}
+
+std::string GetString(const Napi::Object& object, const char* key, std::string fallback) {
+  const Napi::Value value = object.Get(key);
+  return value.IsString() ? value.As<Napi::String>().Utf8Value() : fallback;
+}
+
+double GetNumber(const Napi::Object& object, const char* key, double fallback) {
+  const Napi::Value value = object.Get(key);
+  return value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : fallback;
+}
+
+bool GetBool(const Napi::Object& object, const char* key, bool fallback) {
+  const Napi::Value value = object.Get(key);
+  return value.IsBoolean() ? value.As<Napi::Boolean>().Value() : fallback;
+}
+
+std::vector<Token> ToTokens(const Napi::Value& value) {
+  const Napi::Int32Array array = value.As<Napi::Int32Array>();
+  return std::vector<Token>(array.Data(), array.Data() + array.ElementLength());
+}
+
+Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens) {
+  Napi::Array array = Napi::Array::New(env, tokens.size());
+  for (uint32_t i = 0; i < tokens.size(); ++i) array.Set(i, tokens[i]);
+  return array;
+}
+
+Request ToRequest(const Napi::Object& object) {
+  Request request;
+  request.id = static_cast<RequestId>(GetNumber(object, "id", 0));
+  const Napi::Value tokens = object.Get("tokens");
+  if (tokens.IsTypedArray()) request.tokens = ToTokens(tokens);
+  const Napi::Value pieces = object.Get("pieces");
+  if (pieces.IsArray()) {
+    const Napi::Array array = pieces.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) {
+      const Napi::Object piece = array.Get(i).As<Napi::Object>();
+      request.pieces.push_back({GetString(piece, "text", ""), GetBool(piece, "special", false)});
+    }
+  }
+  request.bos = GetBool(object, "bos", false);
+  request.score = GetBool(object, "score", false);
+  request.max_tokens = static_cast<int>(GetNumber(object, "maxTokens", -1));
+  request.sampling = ToSampling(object);
+  const Napi::Value stop = object.Get("stop");
+  if (stop.IsArray()) {
+    const Napi::Array array = stop.As<Napi::Array>();
+    for (uint32_t i = 0; i < array.Length(); ++i) request.stop.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+  }
+  request.ignore_eos = GetBool(object, "ignoreEos", false);
+  request.logprobs = static_cast<int>(GetNumber(object, "logprobs", -1));
+  request.credits = static_cast<int>(GetNumber(object, "credits", 0));
+  return request;
+}
+
+Napi::Object FromEvent(Napi::Env env, const Event& event) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("id", static_cast<double>(event.id));
+  object.Set("text", event.text);
+  object.Set("tokens", FromTokens(env, event.tokens));
+  if (!event.logprobs.empty()) object.Set("logprobs", FromLogprobs(env, event.logprobs));
+  if (event.outcome) object.Set("outcome", FromOutcome(env, *event.outcome));
+  return object;
+}
+
+}  // namespace tokenmill::binding

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <napi.h>
+
+#include <string>
+#include <vector>
+
+#include "engine/request.h"
+
+namespace tokenmill::binding {
+
+/// A JavaScript Error with the status's message and code; TypeScript makes a TokenmillError of it.
+Napi::Error ToError(Napi::Env env, const Status& status);
+
+/// The value of a result, or a thrown JavaScript error.
+template <class T>
+T Unwrap(Napi::Env env, Result<T> result) {
+  if (!result.ok()) throw ToError(env, result.status());
+  return std::move(result).value();
+}
+
+std::string GetString(const Napi::Object& object, const char* key, std::string fallback);
+double GetNumber(const Napi::Object& object, const char* key, double fallback);
+bool GetBool(const Napi::Object& object, const char* key, bool fallback);
+
+/// Token ids from an Int32Array.
+std::vector<Token> ToTokens(const Napi::Value& value);
+Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens);
+
+/// The shapes are those of NativeRequest and NativeEvent in lib/native.ts.
+Request ToRequest(const Napi::Object& object);
+Napi::Object FromEvent(Napi::Env env, const Event& event);
+
+}  // namespace tokenmill::binding

@@ -1,0 +1,263 @@
+#include "binding/model.h"
+
+#include "binding/convert.h"
+#include "binding/instance.h"
+#include "binding/tokenizer.h"
+
+namespace tokenmill::binding {
+namespace {
+
+class ChannelSink final : public EventSink {
+ public:
+  explicit ChannelSink(std::shared_ptr<Channel> channel) : channel_(std::move(channel)) {}
+
+  void Deliver(std::vector<Event> events) override {
+    channel_->Send([events = std::move(events)](Napi::Env env, Napi::Function callback) {
+      Napi::Array array = Napi::Array::New(env, events.size());
+      for (uint32_t i = 0; i < events.size(); ++i) array.Set(i, FromEvent(env, events[i]));
+      callback.Call({array});
+    });
+  }
+
+ private:
+  const std::shared_ptr<Channel> channel_;
+};
+
+// Joins an engine's threads away from the event loop, when this was its last client.
+class CloseWorker final : public Napi::AsyncWorker {
+ public:
+  CloseWorker(Napi::Env env, std::shared_ptr<Engine> engine)
+      : Napi::AsyncWorker(env), engine_(std::move(engine)), deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+  void Execute() override { engine_.reset(); }
+  void OnOK() override { deferred_.Resolve(Env().Undefined()); }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  Napi::Promise::Deferred deferred_;
+};
+
+class LoadWorker final : public Napi::AsyncWorker {
+ public:
+  LoadWorker(Napi::Env env, std::string path, EngineOptions options, std::shared_ptr<Channel> channel)
+      : Napi::AsyncWorker(env),
+        path_(std::move(path)),
+        options_(options),
+        channel_(std::move(channel)),
+        aborted_(std::make_shared<std::atomic<bool>>(false)),
+        deferred_(Napi::Promise::Deferred::New(env)) {
+    napi_add_env_cleanup_hook(env, AbortAtExit, this);
+  }
+  ~LoadWorker() override { napi_remove_env_cleanup_hook(Env(), AbortAtExit, this); }
+
+  Napi::Promise promise() const { return deferred_.Promise(); }
+  std::shared_ptr<std::atomic<bool>> aborted() const { return aborted_; }
+
+  void Execute() override {
+    result_ = AcquireEngine(path_, options_, [this](uint64_t loaded, uint64_t total) {
+      if (total > 0) Report(loaded, total);
+      return !aborted_->load();
+    });
+  }
+
+  void OnOK() override {
+    if (result_.ok()) {
+      deferred_.Resolve(ModelHandle::New(Env(), std::move(result_).value(), channel_));
+    } else {
+      channel_->Close();
+      deferred_.Reject(ToError(Env(), result_.status()).Value());
+    }
+  }
+
+  void OnError(const Napi::Error& error) override {
+    channel_->Close();
+    deferred_.Reject(error.Value());
+  }
+
+ private:
+  static void AbortAtExit(void* self) {
+    auto* worker = static_cast<LoadWorker*>(self);
+    worker->aborted_->store(true);
+    worker->channel_->Close();
+  }
+
+  // A hundred reports a load, from whichever thread passes the next percent.
+  void Report(uint64_t loaded, uint64_t total) {
+    const int percent = static_cast<int>(loaded * 100 / total);
+    int seen = reported_.load();
+    while (percent > seen && !reported_.compare_exchange_weak(seen, percent)) {
+    }
+    if (percent <= seen) return;
+    channel_->Send([loaded, total](Napi::Env env, Napi::Function callback) {
+      callback.Call({Napi::Number::New(env, static_cast<double>(loaded)), Napi::Number::New(env, static_cast<double>(total))});
+    });
+  }
+
+  const std::string path_;
+  const EngineOptions options_;
+  const std::shared_ptr<Channel> channel_;
+  const std::shared_ptr<std::atomic<bool>> aborted_;
+  std::atomic<int> reported_{-1};
+  Napi::Promise::Deferred deferred_;
+  Result<std::shared_ptr<Engine>> result_ = Status(Code::kInternal, "not loaded");
+};
+
+}  // namespace
+
+Napi::Function ModelHandle::Define(Napi::Env env) {
+  return DefineClass(env, "NativeModel",
+                     {InstanceMethod("info", &ModelHandle::Info), InstanceMethod("stats", &ModelHandle::Stats),
+                      InstanceMethod("tokenize", &ModelHandle::TokenizeText),
+                      InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
+                      InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
+                      InstanceMethod("addCredits", &ModelHandle::AddCredits), InstanceMethod("ref", &ModelHandle::Ref),
+                      InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
+}
+
+Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine, std::shared_ptr<Channel> channel) {
+  Napi::Object object = InstanceOf(env).model_class.New({});
+  ModelHandle* handle = Napi::ObjectWrap<ModelHandle>::Unwrap(object);
+  handle->client_ = engine->AddClient(std::make_shared<ChannelSink>(channel));
+  handle->engine_ = std::move(engine);
+  handle->channel_ = std::move(channel);
+  return object;
+}
+
+ModelHandle::ModelHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelHandle>(info), env_(info.Env()) {
+  // At the environment's end (exit, a terminated worker) the engine is left before its threads could call in.
+  napi_add_env_cleanup_hook(env_, DetachAtExit, this);
+}
+
+ModelHandle::~ModelHandle() {
+  napi_remove_env_cleanup_hook(env_, DetachAtExit, this);
+  Detach().reset();
+}
+
+void ModelHandle::DetachAtExit(void* self) { static_cast<ModelHandle*>(self)->Detach().reset(); }
+
+std::shared_ptr<Engine> ModelHandle::Detach() {
+  if (!engine_) return nullptr;
+  channel_->Close();
+  engine_->RemoveClient(client_, Status(Code::kDisposed, "the model was disposed"));
+  return std::exchange(engine_, nullptr);
+}
+
+Engine& ModelHandle::engine(Napi::Env env) {
+  if (!engine_) throw ToError(env, Status(Code::kDisposed, "the model was disposed; load it again"));
+  return *engine_;
+}
+
+void ModelHandle::Submit(const Napi::CallbackInfo& info) {
+  engine(info.Env()).Submit(client_, ToRequest(info[0].As<Napi::Object>()));
+}
+
+void ModelHandle::Cancel(const Napi::CallbackInfo& info) {
+  if (engine_) engine_->Cancel(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()));
+}
+
+void ModelHandle::AddCredits(const Napi::CallbackInfo& info) {
+  if (!engine_) return;
+  engine_->AddCredits(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()), info[1].ToNumber().Int64Value());
+}
+
+void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }
+void ModelHandle::Unref(const Napi::CallbackInfo& info) { channel_->Unref(info.Env()); }
+
+Napi::Value ModelHandle::TokenizeText(const Napi::CallbackInfo& info) {
+  return Tokenize(info, *engine(info.Env()).model().tokenizer);
+}
+
+Napi::Value ModelHandle::DetokenizeTokens(const Napi::CallbackInfo& info) {
+  return Detokenize(info, *engine(info.Env()).model().tokenizer);
+}
+
+Napi::Value ModelHandle::Close(const Napi::CallbackInfo& info) {
+  auto* worker = new CloseWorker(info.Env(), Detach());
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+Napi::Value ModelHandle::Info(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Engine& engine = this->engine(env);
+  const ModelFile& model = engine.model();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("name", model.name);
+  object.Set("path", model.file->file().path());
+  object.Set("architecture", model.architecture);
+  object.Set("parameters", static_cast<double>(model.parameters));
+  object.Set("fileBytes", static_cast<double>(model.file->file().size()));
+  object.Set("quantization", model.quantization);
+  object.Set("contextLength", engine.context_length());
+  object.Set("trainedContextLength", model.spec.context_length);
+  object.Set("embeddingLength", model.spec.width);
+  object.Set("layers", model.spec.layers);
+  object.Set("isa", IsaName(engine.device().isa));
+  object.Set("isaReason", engine.device().reason);
+  object.Set("threads", engine.threads());
+  object.Set("chatTemplate", model.chat_template);
+  object.Set("tokenizer", DescribeTokenizer(env, *model.tokenizer));
+  Napi::Object sampling = Napi::Object::New(env);
+  const auto set = [&](const char* key, const auto& value) {
+    if (value) sampling.Set(key, static_cast<double>(*value));
+  };
+  set("temperature", model.sampling.temperature);
+  set("topK", model.sampling.top_k);
+  set("topP", model.sampling.top_p);
+  set("minP", model.sampling.min_p);
+  set("repetitionPenalty", model.sampling.repetition_penalty);
+  object.Set("sampling", sampling);
+  return object;
+}
+
+Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const EngineStats stats = engine(env).Stats();
+  Napi::Object object = Napi::Object::New(env);
+  const auto set = [](Napi::Object target, const char* key, auto value) { target.Set(key, static_cast<double>(value)); };
+  set(object, "queued", stats.scheduler.queued);
+  set(object, "running", stats.scheduler.running);
+  set(object, "paused", stats.scheduler.paused);
+  set(object, "finished", stats.scheduler.finished);
+  set(object, "aborted", stats.scheduler.aborted);
+  set(object, "failed", stats.scheduler.failed);
+  set(object, "preempted", stats.scheduler.preempted);
+  set(object, "promptTokens", stats.scheduler.prompt_tokens);
+  set(object, "cachedTokens", stats.scheduler.cached_tokens);
+  set(object, "completionTokens", stats.scheduler.completion_tokens);
+  set(object, "steps", stats.scheduler.steps);
+  Napi::Object pages = Napi::Object::New(env);
+  set(pages, "size", kPageTokens);
+  set(pages, "used", stats.pages_used);
+  set(pages, "cached", 0);
+  set(pages, "free", stats.pages_free);
+  set(pages, "maximum", stats.pages_maximum);
+  object.Set("pages", pages);
+  Napi::Object bytes = Napi::Object::New(env);
+  set(bytes, "weights", stats.weight_bytes);
+  set(bytes, "kv", stats.kv_bytes);
+  set(bytes, "scratch", stats.scratch_bytes);
+  set(bytes, "budget", stats.budget_bytes);
+  object.Set("bytes", bytes);
+  return object;
+}
+
+Napi::Value LoadModel(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  const Napi::Object given = info[1].As<Napi::Object>();
+  EngineOptions options;
+  options.context_length = static_cast<int>(GetNumber(given, "contextLength", 0));
+  options.threads = static_cast<int>(GetNumber(given, "threads", 0));
+  options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
+  options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
+  auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");
+  auto* worker = new LoadWorker(env, info[0].As<Napi::String>().Utf8Value(), options, channel);
+  Napi::Object load = Napi::Object::New(env);
+  load.Set("promise", worker->promise());
+  load.Set("abort", Napi::Function::New(env, [aborted = worker->aborted()](const Napi::CallbackInfo&) { aborted->store(true); }));
+  worker->Queue();
+  return load;
+}
+
+}  // namespace tokenmill::binding
