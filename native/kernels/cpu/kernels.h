@@ -1,0 +1,105 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cpu/activation_block.h"
+#include "kernels/cpu/packed_format.h"
+
+// The table of kernels that each ISA fills. Plain pointers and structs only: the ISA files share nothing else
+// with the rest of the program. Every function gives the same bits on every ISA and for a row whatever the
+// other rows are. Where sums run over an unpacked vector, element i goes to lane i % 16 in ascending order and
+// the lanes are added as i + (i + 8), then 4, 2, 1.
+
+namespace tokenmill::cpu {
+
+/// Product of rows with one pair of strips. Blocks of 32 k (single k for plain formats) are added in ascending
+/// order by FMA, starting from 0.
+struct MatmulArgs {
+  const uint8_t* weights;
+  int64_t k;
+  const ActivationBlock* blocks;  // [rows], of quantized formats
+  const float* inputs;            // [rows], of plain formats
+  int64_t stride;                 // from row to row, in blocks or in floats
+  int rows;
+  float* out;                     // [rows][32]
+};
+using MatmulFunction = void (*)(const MatmulArgs& args);
+
+/// out[q][t] = sum_d queries[q][d] * keys[d][t] for the 16 tokens of a page.
+struct ScoreArgs {
+  const float* queries;
+  int64_t query_stride;
+  int query_count;
+  const void* keys;  // [dim][16], f16 or f32
+  int dim;
+  const void* prefetch;  // keys of a later page, or null
+  float* scores;
+  int64_t score_stride;
+};
+
+/// out[q][d] += sum_t weights[q][t] * values[t][d] for the tokens begin … end - 1 of a page, ascending.
+struct WeighArgs {
+  const float* weights;
+  int64_t weight_stride;
+  int query_count;
+  const void* values;  // [16][dim], f16 or f32
+  int dim;             // a multiple of 16
+  const void* prefetch;
+  int begin, end;
+  float* out;
+  int64_t out_stride;
+};
+
+/// Of attention over part of the positions: the largest score, and the sum of exp(score - largest).
+struct SoftmaxState {
+  float max;
+  float sum;
+};
+
+struct LogitStats {
+  float max;
+  double sum;  // of exp(logit - max)
+  bool finite;
+};
+
+struct CpuKernels {
+  const char* name;
+  MatmulFunction matmul[kPackedFormats];
+
+  /// One block per 32 values; n is a multiple of 32.
+  void (*quantize)(const float* x, int n, ActivationBlock* out);
+  /// out = x * weight / sqrt(mean(x^2) + epsilon). out may be x.
+  void (*rms_norm)(const float* x, const float* weight, float epsilon, float* out, int n);
+  /// x += y
+  void (*add)(float* x, const float* y, int n);
+  /// Copies `columns` of each [32] row of a tile to out, plus bias where there is one; added to out with `add`.
+  void (*store_tile)(const float* tile, int rows, int columns, const float* bias, bool add, float* out,
+                     int64_t out_stride);
+  /// out = activation(gate) * up, by Activation. out may be gate or up.
+  void (*gated[2])(const float* gate, const float* up, float* out, int n);
+  /// Rotates the first elements of a head in place, by RopeStyle, for `pairs` pairs. Halves: a = cos, b = sin,
+  /// one a pair. Interleaved: each pair's cos twice in a; -sin, sin in b.
+  void (*rope[2])(float* x, const float* a, const float* b, int pairs);
+  /// To f16, to nearest even; finite numbers beyond its range become ±65504.
+  void (*to_half)(const float* x, uint16_t* out, int n);
+  void (*from_half)(const uint16_t* x, float* out, int n);
+
+  void (*score_half)(const ScoreArgs& args);
+  void (*score_float)(const ScoreArgs& args);
+  /// scores[begin … end) become exp(score - max), after softcap where it is not 0; the rest of the 16-token
+  /// groups that they touch becomes 0.
+  SoftmaxState (*softmax)(float* scores, int begin, int end, float softcap);
+  void (*weigh_half)(const WeighArgs& args);
+  void (*weigh_float)(const WeighArgs& args);
+  /// Merges the next segment into an accumulated one.
+  void (*merge)(float* out, SoftmaxState* state, const float* next, const SoftmaxState* next_state, int n);
+  /// x *= factor
+  void (*scale)(float* x, float factor, int n);
+
+  /// Applies softcap where it is not 0.
+  LogitStats (*logit_stats)(float* logits, int n, float softcap);
+  /// Indices of elements >= threshold, ascending; returns how many.
+  int (*collect)(const float* x, int n, float threshold, int32_t* out);
+};
+
+}  // namespace tokenmill::cpu

@@ -1,0 +1,306 @@
+#include "kernels/cpu/isa_tables.h"
+#include "kernels/cpu/simd_avx2.h"
+
+namespace tokenmill::cpu {
+namespace {
+constexpr int kPlainStrips = 1;
+}
+}  // namespace tokenmill::cpu
+
+// After the definitions that it is written in.
+#include "kernels/cpu/plain_matmul_impl.h"
+
+// Without VNNI: maddubs multiplies unsigned levels of 4 bits by activations into sums of two in 16 bits. Eight
+// such sums, a whole block, stay within 8 * 2 * 15 * 127 < 2^15. Byte levels are split into nibbles.
+
+namespace tokenmill::cpu {
+namespace {
+
+constexpr int kHalf = 8;  // columns of a register
+
+// Small batches read the weights from memory once: ask for them this far ahead.
+constexpr int kPrefetchBytes = 12 * 1024;
+
+TM_INLINE __m256i Broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof(four));
+  return _mm256_set1_epi32(four);
+}
+
+TM_INLINE __m256i AddPairs(__m256i words) { return _mm256_madd_epi16(words, _mm256_set1_epi16(1)); }
+
+TM_INLINE __m256 LoadF16Half(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+TM_INLINE __m256 LoadU8Half(const uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+TM_INLINE __m256 LoadI8Half(const uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+// The levels of a pair's block: sums over k of level * activation for 8 columns and kRows rows.
+struct Nibbles {
+  // The first 64-byte tile of half-strip `half` (0 … 3).
+  TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
+
+  template <int kRows, int kHalves>
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride, __m256i (&sums)[kRows][kHalves]) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    __m256i words[kRows][kHalves];
+#pragma GCC unroll 4
+    for (int tile = 0; tile < 4; ++tile) {
+      __m256i low[kHalves], high[kHalves];
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) {
+        const __m256i both = LoadWords(levels + Place(h) + 64 * tile);
+        low[h] = _mm256_and_si256(both, mask);
+        high[h] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* quants = a[r * stride].quants + 8 * tile;
+        const __m256i first = Broadcast4(quants), second = Broadcast4(quants + 4);
+#pragma GCC unroll 4
+        for (int h = 0; h < kHalves; ++h) {
+          const __m256i product = _mm256_maddubs_epi16(low[h], first);
+          words[r][h] = tile == 0 ? product : _mm256_add_epi16(words[r][h], product);
+          words[r][h] = _mm256_add_epi16(words[r][h], _mm256_maddubs_epi16(high[h], second));
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) sums[r][h] = AddPairs(words[r][h]);
+    }
+  }
+};
+
+struct Bytes {
+  TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
+
+  // Tiles kFirst … kLast - 1 of the block.
+  template <int kFirst, int kLast, int kRows, int kHalves>
+  TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                          __m256i (&sums)[kRows][kHalves]) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    __m256i low_words[kRows][kHalves], high_words[kRows][kHalves];
+#pragma GCC unroll 8
+    for (int tile = kFirst; tile < kLast; ++tile) {
+      __m256i low[kHalves], high[kHalves];
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) {
+        const __m256i both = LoadWords(levels + Place(h) + 64 * tile);
+        low[h] = _mm256_and_si256(both, mask);
+        high[h] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i input = Broadcast4(a[r * stride].quants + 4 * tile);
+#pragma GCC unroll 4
+        for (int h = 0; h < kHalves; ++h) {
+          const __m256i low_product = _mm256_maddubs_epi16(low[h], input);
+          const __m256i high_product = _mm256_maddubs_epi16(high[h], input);
+          low_words[r][h] = tile == kFirst ? low_product : _mm256_add_epi16(low_words[r][h], low_product);
+          high_words[r][h] = tile == kFirst ? high_product : _mm256_add_epi16(high_words[r][h], high_product);
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) {
+        // 16 * high + low fits 32 bits only: pairs are added first.
+        sums[r][h] = _mm256_add_epi32(AddPairs(low_words[r][h]), _mm256_slli_epi32(AddPairs(high_words[r][h]), 4));
+      }
+    }
+  }
+
+  template <int kRows, int kHalves>
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride, __m256i (&sums)[kRows][kHalves]) {
+    DotTiles<0, 8>(levels, a, stride, sums);
+  }
+};
+
+// Scales of one block and 8 columns: sum += d * (level sum - offset * sum of activations) + m * sum.
+struct ScaleD {
+  TM_INLINE __m256 D(const uint8_t*, const uint8_t* scales, int column) { return LoadF16Half(scales + 2 * column); }
+};
+struct ScaleDM : ScaleD {
+  TM_INLINE __m256 M(const uint8_t*, const uint8_t* scales, int column) {
+    return LoadF16Half(scales + 64 + 2 * column);
+  }
+};
+// The products are exact: 11 + 6 bits.
+struct ScaleK {
+  TM_INLINE __m256 D(const uint8_t* header, const uint8_t* scales, int column) {
+    return _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadU8Half(scales + column));
+  }
+  TM_INLINE __m256 M(const uint8_t* header, const uint8_t* scales, int column) {
+    const __m256 dmin = LoadF16Half(header + 64 + 2 * column);
+    return _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(dmin, LoadU8Half(scales + 32 + column)));
+  }
+};
+
+template <PackedFormat kPacked, class LevelsType, class ScalesType, bool kMins>
+struct Format {
+  using Levels = LevelsType;
+  using Scales = ScalesType;
+  static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
+  static constexpr bool kHasMins = kMins;
+  static constexpr int kBlocks = kLayout.group_k / kBlock;
+  static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
+};
+
+using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
+using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
+using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
+using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
+using FormatByteDM = Format<PackedFormat::kByteDM, Bytes, ScaleDM, true>;
+using FormatByteK = Format<PackedFormat::kByteK, Bytes, ScaleK, true>;
+
+TM_INLINE void PrefetchBlock(const uint8_t* p, int bytes) {
+#pragma GCC unroll 32
+  for (int i = 0; i < bytes; i += 64) Prefetch(p + kPrefetchBytes + i);
+}
+
+// sums + d * scale * (levels - offset * input sum) of one block, and mins.
+template <class F, int kRows, int kHalves>
+TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
+                        int half, __m256 (&sums)[kRows][kHalves]) {
+  const uint8_t* scales = block + F::kLayout.level_bytes;
+  __m256i dots[kRows][kHalves];
+  F::Levels::template Dot<kRows, kHalves>(block + F::Levels::Place(half), a, stride, dots);
+#pragma GCC unroll 4
+  for (int h = 0; h < kHalves; ++h) {
+    const __m256 d = F::Scales::D(header, scales, kHalf * (half + h));
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const ActivationBlock& input = a[r * stride];
+      __m256i dot = dots[r][h];
+      if constexpr (F::kLayout.offset != 0) {
+        dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(F::kLayout.offset * input.sum));
+      }
+      const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
+      sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
+    }
+    if constexpr (F::kHasMins) {
+      const __m256 m = F::Scales::M(header, scales, kHalf * (half + h));
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        sums[r][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(a[r * stride].scaled_sum), sums[r][h]);
+      }
+    }
+  }
+}
+
+// Byte levels with a scale per 16 k.
+struct FormatByteK16 : Format<PackedFormat::kByteK16, Bytes, ScaleD, false> {};
+
+template <int kRows, int kHalves>
+TM_INLINE void AddHalfBlock(__m256 d, const __m256i (&dots)[kRows][kHalves], int h, const ActivationBlock* a,
+                            int64_t stride, bool second, __m256 (&sums)[kRows][kHalves]) {
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+    const ActivationBlock& input = a[r * stride];
+    const int32_t sum = second ? input.sum - input.first_half : input.first_half;
+    const __m256i dot = _mm256_sub_epi32(dots[r][h], _mm256_set1_epi32(FormatByteK16::kLayout.offset * sum));
+    const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
+    sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
+  }
+}
+
+template <int kRows, int kHalves>
+TM_INLINE void AddBlockK16(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
+                           int half, __m256 (&sums)[kRows][kHalves]) {
+  const uint8_t* scales = block + FormatByteK16::kLayout.level_bytes;
+  __m256i dots[kRows][kHalves];
+#pragma GCC unroll 2
+  for (int part = 0; part < 2; ++part) {
+    if (part == 0) {
+      Bytes::DotTiles<0, 4>(block + Bytes::Place(half), a, stride, dots);
+    } else {
+      Bytes::DotTiles<4, 8>(block + Bytes::Place(half), a, stride, dots);
+    }
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) {
+      const int column = kHalf * (half + h);
+      const __m256 d = _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadI8Half(scales + 32 * part + column));
+      AddHalfBlock<kRows, kHalves>(d, dots, h, a, stride, part == 1, sums);
+    }
+  }
+}
+
+// kHalves half-strips from `half` on, of rows row … row + kRows - 1.
+template <class F, int kRows, int kHalves, bool kPrefetch>
+void Tile(const MatmulArgs& args, int row, int half) {
+  const uint8_t* group = args.weights;
+  const ActivationBlock* a = args.blocks + row * args.stride;
+  const ActivationBlock* a_end = a + args.k / kBlock;
+  __m256 sums[kRows][kHalves];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) sums[r][h] = _mm256_setzero_ps();
+  }
+  for (; a < a_end; group += F::kLayout.group_bytes) {
+    const uint8_t* block = group + F::kLayout.header_bytes;
+#pragma GCC unroll 1
+    for (int b = 0; b < F::kBlocks; ++b, ++a, block += F::kBlockBytes) {
+      if constexpr (kPrefetch) PrefetchBlock(block, F::kBlockBytes);
+      if constexpr (F::kLayout.level_bytes == 1024 && F::kLayout.header_bytes == 64) {
+        AddBlockK16<kRows, kHalves>(group, block, a, args.stride, half, sums);
+      } else {
+        AddBlock<F, kRows, kHalves>(group, block, a, args.stride, half, sums);
+      }
+    }
+  }
+  float* out = args.out + row * kPairColumns + kHalf * half;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) _mm256_storeu_ps(out + r * kPairColumns + kHalf * h, sums[r][h]);
+  }
+}
+
+template <class F, int kRows>
+void Rows(const MatmulArgs& args, int row) {
+  if constexpr (kRows == 1) {
+    Tile<F, 1, 4, true>(args, row, 0);
+  } else if constexpr (kRows == 2) {
+    Tile<F, 2, 2, true>(args, row, 0);
+    Tile<F, 2, 2, false>(args, row, 2);
+  } else {
+    for (int half = 0; half < 4; ++half) Tile<F, kRows, 1, false>(args, row, half);
+  }
+}
+
+template <class F>
+void Matmul(const MatmulArgs& args) {
+  int row = 0;
+  for (; row + 4 <= args.rows; row += 4) Rows<F, 4>(args, row);
+  switch (args.rows - row) {
+    case 3: return Rows<F, 3>(args, row);
+    case 2: return Rows<F, 2>(args, row);
+    case 1: return Rows<F, 1>(args, row);
+  }
+}
+
+}  // namespace
+
+void SetMatmulKernelsAvx2(CpuKernels* kernels) {
+  MatmulFunction* matmul = kernels->matmul;
+  matmul[static_cast<int>(PackedFormat::kNibbleD)] = Matmul<FormatNibbleD>;
+  matmul[static_cast<int>(PackedFormat::kNibbleDM)] = Matmul<FormatNibbleDM>;
+  matmul[static_cast<int>(PackedFormat::kNibbleK)] = Matmul<FormatNibbleK>;
+  matmul[static_cast<int>(PackedFormat::kByteD)] = Matmul<FormatByteD>;
+  matmul[static_cast<int>(PackedFormat::kByteDM)] = Matmul<FormatByteDM>;
+  matmul[static_cast<int>(PackedFormat::kByteK)] = Matmul<FormatByteK>;
+  matmul[static_cast<int>(PackedFormat::kByteK16)] = Matmul<FormatByteK16>;
+  matmul[static_cast<int>(PackedFormat::kPlainF32)] = PlainMatmul<ElementF32>;
+  matmul[static_cast<int>(PackedFormat::kPlainF16)] = PlainMatmul<ElementF16>;
+  matmul[static_cast<int>(PackedFormat::kPlainBf16)] = PlainMatmul<ElementBf16>;
+}
+
+}  // namespace tokenmill::cpu

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// How a matrix lies in memory for the kernels. Its rows (the columns of the output) are cut into pairs of
+// strips of 16 (rows that are missing are zeros), and each pair is one contiguous stream along k: group after
+// group of 32 or 256 k, and in a group
+//   header: `header_halves` × f16[32] (d, and for mins dmin), of groups of 256 only
+//   per 32 k: levels of strip 0, levels of strip 1, then the scales of this block, each [32 columns]
+// Levels of one strip and block: tiles of 64 bytes [16 columns][4 k]. Byte formats have eight, tile j for
+// k = 4j … 4j + 3. Nibble formats have four, tile j with k = 8j … 8j + 3 in the low nibbles and the next four
+// in the high ones. Levels are unsigned: value = d * (level - offset) + m.
+// Plain formats have no groups: per k, 32 elements.
+
+namespace tokenmill::cpu {
+
+inline constexpr int kStripColumns = 16;
+inline constexpr int kPairColumns = 32;
+inline constexpr int kBlock = 32;
+
+enum class PackedFormat : uint8_t {
+  kNibbleD,    // f16 d per 32; offset 8
+  kNibbleDM,   // f16 d, m per 32
+  kNibbleK,    // f16 d, dmin per 256; u8 scale, min per 32
+  kByteD,      // f16 d per 32; offset 128
+  kByteDM,     // f16 d, m per 32
+  kByteK,      // f16 d, dmin per 256; u8 scale, min per 32
+  kByteK16,    // f16 d per 256; i8 scale per 16; offset 128
+  kPlainF32,
+  kPlainF16,
+  kPlainBf16,
+};
+inline constexpr int kPackedFormats = 10;
+inline constexpr int kQuantizedFormats = 7;
+
+struct PackedLayout {
+  bool quantized;
+  int group_k;       // k of a group; 1 for plain formats
+  int header_bytes;  // of a group
+  int level_bytes;   // of a pair and 32 k, both strips; of a pair and one k for plain formats
+  int scale_bytes;   // of a pair and 32 k
+  int group_bytes;
+  int offset;        // what a level stands above its value
+};
+
+inline constexpr PackedLayout kPackedLayouts[kPackedFormats] = {
+    {true, 32, 0, 512, 64, 576, 8},  // kNibbleD
+    {true, 32, 0, 512, 128, 640, 0},  // kNibbleDM
+    {true, 256, 128, 512, 64, 4736, 0},  // kNibbleK
+    {true, 32, 0, 1024, 64, 1088, 128},  // kByteD
+    {true, 32, 0, 1024, 128, 1152, 0},  // kByteDM
+    {true, 256, 128, 1024, 64, 8832, 0},  // kByteK
+    {true, 256, 64, 1024, 64, 8768, 128},  // kByteK16
+    {false, 1, 0, 128, 0, 128, 0},  // kPlainF32
+    {false, 1, 0, 64, 0, 64, 0},  // kPlainF16
+    {false, 1, 0, 64, 0, 64, 0},  // kPlainBf16
+};
+
+static constexpr const PackedLayout& LayoutOf(PackedFormat format) {
+  return kPackedLayouts[static_cast<int>(format)];
+}
+
+// Internal linkage: the ISA files must not give their copies to the rest of the program.
+/// Bytes of one pair of strips over `k` inputs.
+static constexpr size_t PairBytes(PackedFormat format, int64_t k) {
+  const PackedLayout& layout = LayoutOf(format);
+  return static_cast<size_t>(k / layout.group_k) * static_cast<size_t>(layout.group_bytes);
+}
+
+}  // namespace tokenmill::cpu

@@ -1,0 +1,284 @@
+// Packing against DequantizeRow, and the products of every format and ISA against scalar arithmetic.
+
+#include <algorithm>
+
+#include "cpu_test_util.h"
+#include "harness.h"
+#include "kernels/cpu/pack.h"
+#include "quant/quant.h"
+
+using namespace tokenmill;
+using namespace tokenmill::cpu;
+using namespace cpu_test;
+
+namespace {
+
+constexpr DType kTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_0, DType::kQ5_1, DType::kQ5_K,
+                            DType::kQ6_K, DType::kQ8_0, DType::kF32,  DType::kF16,  DType::kBF16};
+
+// A matrix [n][k] as a file has it, as floats and packed.
+struct Matrix {
+  DType dtype;
+  PackedFormat format;
+  int n;
+  int64_t k;
+  std::vector<uint8_t> file;
+  std::vector<float> values;
+  std::vector<std::vector<uint8_t>> pairs;
+};
+
+Matrix MakeMatrix(DType dtype, int n, int64_t k, uint32_t seed) {
+  Matrix m = {dtype, FormatOf(dtype), n, k, {}, {}, {}};
+  const size_t row_bytes = RowBytes(dtype, k);
+  m.file.resize(row_bytes * n);
+  m.values.resize(static_cast<size_t>(n * k));
+  const std::vector<float> source = RandomFloats(m.values.size(), seed, 0.05f);
+  for (int row = 0; row < n; ++row) {
+    QuantizeRow(dtype, source.data() + row * k, m.file.data() + row_bytes * row, k);
+    DequantizeRow(dtype, m.file.data() + row_bytes * row, m.values.data() + row * k, k);
+  }
+  for (int row = 0; row < n; row += kPairColumns) {
+    m.pairs.emplace_back(PairBytes(m.format, k));
+    PackPair(dtype, m.file.data() + row_bytes * row, std::min(kPairColumns, n - row), k, m.pairs.back().data());
+  }
+  return m;
+}
+
+// Rows of activations, as floats and as blocks.
+struct Inputs {
+  int rows;
+  int64_t k;
+  std::vector<float> values;
+  std::vector<ActivationBlock> blocks;
+};
+
+Inputs MakeInputs(const CpuKernels& kernels, int rows, int64_t k, uint32_t seed, bool quantized) {
+  Inputs inputs = {rows, k, RandomFloats(static_cast<size_t>(rows * k), seed), {}};
+  if (!quantized) return inputs;
+  inputs.blocks.resize(static_cast<size_t>(rows * k / kBlock));
+  kernels.quantize(inputs.values.data(), static_cast<int>(rows * k), inputs.blocks.data());
+  return inputs;
+}
+
+// [rows][pairs * 32]
+std::vector<float> Multiply(const CpuKernels& kernels, const Matrix& m, const Inputs& inputs, int first, int rows) {
+  const bool quantized = LayoutOf(m.format).quantized;
+  const int64_t stride = quantized ? m.k / kBlock : m.k;
+  std::vector<float> out(rows * m.pairs.size() * kPairColumns);
+  std::vector<float> tile(static_cast<size_t>(rows) * kPairColumns);
+  for (size_t p = 0; p < m.pairs.size(); ++p) {
+    MatmulArgs args = {m.pairs[p].data(), m.k, nullptr, nullptr, stride, rows, tile.data()};
+    if (quantized) args.blocks = inputs.blocks.data() + first * stride;
+    else args.inputs = inputs.values.data() + first * stride;
+    kernels.matmul[static_cast<int>(m.format)](args);
+    for (int row = 0; row < rows; ++row) {
+      std::copy_n(tile.data() + row * kPairColumns, kPairColumns,
+                  out.data() + (row * m.pairs.size() + p) * kPairColumns);
+    }
+  }
+  return out;
+}
+
+// The product in double, with activations as given or as the blocks round them.
+std::vector<float> Expected(const Matrix& m, const Inputs& inputs, bool rounded) {
+  const size_t width = m.pairs.size() * kPairColumns;
+  std::vector<float> out(inputs.rows * width);
+  for (int row = 0; row < inputs.rows; ++row) {
+    for (int column = 0; column < m.n; ++column) {
+      double sum = 0;
+      for (int64_t i = 0; i < m.k; ++i) {
+        double input = inputs.values[static_cast<size_t>(row * m.k + i)];
+        if (rounded) {
+          const ActivationBlock& block = inputs.blocks[static_cast<size_t>((row * m.k + i) / kBlock)];
+          input = static_cast<double>(block.scale) * block.quants[i % kBlock];
+        }
+        sum += input * m.values[static_cast<size_t>(column * m.k + i)];
+      }
+      out[row * width + column] = static_cast<float>(sum);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+TEST(PackedColumnsAreTheDequantizedRows) {
+  for (DType dtype : kTypes) {
+    for (int64_t k : {256, 768}) {
+      const Matrix m = MakeMatrix(dtype, 37, k, 1);
+      std::vector<float> column(static_cast<size_t>(k));
+      for (int row = 0; row < m.n; ++row) {
+        UnpackColumn(m.format, m.pairs[row / 32].data(), row % 32, k, column.data());
+        EXPECT(SameBits(column.data(), m.values.data() + row * k, column.size()));
+      }
+    }
+  }
+}
+
+TEST(PackingKeepsArbitraryBlocks) {
+  std::mt19937 engine(7);
+  for (DType dtype : kTypes) {
+    const int64_t k = 512;
+    const size_t row_bytes = RowBytes(dtype, k);
+    std::vector<uint8_t> file(row_bytes * 32);
+    for (uint8_t& byte : file) byte = static_cast<uint8_t>(engine());
+    std::vector<uint8_t> pair(PairBytes(FormatOf(dtype), k));
+    PackPair(dtype, file.data(), 32, k, pair.data());
+    int wrong = 0;
+    for (int row = 0; row < 32; ++row) {
+      std::vector<float> want(static_cast<size_t>(k)), got(want.size());
+      DequantizeRow(dtype, file.data() + row_bytes * row, want.data(), k);
+      UnpackColumn(FormatOf(dtype), pair.data(), row, k, got.data());
+      for (size_t i = 0; i < want.size(); ++i) {
+        const bool same = SameBits(&want[i], &got[i], 1) || (std::isnan(want[i]) && std::isnan(got[i]));
+        wrong += same ? 0 : 1;
+      }
+    }
+    EXPECT_EQ(wrong, 0);
+  }
+}
+
+TEST(QuantizedActivations) {
+  for (const CpuKernels* kernels : AllKernels()) {
+    std::vector<float> x = RandomFloats(96, 3, 10);
+    for (int i = 32; i < 64; ++i) x[i] = 0;
+    x[70] = NAN;
+    ActivationBlock blocks[3];
+    kernels->quantize(x.data(), 96, blocks);
+    float largest = 0;
+    for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+    EXPECT_EQ(blocks[0].scale, largest / 127);
+    int sum = 0, first = 0;
+    for (int i = 0; i < 32; ++i) {
+      EXPECT_EQ(static_cast<int>(blocks[0].quants[i]), static_cast<int>(std::nearbyint(x[i] * (127 / largest))));
+      sum += blocks[0].quants[i];
+      if (i < 16) first += blocks[0].quants[i];
+    }
+    EXPECT_EQ(blocks[0].sum, sum);
+    EXPECT_EQ(blocks[0].first_half, first);
+    EXPECT_EQ(blocks[0].scaled_sum, blocks[0].scale * static_cast<float>(sum));
+    EXPECT_EQ(blocks[1].scale, 0.0f);
+    EXPECT_EQ(blocks[1].sum, 0);
+    EXPECT(std::isnan(blocks[2].scale));
+    EXPECT_EQ(blocks[2].sum, 0);
+    for (float bad : {INFINITY, -INFINITY, -NAN}) {
+      x[70] = bad;
+      kernels->quantize(x.data(), 96, blocks);
+      EXPECT(std::isnan(blocks[2].scale) && std::isnan(blocks[2].scaled_sum));
+    }
+  }
+}
+
+TEST(ProductsAgreeWithScalarArithmetic) {
+  for (const CpuKernels* kernels : AllKernels()) {
+    for (DType dtype : kTypes) {
+      const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
+      const int64_t block = InfoOf(dtype).block_elements;
+      for (int64_t k : {int64_t{32}, int64_t{256}, int64_t{576}, int64_t{2048}, int64_t{33}}) {
+        if (k % std::max<int64_t>(block, 1) != 0) continue;
+        for (int n : {16, 33, 72}) {
+          const Matrix m = MakeMatrix(dtype, n, k, static_cast<uint32_t>(k + n));
+          for (int rows : {1, 2, 3, 4, 7, 17}) {
+            const Inputs inputs = MakeInputs(*kernels, rows, k, static_cast<uint32_t>(rows), quantized);
+            const std::vector<float> got = Multiply(*kernels, m, inputs, 0, rows);
+            const std::vector<float> exact = Expected(m, inputs, quantized);
+            EXPECT_LE(Nmse(got.data(), exact.data(), got.size()), 1e-11);
+            if (quantized) {
+              const std::vector<float> unrounded = Expected(m, inputs, false);
+              EXPECT_LE(Nmse(got.data(), unrounded.data(), got.size()), 5e-4);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(ExtremeLevelsDoNotSaturate) {
+  for (const CpuKernels* kernels : AllKernels()) {
+    for (DType dtype : {DType::kQ8_0, DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_1, DType::kQ6_K}) {
+      const int64_t k = 256;
+      std::vector<uint8_t> file(RowBytes(dtype, k) * 32, 0xff);
+      if (dtype == DType::kQ8_0) std::fill(file.begin(), file.end(), 0x80);
+      Matrix m = {dtype, FormatOf(dtype), 32, k, file, std::vector<float>(32 * k), {}};
+      for (int row = 0; row < 32; ++row) {
+        // Finite f16 scales: 1 wherever a block has one.
+        uint8_t* bytes = m.file.data() + row * RowBytes(dtype, k);
+        const size_t stride = InfoOf(dtype).block_bytes, d = dtype == DType::kQ6_K ? 208 : 0;
+        const bool two = dtype != DType::kQ8_0 && dtype != DType::kQ4_0 && dtype != DType::kQ6_K;
+        for (size_t at = d; at < RowBytes(dtype, k); at += stride) {
+          bytes[at] = 0;
+          bytes[at + 1] = 0x3c;
+          if (two) bytes[at + 2] = 0, bytes[at + 3] = 0x3c;
+        }
+        DequantizeRow(dtype, bytes, m.values.data() + row * k, k);
+      }
+      m.pairs.emplace_back(PairBytes(m.format, k));
+      PackPair(dtype, m.file.data(), 32, k, m.pairs[0].data());
+      for (float sign : {1.0f, -1.0f}) {
+        Inputs inputs = {4, k, std::vector<float>(4 * k, sign * 127), std::vector<ActivationBlock>(4 * k / 32)};
+        kernels->quantize(inputs.values.data(), 4 * k, inputs.blocks.data());
+        const std::vector<float> got = Multiply(*kernels, m, inputs, 0, 4), want = Expected(m, inputs, true);
+        EXPECT_LE(Nmse(got.data(), want.data(), got.size()), 1e-11);
+      }
+    }
+  }
+}
+
+TEST(RowsDoNotDependOnOtherRows) {
+  for (const CpuKernels* kernels : AllKernels()) {
+    for (DType dtype : kTypes) {
+      const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
+      const Matrix m = MakeMatrix(dtype, 40, 512, 5);
+      const Inputs inputs = MakeInputs(*kernels, 130, 512, 6, quantized);
+      const std::vector<float> all = Multiply(*kernels, m, inputs, 0, 130);
+      for (int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 64}) {
+        for (int first = 0; first + rows <= 130; first += 31) {
+          const std::vector<float> some = Multiply(*kernels, m, inputs, first, rows);
+          EXPECT(SameBits(some.data(), all.data() + first * 64, some.size()));
+        }
+      }
+    }
+  }
+}
+
+TEST(IsasGiveTheSameBits) {
+  const std::vector<const CpuKernels*> all = AllKernels();
+  if (all.size() < 2) return;
+  for (DType dtype : kTypes) {
+    const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
+    for (int rows : {1, 2, 3, 4, 9}) {
+      const Matrix m = MakeMatrix(dtype, 48, 768, 8);
+      const Inputs inputs = MakeInputs(*all[0], rows, 768, 9, quantized);
+      const Inputs other = MakeInputs(*all[1], rows, 768, 9, quantized);
+      EXPECT(std::memcmp(inputs.blocks.data(), other.blocks.data(),
+                         inputs.blocks.size() * sizeof(ActivationBlock)) == 0);
+      const std::vector<float> first = Multiply(*all[0], m, inputs, 0, rows);
+      const std::vector<float> second = Multiply(*all[1], m, inputs, 0, rows);
+      EXPECT(SameBits(first.data(), second.data(), first.size()));
+    }
+  }
+}
+
+TEST(NanStaysInItsRow) {
+  for (const CpuKernels* kernels : AllKernels()) {
+    for (DType dtype : kTypes) {
+      const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
+      const Matrix m = MakeMatrix(dtype, 32, 256, 10);
+      Inputs inputs = MakeInputs(*kernels, 6, 256, 11, quantized);
+      const std::vector<float> before = Multiply(*kernels, m, inputs, 0, 6);
+      inputs.values[2 * 256 + 100] = NAN;
+      if (quantized) kernels->quantize(inputs.values.data(), 6 * 256, inputs.blocks.data());
+      const std::vector<float> after = Multiply(*kernels, m, inputs, 0, 6);
+      for (int row = 0; row < 6; ++row) {
+        if (row != 2) {
+          EXPECT(SameBits(after.data() + 32 * row, before.data() + 32 * row, 32));
+        } else {
+          EXPECT(std::all_of(after.data() + 64, after.data() + 96, [](float x) { return std::isnan(x); }));
+        }
+      }
+    }
+  }
+}
+
+HARNESS_MAIN()
