@@ -28,6 +28,7 @@ struct TokenizerSpec {
   bool add_bos = false;
   bool add_eos = false;
   bool add_space_prefix = false;           // SentencePiece's dummy prefix
+  bool nfc = false;                        // normalize to NFC before cutting (byte-level BPE)
   bool ignore_merges = false;              // a whole pre-token found in the vocabulary is taken as it is
   Token bos = -1, eos = -1, unk = -1, pad = -1;
   std::vector<Token> end_of_generation;    // every token that ends a reply (eos, eot, …)
