@@ -12,7 +12,7 @@ import gguf
 import jinja2
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-CONTROL = 3  # tokenizer.ggml.token_type of special tokens
+CONTROL, BYTE = 3, 6  # tokenizer.ggml.token_type of special tokens and of single bytes
 PRE_TOKENIZERS = {
     "gpt-2": lambda: pre_tokenizers.ByteLevel(add_prefix_space=False),
     "smollm": lambda: pre_tokenizers.Sequence(
@@ -42,11 +42,14 @@ class TextTokenizer:
             merges = [tuple(merge.split(" ")) for merge in read("tokenizer.ggml.merges")]
             bpe = Tokenizer(models.BPE(vocab, merges))
             bpe.pre_tokenizer = PRE_TOKENIZERS[read("tokenizer.ggml.pre", "gpt-2")]()
+            characters = byte_level_bytes()
             self.encode = lambda text: bpe.encode(text, add_special_tokens=False).ids
+            self.token_bytes = lambda token: bytes(characters[c] for c in self.tokens[token])
         elif kind == "llama":
             prefix = "\u2581" if read("tokenizer.ggml.add_space_prefix", True) else ""
             scores = read("tokenizer.ggml.scores")
             self.encode = lambda text: encode_sentencepiece(prefix + text.replace(" ", "\u2581"), vocab, scores)
+            self.token_bytes = self.sentencepiece_bytes
         else:
             raise ValueError(f"tokenizer.ggml.model {kind!r} is not supported")
 
@@ -57,6 +60,22 @@ class TextTokenizer:
         special = {self.tokens[i]: i for i, kind in enumerate(self.types) if kind == CONTROL}
         pieces = re.split("(" + "|".join(map(re.escape, special)) + ")", text)
         return [i for piece in pieces for i in ([special[piece]] if piece in special else self.encode(piece))]
+
+    def sentencepiece_bytes(self, token: int) -> bytes:
+        if self.types[token] == BYTE:
+            return bytes([int(self.tokens[token][3:-1], 16)])
+        return self.tokens[token].replace("\u2581", " ").encode()
+
+    def decode(self, tokens: list[int]) -> str:
+        """The text of ids other than special ones."""
+        return b"".join(map(self.token_bytes, tokens)).decode(errors="replace")
+
+
+def byte_level_bytes() -> dict[str, int]:
+    """Which byte each character of a byte-level token stands for: printable Latin-1 itself, the others from U+0100 on."""
+    kept = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+    moved = [b for b in range(256) if b not in kept]
+    return {chr(b): b for b in kept} | {chr(256 + index): b for index, b in enumerate(moved)}
 
 
 def encode_sentencepiece(text: str, vocab: dict[str, int], scores: list[float]) -> list[int]:
