@@ -10,8 +10,10 @@
 namespace tokenmill {
 namespace {
 
+std::string WithArticle(const char* name) { return std::string(*name == 'i' ? "an " : "a ") + name; }
+
 std::string TypeText(const GgufValue& value) {
-  if (value.type != GgufType::kArray) return GgufTypeName(value.type);
+  if (value.type != GgufType::kArray) return WithArticle(GgufTypeName(value.type));
   return std::string("an array of ") + GgufTypeName(value.element_type);
 }
 

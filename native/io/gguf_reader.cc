@@ -111,14 +111,14 @@ Status GgufReader::ReadCounts() {
   TM_RETURN_IF_ERROR(cursor_.ReadScalar(&metadata_count_));
   const uint64_t remaining = cursor_.remaining();
   if (tensor_count_ > kTensorsMax || tensor_count_ > remaining / kTensorBytesMin) {
-    return Corrupt(8, Format("a count of %" PRIu64 " tensors, which %" PRIu64
-                             " more bytes cannot hold (and at most %" PRIu64 " are read)",
-                             tensor_count_, remaining, kTensorsMax));
+    return Corrupt(8, Format("a count of %" PRIu64 " tensors, where %" PRIu64
+                             " bytes remain and at most %" PRIu64 " tensors are read; %s",
+                             tensor_count_, remaining, kTensorsMax, kFetchAgain));
   }
   if (metadata_count_ > kMetadataMax || metadata_count_ > remaining / kMetadataBytesMin) {
-    return Corrupt(16, Format("a count of %" PRIu64 " metadata keys, which %" PRIu64
-                              " more bytes cannot hold (and at most %" PRIu64 " are read)",
-                              metadata_count_, remaining, kMetadataMax));
+    return Corrupt(16, Format("a count of %" PRIu64 " metadata keys, where %" PRIu64
+                              " bytes remain and at most %" PRIu64 " keys are read; %s",
+                              metadata_count_, remaining, kMetadataMax, kFetchAgain));
   }
   return Status();
 }

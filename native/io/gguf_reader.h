@@ -23,6 +23,8 @@ class GgufReader {
   static constexpr uint64_t kMetadataBytesMin = 8 + 1 + 4 + 1;
   static constexpr uint64_t kTensorBytesMin = 8 + 1 + 4 + 8 + 4 + 8;
 
+  static constexpr char kFetchAgain[] = "the file is incomplete or damaged: fetch it again";
+
   explicit GgufReader(std::shared_ptr<const File> file);
 
   Status ReadHeader();

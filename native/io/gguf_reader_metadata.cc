@@ -76,8 +76,8 @@ Status GgufReader::ReadText(const std::string& key, std::string* text) {
   uint64_t bytes;
   TM_RETURN_IF_ERROR(cursor_.ReadScalar(&bytes));
   if (bytes <= cursor_.remaining()) return cursor_.ReadString(bytes, text);
-  return Corrupt(position, Format("metadata %s: a string of %" PRIu64 " bytes, where %" PRIu64 " remain",
-                                  Quoted(key).c_str(), bytes, cursor_.remaining()));
+  return Corrupt(position, Format("metadata %s: a string of %" PRIu64 " bytes, where %" PRIu64 " remain; %s",
+                                  Quoted(key).c_str(), bytes, cursor_.remaining(), kFetchAgain));
 }
 
 Status GgufReader::ReadBool(const std::string& key, bool* value) {
@@ -150,10 +150,10 @@ Status GgufReader::ReadArray(const std::string& key, GgufValue* value) {
                           Quoted(key).c_str(), type));
   }
   if (count > cursor_.remaining() / element_bytes) {
-    return Corrupt(
-        position + 4,
-        Format("metadata %s: an array of %" PRIu64 " values of type %s, where %" PRIu64 " bytes remain",
-               Quoted(key).c_str(), count, GgufTypeName(value->element_type), cursor_.remaining()));
+    return Corrupt(position + 4, Format("metadata %s: an array of %" PRIu64
+                                        " values of type %s, where %" PRIu64 " bytes remain; %s",
+                                        Quoted(key).c_str(), count, GgufTypeName(value->element_type),
+                                        cursor_.remaining(), kFetchAgain));
   }
   switch (value->element_type) {
     case GgufType::kUint8:

@@ -48,9 +48,9 @@ std::string ShapeText(const GgufTensor& tensor) {
 Status GgufReader::ReadTensors() {
   // Metadata has taken its part of what the count was first checked against.
   if (tensor_count_ > cursor_.remaining() / kTensorBytesMin) {
-    return Corrupt(8,
-                   Format("a count of %" PRIu64 " tensors, where %" PRIu64 " bytes remain after the metadata",
-                          tensor_count_, cursor_.remaining()));
+    return Corrupt(
+        8, Format("a count of %" PRIu64 " tensors, where %" PRIu64 " bytes remain after the metadata; %s",
+                  tensor_count_, cursor_.remaining(), kFetchAgain));
   }
   gguf_->tensors_.reserve(static_cast<size_t>(tensor_count_));
   tensor_positions_.reserve(static_cast<size_t>(tensor_count_));
@@ -169,9 +169,9 @@ Status GgufReader::PlaceTensors() {
     if (tensor.offset > data_bytes || tensor.bytes > data_bytes - tensor.offset) {
       return Corrupt(
           tensor_positions_[i],
-          Format("tensor %s has %" PRIu64 " bytes at %" PRIu64 " of the data, which start at byte %" PRIu64
-                 "; the file ends at byte %" PRIu64 ": it is incomplete or damaged, fetch it again",
-                 Quoted(tensor.name).c_str(), tensor.bytes, tensor.offset, data, size));
+          Format("tensor %s needs %" PRIu64 " bytes at %" PRIu64 " of the data, which start at byte %" PRIu64
+                 ", where %" PRIu64 " bytes are there; %s",
+                 Quoted(tensor.name).c_str(), tensor.bytes, tensor.offset, data, data_bytes, kFetchAgain));
     }
     tensor.offset += data;
   }

@@ -221,17 +221,17 @@ TEST(TypedAccessNamesWhatItFound) {
   EXPECT_EQ(Outcome(file->GetUint("negative")),
             prefix + "\"negative\" is -4; expected an integer that is not negative");
   EXPECT_EQ(Outcome(file->GetUint("text", 1)),
-            prefix + "\"text\" is string; expected an integer that is not negative");
+            prefix + "\"text\" is a string; expected an integer that is not negative");
   EXPECT_EQ(Outcome(file->GetFloat("nan")), prefix + "\"nan\" is nan; expected a finite float");
   EXPECT_EQ(Outcome(file->GetFloat("infinite", 1)), prefix + "\"infinite\" is inf; expected a finite float");
-  EXPECT_EQ(Outcome(file->GetFloat("positive")), prefix + "\"positive\" is int32; expected a finite float");
-  EXPECT_EQ(Outcome(file->GetBool("text", true)), prefix + "\"text\" is string; expected a bool");
-  EXPECT_EQ(Outcome(file->GetString("flag")), prefix + "\"flag\" is bool; expected a string");
+  EXPECT_EQ(Outcome(file->GetFloat("positive")), prefix + "\"positive\" is an int32; expected a finite float");
+  EXPECT_EQ(Outcome(file->GetBool("text", true)), prefix + "\"text\" is a string; expected a bool");
+  EXPECT_EQ(Outcome(file->GetString("flag")), prefix + "\"flag\" is a bool; expected a string");
   EXPECT_EQ(Outcome(file->GetString("array", "")),
             prefix + "\"array\" is an array of uint32; expected a string");
   EXPECT_EQ(Outcome(file->GetStrings("array")),
             prefix + "\"array\" is an array of uint32; expected an array of strings");
-  EXPECT_EQ(Outcome(file->GetIntegers("text")), prefix + "\"text\" is string; expected an array of integers");
+  EXPECT_EQ(Outcome(file->GetIntegers("text")), prefix + "\"text\" is a string; expected an array of integers");
   EXPECT_EQ(Outcome(file->GetFloats("absent")), prefix + "\"absent\" is absent; expected an array of floats");
 }
 
