@@ -53,20 +53,18 @@ export function describeError(error: unknown): string {
 const diskFullCodes = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 const diskDeniedCodes = new Set(["EACCES", "EPERM", "EROFS"]);
 
-/** Turns a failed write below `path` into an error that says what to do; gives back anything else as it is. */
+/**
+ * Turns a failed file operation on the way to `path` into an error that says what to do; gives back anything else as
+ * it is.
+ */
 export function describeDiskFailure(error: unknown, path: string, neededBytes?: number): unknown {
-  const code = errorCode(error);
-  if (code === undefined || error instanceof TokenmillError) return error;
+  const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;
+  if (code === undefined || syscall === undefined || error instanceof TokenmillError) return error;
   const elsewhere = "or set TOKENMILL_CACHE to a folder elsewhere";
-  if (diskFullCodes.has(code)) {
-    const needed = neededBytes === undefined ? "" : ` (${neededBytes} bytes are needed)`;
-    const message = `No space left to write ${path}${needed}: free some, ${elsewhere}`;
-    return new DownloadFailure("disk", message, { cause: error });
-  }
-  if (diskDeniedCodes.has(code)) {
-    return new DownloadFailure("disk", `Not allowed to write ${path}: change its permissions, ${elsewhere}`, {
-      cause: error,
-    });
-  }
-  return error;
+  const needed = neededBytes === undefined ? "" : ` (${neededBytes} bytes are needed)`;
+  let message = `Cannot write ${path} (${describeError(error)}): make way for it, ${elsewhere}`;
+  if (diskFullCodes.has(code)) message = `No space left to write ${path}${needed}: free some, ${elsewhere}`;
+  if (diskDeniedCodes.has(code))
+    message = `Not allowed to write ${path}: change its permissions, ${elsewhere}`;
+  return new DownloadFailure("disk", message, { cause: error });
 }

@@ -108,7 +108,7 @@ class Observation {
 }
 
 /** Replaces a stale holder's lock by one's own. A guard file keeps out others that want the same. */
-async function replaceLock(
+export async function replaceLock(
   path: string,
   stale: LockRecord | undefined,
   own: LockRecord,

