@@ -1,4 +1,4 @@
-// The oracle's most likely tokens on the first window of the prose, as test/oracle/make_window_fixture.py writes them.
+// The oracle's most likely tokens on the first window of the prose (test/oracle/make_window_fixture.py).
 
 import { readFileSync } from "node:fs";
 
@@ -11,15 +11,17 @@ const headerBytes = 24;
  * @returns {{ vocab: number, tokens: number[], positions: number[],
  *   top: { ids: Uint32Array, logprobs: Float32Array, rest: number }[] }}
  *   `tokens` is the whole window, BOS included if the model adds one; `top[i]` describes what follows
- *   `tokens[positions[i]]`: the most likely ids, the natural logarithms of their probabilities, and the probability of
- *   all others together.
+ *   `tokens[positions[i]]`: the most likely ids, the natural logarithms of their probabilities, and the
+ *   probability of all others together.
  */
 export function readWindowFixture(name) {
   const file = readFileSync(new URL(`../fixtures/model/${name}.window.bin`, import.meta.url));
   // A copy of its own starts at offset 0, so that the typed arrays below are aligned.
   const data = new Uint8Array(file).buffer;
   const view = new DataView(data);
-  const [version, vocab, tokenCount, positionCount, topCount] = [4, 8, 12, 16, 20].map((at) => view.getUint32(at, true));
+  const [version, vocab, tokenCount, positionCount, topCount] = [4, 8, 12, 16, 20].map((at) =>
+    view.getUint32(at, true),
+  );
   if (file.toString("latin1", 0, 4) !== "TMWF" || version !== 1) {
     throw new Error(`${name}.window.bin is not a window fixture of version 1`);
   }
@@ -45,16 +47,16 @@ export function readWindowFixture(name) {
 }
 
 /**
- * KL divergence, in nats, of the oracle's distribution from that of `logits`, over the oracle's top tokens and one bucket
- * for all others. Merging tokens into a bucket can only lower a KL divergence, so this is a lower bound of the full one.
+ * KLD(oracle || ours) in nats over the oracle's top tokens and one bucket for all others. Merging tokens into
+ * a bucket can only lower a KL divergence, so this is a lower bound of the full one.
  *
- * @param {{ ids: Uint32Array, logprobs: Float32Array, rest: number }} oracleRow one of `readWindowFixture(name).top`
+ * @param {{ ids: Uint32Array, logprobs: Float32Array, rest: number }} oracleRow one of the fixture's `top`
  * @param {Float32Array} logits raw logits of the whole vocabulary; NaN gives NaN
  */
 export function kldTop(oracleRow, logits) {
   const { ids, logprobs, rest } = oracleRow;
   let max = -Infinity;
-  for (const logit of logits) max = logit > max ? logit : max;
+  for (const logit of logits) max = Math.max(max, logit);
 
   const isTop = new Uint8Array(logits.length);
   for (const id of ids) isTop[id] = 1;

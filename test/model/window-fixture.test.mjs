@@ -42,7 +42,14 @@ for (const [name, { vocab, tokenCount }] of Object.entries(fixtures)) {
     for (const row of fixture.top) {
       const logits = logitsOf(row, vocab);
       assert.ok(Math.abs(kldTop(row, logits)) < 1e-5);
-      assert.ok(Math.abs(kldTop(row, logits.map((logit) => logit + 8))) < 1e-5);
+      assert.ok(
+        Math.abs(
+          kldTop(
+            row,
+            logits.map((logit) => logit + 8),
+          ),
+        ) < 1e-5,
+      );
     }
   });
 

@@ -1,8 +1,9 @@
 """A second opinion on the oracle: plain forward passes of llama and gemma3 straight from a GGUF's tensors.
 
-Nothing of transformers is used. Rotary styles, norms and metadata follow what GGUF files mean: llama's q and k are stored
-permuted so that neighbours (2i, 2i+1) rotate together, gemma3's norm weights already include the +1, `rope_freqs.weight`
-divides the rotary frequencies. Run as a script it compares log-probabilities with oracle.py:
+Nothing of transformers is used. Rotary styles, norms and metadata follow what GGUF files mean: llama's q
+and k are stored permuted so that neighbours (2i, 2i+1) rotate together, gemma3's norm weights already
+include the +1, `rope_freqs.weight` divides the rotary frequencies. Run as a script it compares
+log-probabilities with oracle.py:
 
     python test/oracle/independent.py MODELS_FOLDER [--tokens 64]
 """
@@ -27,7 +28,9 @@ class IndependentModel:
         self.fields = {key: field for key, field in reader.fields.items() if key.startswith(self.arch + ".")}
         self.dtype = dtype
         self.weights = {
-            t.name: torch.from_numpy(np.array(gguf.dequantize(t.data, t.tensor_type), dtype=np.float32)).to(dtype)
+            t.name: torch.from_numpy(np.array(gguf.dequantize(t.data, t.tensor_type), dtype=np.float32)).to(
+                dtype
+            )
             for t in reader.tensors
         }
         hidden = self.read("embedding_length")
@@ -56,7 +59,7 @@ class IndependentModel:
         return x @ self.weights[name + ".weight"].T
 
     def rotate(self, x: torch.Tensor, local: bool) -> torch.Tensor:
-        """Rotates x [heads, rows, head_dim] by its row's position: halves for gemma3, neighbours for llama."""
+        """Rotates x [heads, rows, head_dim] by position: halves for gemma3, neighbours for llama."""
         pairs = self.head_dim // 2
         exponent = -torch.arange(pairs, dtype=torch.float64) / pairs
         frequency = (self.local_base if local else self.base) ** exponent
@@ -90,7 +93,11 @@ class IndependentModel:
     def mlp(self, x: torch.Tensor, layer: int) -> torch.Tensor:
         block = f"blk.{layer}."
         gate = self.project(x, block + "ffn_gate")
-        activation = torch.nn.functional.gelu(gate, approximate="tanh") if self.gemma else torch.nn.functional.silu(gate)
+        activation = (
+            torch.nn.functional.gelu(gate, approximate="tanh")
+            if self.gemma
+            else torch.nn.functional.silu(gate)
+        )
         return self.project(activation * self.project(x, block + "ffn_up"), block + "ffn_down")
 
     @torch.no_grad()
@@ -111,7 +118,9 @@ def main() -> int:
     from oracle import MODELS, PROSE, Oracle, log_softmax, windows
     from text_tokens import TextTokenizer
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", type=Path, help="folder with the GGUF files")
     parser.add_argument("--tokens", type=int, default=64)
     args = parser.parse_args()
@@ -125,8 +134,9 @@ def main() -> int:
         likely = oracle > np.log(1e-4)
         divergence = (np.exp(oracle) * (oracle - ours)).sum(-1)
         print(
-            f"{name}: {len(window.tokens)} rows, largest difference of a log-probability {difference.max():.2e}"
-            f" ({difference[likely].max():.2e} where p > 1e-4), largest KLD {divergence.max():.1e},"
+            f"{name}: {len(window.tokens)} rows, largest difference of a log-probability"
+            f" {difference.max():.2e} ({difference[likely].max():.2e} where p > 1e-4),"
+            f" largest KLD {divergence.max():.1e},"
             f" same top {np.mean(ours.argmax(-1) == oracle.argmax(-1)):.4f}"
         )
         worst = max(worst, difference.max())

@@ -3,18 +3,20 @@
     python test/oracle/kld.py --model FILE.gguf [--text FILE] [--window 512] [--windows 8] --ours CMD...
     python test/oracle/kld.py --self-test
 
-Window w is the text's tokens [w * size, (w + 1) * size), without any context of earlier windows. The text is tokenized
-once, from the model's own vocabulary, special tokens not recognized. Where the model asks for a BOS
+Window w is the text's tokens [w * size, (w + 1) * size), without any context of earlier windows. The text is
+tokenized once, from the model's own vocabulary, special tokens not recognized. Where the model asks for a BOS
 (tokenizer.ggml.add_bos_token) each window gets one in front, so it has size + 1 rows; else it has size rows.
 
-CMD is started once. For each window it is sent one line of JSON, {"tokens": [...]}, BOS included, and answers on stdout
-with one line "ROWS VOCAB", then ROWS x VOCAB logits (before any softmax) as raw little-endian f32, row after row: row i
-holds the logits that follow tokens[i]. Its input is closed after the last window. Nothing else may go to its stdout.
+CMD is started once. For each window it is sent one line of JSON, {"tokens": [...]}, BOS included, and
+answers on stdout with one line "ROWS VOCAB", then ROWS x VOCAB logits (before any softmax) as raw
+little-endian f32, row after row: row i holds the logits that follow tokens[i]. Its input is closed after
+the last window. Nothing else may go to its stdout.
 
-Per row, in float64: KLD(oracle || ours), whether both agree on the top token, and the probability of the token that
-follows in the text, whose difference (ours - oracle) gives RMS delta-p in percentage points and whose logarithm gives
-the perplexities. The row after which the text ends has no following token and is left out of those. Logits pass
-through in chunks of rows on both sides: 512 rows of a vocabulary of 262,144 are 537 MB.
+Per row, in float64: KLD(oracle || ours), whether both agree on the top token, and the probability of the
+token that follows in the text, whose difference (ours - oracle) gives RMS delta-p in percentage points and
+whose logarithm gives the perplexities. The row after which the text ends has no following token and is left
+out of those. Logits pass through in chunks of rows on both sides: 512 rows of a vocabulary of 262,144 are
+537 MB.
 """
 
 import argparse
@@ -83,7 +85,7 @@ class Comparison:
         self.ours_next: list[np.ndarray] = []
 
     def add(self, oracle: np.ndarray, ours: np.ndarray, targets: np.ndarray) -> None:
-        """Logits of both sides, [rows, vocab], and the token that follows each row in the text, -1 if none."""
+        """Logits of both sides, [rows, vocab], and the token that follows each row, -1 if none."""
         self.same_top.append(oracle.argmax(-1) == ours.argmax(-1))
         p, q = log_softmax(oracle), log_softmax(ours)
         known = np.flatnonzero(targets >= 0)
@@ -126,15 +128,21 @@ def compare(oracle: Oracle, texts, command: list[str], on_window=None) -> Compar
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, help="GGUF file that both sides load")
     parser.add_argument("--text", type=Path, default=PROSE)
     parser.add_argument("--window", type=int, default=512, help="text tokens a window")
     parser.add_argument("--windows", type=int, default=8)
     parser.add_argument("--mean-kld-limit", type=float, help="exit with 1 if the mean KLD is above")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--self-test", action="store_true", help="check the arithmetic and the protocol of this script")
-    parser.add_argument("--ours", nargs=argparse.REMAINDER, help="command under test; everything after it is its own")
+    parser.add_argument(
+        "--self-test", action="store_true", help="check the arithmetic and the protocol of this script"
+    )
+    parser.add_argument(
+        "--ours", nargs=argparse.REMAINDER, help="command under test; everything after it is its own"
+    )
     args = parser.parse_args()
     if args.self_test:
         from kld_self_test import self_test
@@ -149,13 +157,22 @@ def main() -> int:
     ids = tokenizer.encode(args.text.read_text(encoding="utf-8"))
 
     def progress(index: int, comparison: Comparison) -> None:
-        print(f"window {index + 1}/{args.windows}: mean KLD {comparison.summary()['meanKld']:.5f}", file=sys.stderr)
+        print(
+            f"window {index + 1}/{args.windows}: mean KLD {comparison.summary()['meanKld']:.5f}",
+            file=sys.stderr,
+        )
 
     texts = windows(ids, tokenizer.bos, args.window, args.windows)
     figures = compare(Oracle.from_gguf(args.model), texts, args.ours, progress).summary()
     for name, value in figures.items():
         print(f"{name:<22}{value:>12.6g}")
-    record = {"model": args.model.name, "window": args.window, "windows": args.windows, "bos": tokenizer.bos, **figures}
+    record = {
+        "model": args.model.name,
+        "window": args.window,
+        "windows": args.windows,
+        "bos": tokenizer.bos,
+        **figures,
+    }
     print(json.dumps(record, default=float))
     if args.json:
         args.json.write_text(json.dumps(record, default=float, indent=2) + "\n")

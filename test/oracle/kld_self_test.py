@@ -1,6 +1,7 @@
-"""Checks kld.py end to end against closed forms: a child serves the oracle's own logits, disturbed in a known way.
+"""Checks kld.py against closed forms: a child serves the oracle's logits, disturbed in a known way.
 
-`python kld_self_test.py MODE` is that child; `kld.py --self-test` calls `self_test`. The model is a tiny one of the fixtures.
+`python kld_self_test.py MODE` is that child; `kld.py --self-test` calls `self_test`. The model is a tiny
+one of the fixtures.
 """
 
 import json
@@ -47,7 +48,9 @@ def serve(mode: str) -> None:
         data = ours.astype("<f4").tobytes()
         if mode == "nan":
             data = np.full_like(ours, np.nan).tobytes()
-        sys.stdout.buffer.write(f"{rows} {ours.shape[1]}\n".encode() + (data[:100] if mode == "short" else data))
+        sys.stdout.buffer.write(
+            f"{rows} {ours.shape[1]}\n".encode() + (data[:100] if mode == "short" else data)
+        )
         sys.stdout.buffer.flush()
         if mode == "short":
             return
@@ -79,7 +82,7 @@ def self_test() -> int:
     check("shift: same top %", figures["sameTopPercent"], 100)
     check("shift: perplexity", figures["perplexityOurs"], figures["perplexityOracle"], relative=1e-6)
 
-    # Raising logit j by e turns p_j into p_j e^e / z with z = 1 + p_j (e^e - 1), and every other p_i into p_i / z.
+    # Raising logit j by r makes p_j e^r / z of p_j and p_i / z of any other p_i; z = 1 + p_j (e^r - 1).
     figures = run("raise")
     raised = p[np.arange(len(p)), np.concatenate([raised_token(w.tokens) for w in texts])]
     z = 1 + raised * np.expm1(RAISE)
@@ -92,8 +95,15 @@ def self_test() -> int:
     check("raise: 99th percentile of KLD", figures["p99Kld"], low + (high - low) * (index % 1), relative=1e-5)
     known = np.arange(len(p)) % ROWS != ROWS - 1
     change = (raised * np.exp(RAISE) / z - raised)[known]
-    check("raise: RMS delta-p %", figures["rmsDeltaPPercent"], 100 * np.sqrt(np.mean(change**2)), relative=1e-5)
-    check("raise: oracle's perplexity", figures["perplexityOracle"], np.exp(-np.log(raised[known]).mean()), relative=1e-6)
+    check(
+        "raise: RMS delta-p %", figures["rmsDeltaPPercent"], 100 * np.sqrt(np.mean(change**2)), relative=1e-5
+    )
+    check(
+        "raise: oracle's perplexity",
+        figures["perplexityOracle"],
+        np.exp(-np.log(raised[known]).mean()),
+        relative=1e-6,
+    )
     ratio = figures["perplexityOurs"] / figures["perplexityOracle"]
     check("raise: ratio of perplexities", ratio, np.exp((np.log(z[known]) - RAISE).mean()), relative=1e-6)
 

@@ -5,13 +5,14 @@
 A model with a chat template is given chat messages, another one plain text:
     {"model", "eos": id,
      "cases": [{"messages" | "prompt",
-                "tokens": [...],         the rendered prompt as the model is to be fed, BOS included if it has one
+                "tokens": [...],         the rendered prompt as the model is to be fed, with any BOS
                 "continuation": [...],   32 tokens, or fewer if the last one is the end token
                 "margins": [...],        logit of the best token minus that of the second, at each step
                 "text": "..."}]}         of the continuation, less the end token; for the reader
 
-Quantized arithmetic may choose otherwise where the margin is small: compare up to the first step whose margin is below what
-the arithmetic can move. Steps are computed with a KV cache and must agree with one pass over the whole sequence.
+Quantized arithmetic may choose otherwise where the margin is small: compare up to the first step whose
+margin is below what the arithmetic can move. Steps are computed with a KV cache and must agree with one
+pass over the whole sequence.
 """
 
 import argparse
@@ -59,7 +60,9 @@ def greedy(model: torch.nn.Module, tokens: list[int], eos: int) -> tuple[list[in
     """Continuation and margins, one token a step through the cache."""
     step, cache, continuation, margins = tokens, None, [], []
     while len(continuation) < STEPS and continuation[-1:] != [eos]:
-        output = model(input_ids=torch.tensor([step]), past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(
+            input_ids=torch.tensor([step]), past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
         cache = output.past_key_values
         best = output.logits[0, -1].topk(2)
         continuation.append(int(best.indices[0]))
@@ -68,7 +71,9 @@ def greedy(model: torch.nn.Module, tokens: list[int], eos: int) -> tuple[list[in
     return continuation, margins
 
 
-def check_against_one_pass(oracle: Oracle, tokens: list[int], continuation: list[int], margins: list[float]) -> None:
+def check_against_one_pass(
+    oracle: Oracle, tokens: list[int], continuation: list[int], margins: list[float]
+) -> None:
     hidden = oracle.hidden(np.array(tokens + continuation[:-1]))
     best = torch.from_numpy(oracle.head(hidden[len(tokens) - 1 :])).topk(2)
     difference = (best.values[:, 0] - best.values[:, 1] - torch.tensor(margins)).abs().max()
@@ -95,7 +100,9 @@ def greedy_fixture(path: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("models", type=Path, help="folder with the GGUF files")
     parser.add_argument("names", nargs="*", choices=[*MODELS, []], help="which of them; default all")
     args = parser.parse_args()

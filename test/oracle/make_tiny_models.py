@@ -3,15 +3,17 @@
     python test/oracle/make_tiny_models.py [OUTPUT_FOLDER]      (default test/fixtures/model/tiny)
 
 For each model NAME.gguf and NAME.json:
-    {"model", "text", "tokens": [...],         tokens of the text from the model's vocabulary, BOS first if the model adds one
-     "nextLogprobs": [...],                    nextLogprobs[i]: natural log of the probability of tokens[i + 1] after tokens[0..i]
+    {"model", "text",
+     "tokens": [...],                          of the text, BOS first if the model adds one
+     "nextLogprobs": [...],                    [i]: log of the probability of tokens[i + 1] after tokens[0..i]
      "vocab": 320, "positions": [...],         rows that are stored in full
      "rows": "base64 of little-endian f32"}    log-softmax of the logits, [positions, vocab]
 
-The oracle is the transformers model that the weights were made for, not one read back from the GGUF; independent.py, which
-reads the GGUF, has to agree before anything is written. Matrices are rounded to the file's type first, so both hold the
-same numbers. Norm weights are drawn around 1, and the attention is made sharp enough that a wrong rotary base, window,
-permutation or scale changes the log-probabilities by far more than rounding does.
+The oracle is the transformers model that the weights were made for, not one read back from the GGUF;
+independent.py, which reads the GGUF, has to agree before anything is written. Matrices are rounded to the
+file's type first, so both hold the same numbers. Norm weights are drawn around 1, and the attention is made
+sharp enough that a wrong rotary base, window, permutation or scale changes the log-probabilities by far
+more than rounding does.
 """
 
 import base64
@@ -35,9 +37,13 @@ HIDDEN, VOCAB = 64, 320
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEXT_CHARACTERS = 162
 STORED_ROWS = 8
-AGREEMENT = 1e-4  # largest difference of a log-probability between transformers in f32 and independent.py in f64
+AGREEMENT = (
+    1e-4  # largest difference of a log-probability between transformers in f32 and independent.py in f64
+)
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -66,11 +72,28 @@ class Tiny:
         return "gemma3" if self.kind == "gemma3" else "llama"
 
 
-# 104 tokens against an original context of 64 reach all three branches of llama3's scaling; a window of 32 slides.
-LLAMA3_SCALING = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
+# The original context of 64 reaches all three branches of llama3's scaling.
+LLAMA3_SCALING = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 TINY_MODELS = [
     Tiny("llama-tied", 1, "llama", 2, 4, 2, 16, 32, tied=True, half=False),
-    Tiny("llama3-scaled-untied", 2, "llama", 2, 4, 1, 32, 32, tied=False, half=True, rope_scaling=LLAMA3_SCALING),
+    Tiny(
+        "llama3-scaled-untied",
+        2,
+        "llama",
+        2,
+        4,
+        1,
+        32,
+        32,
+        tied=False,
+        half=True,
+        rope_scaling=LLAMA3_SCALING,
+    ),
     Tiny("mistral", 3, "mistral", 1, 4, 2, 32, 32, tied=False, half=True, adds_bos=True, theta=1e6),
     Tiny("gemma3", 4, "gemma3", 7, 4, 1, 16, 32, tied=True, half=True, adds_bos=True, theta=1e6, window=32),
 ]
@@ -100,7 +123,9 @@ def build_model(tiny: Tiny) -> torch.nn.Module:
             rope_parameters={"full_attention": rope, "sliding_attention": local},
         )
     elif tiny.kind == "mistral":
-        config = transformers.MistralConfig(**shape, rms_norm_eps=1e-5, rope_parameters=rope, sliding_window=None)
+        config = transformers.MistralConfig(
+            **shape, rms_norm_eps=1e-5, rope_parameters=rope, sliding_window=None
+        )
     else:
         if tiny.rope_scaling:
             rope = {"rope_type": "llama3", "rope_theta": tiny.theta, **tiny.rope_scaling}
@@ -128,7 +153,9 @@ def randomize(model: torch.nn.Module, tiny: Tiny) -> None:
 
 def gguf_tensors(model: torch.nn.Module, tiny: Tiny) -> dict[str, np.ndarray]:
     """Tensors under their GGUF names and conventions, f32, [rows, columns]."""
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.GEMMA3 if tiny.arch == "gemma3" else gguf.MODEL_ARCH.LLAMA, tiny.layers)
+    names = gguf.get_tensor_name_map(
+        gguf.MODEL_ARCH.GEMMA3 if tiny.arch == "gemma3" else gguf.MODEL_ARCH.LLAMA, tiny.layers
+    )
     tensors = {}
     for name, parameter in model.named_parameters():
         values = parameter.detach().numpy()
@@ -148,7 +175,11 @@ def rope_divisors(tiny: Tiny) -> np.ndarray:
     """What llama3's scaling divides each rotary frequency by, [head_dim / 2]."""
     scaling = tiny.rope_scaling
     low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
-    turns = scaling["original_max_position_embeddings"] * tiny.theta ** (-np.arange(0, 1, 2 / tiny.head_dim)) / (2 * np.pi)
+    turns = (
+        scaling["original_max_position_embeddings"]
+        * tiny.theta ** (-np.arange(0, 1, 2 / tiny.head_dim))
+        / (2 * np.pi)
+    )
     kept = np.clip((turns - low) / (high - low), 0, 1)
     return (1 / (kept + (1 - kept) / scaling["factor"])).astype(np.float32)
 
@@ -189,7 +220,9 @@ def write_gguf(path: Path, tiny: Tiny, model: torch.nn.Module, tokens: list[str]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types([int(gguf.TokenType.CONTROL if t in SPECIAL else gguf.TokenType.NORMAL) for t in tokens])
+    writer.add_token_types(
+        [int(gguf.TokenType.CONTROL if t in SPECIAL else gguf.TokenType.NORMAL) for t in tokens]
+    )
     writer.add_token_merges(merges)
     writer.add_bos_token_id(SPECIAL.index("<|endoftext|>"))
     writer.add_eos_token_id(SPECIAL.index("<|im_end|>"))
@@ -215,7 +248,10 @@ def expected(path: Path, tiny: Tiny, model: torch.nn.Module) -> dict:
     if difference > AGREEMENT:
         raise RuntimeError(f"{tiny.name}: independent.py differs by {difference:.2e}")
     positions = [(i + 1) * len(tokens) // STORED_ROWS - 1 for i in range(STORED_ROWS)]
-    print(f"{tiny.name}: {path.stat().st_size} bytes, {len(tokens)} tokens, independent.py differs by {difference:.1e}")
+    print(
+        f"{tiny.name}: {path.stat().st_size} bytes, {len(tokens)} tokens,"
+        f" independent.py differs by {difference:.1e}"
+    )
     return {
         "model": path.name,
         "text": text,

@@ -1,7 +1,8 @@
-"""The f32 oracle: a GGUF file dequantized to f32 and run by PyTorch + transformers, and the text and windows it is run on.
+"""The f32 oracle: a GGUF file dequantized to f32, run by PyTorch + transformers on windows of text.
 
-Everything is computed on the CPU in f32 with the eager attention of transformers; independent.py shows that the
-loading (q/k permutation, Gemma's norm offset, rotary bases, tied head) is right for the two models named here.
+Everything is computed on the CPU in f32 with the eager attention of transformers; independent.py shows that
+the loading (q/k permutation, Gemma's norm offset, rotary bases, tied head) is right for the models named
+here.
 """
 
 import os
@@ -40,7 +41,9 @@ class Window:
 def windows(text_ids: list[int], bos: int | None, size: int, count: int) -> Iterator[Window]:
     """Consecutive windows of `size` text tokens each; with a BOS a window has size + 1 rows."""
     if len(text_ids) < size * count:
-        raise ValueError(f"{count} windows of {size} need {size * count} tokens; the text has {len(text_ids)}")
+        raise ValueError(
+            f"{count} windows of {size} need {size * count} tokens; the text has {len(text_ids)}"
+        )
     prefix = [] if bos is None else [bos]
     for start in range(0, size * count, size):
         tokens = prefix + text_ids[start : start + size]
@@ -49,7 +52,7 @@ def windows(text_ids: list[int], bos: int | None, size: int, count: int) -> Iter
 
 
 class Oracle:
-    """A causal model in f32 whose logits are taken in chunks of rows, so that a large vocabulary fits in memory."""
+    """A causal model in f32; logits come in chunks of rows, so that a large vocabulary fits in memory."""
 
     def __init__(self, model: torch.nn.Module):
         self.model = model.eval()
@@ -61,7 +64,11 @@ class Oracle:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
         )
         problems = {key: value for key, value in loading.items() if value}
         if problems:

@@ -1,7 +1,7 @@
-"""Text to token ids straight from a GGUF's own vocabulary: byte-level BPE (tokenizers) and SentencePiece BPE (here).
+"""Text to token ids from a GGUF's own vocabulary: byte-level BPE (tokenizers), SentencePiece BPE (here).
 
-The reference implementations of transformers need the same data but decide on a pre-tokenizer by architecture,
-not by `tokenizer.ggml.pre`; this module follows the file. Special tokens are never recognized in the text.
+The loader of transformers chooses a pre-tokenizer by architecture, this module by the file's
+`tokenizer.ggml.pre`. Special tokens are never recognized in the text.
 """
 
 import heapq
@@ -48,15 +48,19 @@ class TextTokenizer:
         elif kind == "llama":
             prefix = "\u2581" if read("tokenizer.ggml.add_space_prefix", True) else ""
             scores = read("tokenizer.ggml.scores")
-            self.encode = lambda text: encode_sentencepiece(prefix + text.replace(" ", "\u2581"), vocab, scores)
+            self.encode = lambda text: encode_sentencepiece(
+                prefix + text.replace(" ", "\u2581"), vocab, scores
+            )
             self.token_bytes = self.sentencepiece_bytes
         else:
             raise ValueError(f"tokenizer.ggml.model {kind!r} is not supported")
 
     def render_chat(self, messages: list[dict]) -> list[int]:
-        """Ids of the model's chat template with a generation prompt; special tokens come from the template alone."""
+        """Ids of the model's chat template with a generation prompt."""
         environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True)
-        text = environment.from_string(self.chat_template).render(messages=messages, add_generation_prompt=True)
+        text = environment.from_string(self.chat_template).render(
+            messages=messages, add_generation_prompt=True
+        )
         special = {self.tokens[i]: i for i, kind in enumerate(self.types) if kind == CONTROL}
         pieces = re.split("(" + "|".join(map(re.escape, special)) + ")", text)
         return [i for piece in pieces for i in ([special[piece]] if piece in special else self.encode(piece))]
@@ -72,14 +76,14 @@ class TextTokenizer:
 
 
 def byte_level_bytes() -> dict[str, int]:
-    """Which byte each character of a byte-level token stands for: printable Latin-1 itself, the others from U+0100 on."""
+    """The byte of each character of a byte-level token: itself if printable Latin-1, else from U+0100 on."""
     kept = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
     moved = [b for b in range(256) if b not in kept]
     return {chr(b): b for b in kept} | {chr(256 + index): b for index, b in enumerate(moved)}
 
 
 def encode_sentencepiece(text: str, vocab: dict[str, int], scores: list[float]) -> list[int]:
-    """Merges the adjacent pair whose union has the best score, leftmost first, until none is in the vocabulary."""
+    """Merges the adjacent pair whose union has the best score, leftmost first, until none is a token."""
     symbols = list(text)
     after = list(range(1, len(symbols) + 1))
     before = list(range(-1, len(symbols) - 1))
