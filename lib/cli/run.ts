@@ -1,0 +1,109 @@
+import { text as readAll } from "node:stream/consumers";
+import type { ChatMessage } from "../chat-message";
+import { loadModel } from "../load-model";
+import type { Model } from "../model";
+import type { GenerationOptions, LoadOptions } from "../options";
+import type { Reply } from "../reply";
+import { UsageError } from "./exit";
+import { withInterrupt } from "./interrupt";
+import { write, writeJson } from "./output";
+import { ProgressDisplay } from "./progress-display";
+import { note } from "./text";
+
+/** The options of `tokenmill run`, as commander names them. */
+export interface RunOptions extends Pick<LoadOptions, "threads" | "contextLength"> {
+  maxTokens?: number;
+  temperature?: number;
+  topK?: number;
+  topP?: number;
+  minP?: number;
+  seed?: number;
+  stop?: string[];
+  system?: string;
+  raw?: boolean;
+  json?: boolean;
+}
+
+function generationOptions(options: RunOptions): GenerationOptions {
+  const { threads, contextLength, system, raw, json, ...generation } = options;
+  return generation;
+}
+
+async function load(
+  source: string,
+  { threads, contextLength }: RunOptions,
+  signal: AbortSignal,
+): Promise<Model> {
+  const display = new ProgressDisplay();
+  try {
+    return await loadModel(source, {
+      signal,
+      onProgress: display.update,
+      ...(threads === undefined ? {} : { threads }),
+      ...(contextLength === undefined ? {} : { contextLength }),
+    });
+  } finally {
+    display.stop();
+  }
+}
+
+/** Starts the answer: through the chat template, or where there is none, as a continuation of the prompt. */
+function startReply(model: Model, prompt: string, options: RunOptions, signal: AbortSignal): Reply {
+  const generation = { ...generationOptions(options), signal };
+  if (options.raw) return model.generate(prompt, generation);
+  if (!model.info.capabilities.chat) {
+    if (options.system !== undefined) {
+      throw new UsageError("The model has no chat template, so there is no place for --system");
+    }
+    process.stderr.write(note(process.stderr, "(the model has no chat template: the prompt is continued)\n"));
+    return model.generate(prompt, generation);
+  }
+  const system: ChatMessage[] =
+    options.system === undefined ? [] : [{ role: "system", content: options.system }];
+  return model.chat([...system, { role: "user", content: prompt }], generation);
+}
+
+async function answer(
+  source: string,
+  prompt: string,
+  options: RunOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const model = await load(source, options, signal);
+  try {
+    const reply = startReply(model, prompt, options, signal);
+    if (options.json) return await writeJson(await reply);
+    for await (const part of reply) await write(part.text);
+    await write("\n");
+  } finally {
+    await model.dispose();
+  }
+}
+
+async function chat(source: string, options: RunOptions): Promise<void> {
+  const model = await withInterrupt((signal) => load(source, options, signal));
+  try {
+    if (!model.info.capabilities.chat) {
+      throw new UsageError("The model has no chat template, so it cannot chat: give it a prompt to continue");
+    }
+    const { chatLoop } = await import("./chat-loop.js");
+    const { openChatTerminal } = await import("./chat-terminal.js");
+    const { system } = options;
+    await chatLoop({ model, terminal: openChatTerminal(), system, generation: generationOptions(options) });
+  } finally {
+    await model.dispose();
+  }
+}
+
+/** `tokenmill run`: answers the prompt, else stdin; at a terminal without a prompt, chats. */
+export async function run(source: string, prompt: string | undefined, options: RunOptions): Promise<void> {
+  if (options.raw && options.system !== undefined)
+    throw new UsageError("--raw and --system exclude each other");
+  if (prompt === undefined && process.stdin.isTTY) {
+    if (options.json || options.raw) throw new UsageError("--json and --raw need a prompt");
+    return chat(source, options);
+  }
+  const asked = prompt ?? (await readAll(process.stdin)).replace(/\r?\n$/, "");
+  if (asked === "") throw new UsageError("The prompt is empty");
+  await withInterrupt((signal) => answer(source, asked, options, signal));
+}
