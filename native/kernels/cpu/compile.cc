@@ -1,0 +1,206 @@
+#include <algorithm>
+
+#include "kernels/cpu/executor.h"
+#include "kernels/cpu/pack.h"
+
+// Operations to phases. What an operation does per row joins the row work before it; products, attention and the
+// head are phases of their own.
+
+namespace tokenmill::cpu {
+
+Status CpuExecutor::Compile() {
+  TM_RETURN_IF_ERROR(AllocateBuffers());
+  TM_RETURN_IF_ERROR(AllocateAttention());
+  TM_RETURN_IF_ERROR(AllocateHead());
+  quantized_.assign(values_.size(), false);
+  for (const auto& angles : angles_) {
+    AddStepRows([this, table = angles.get()](int row, int) {
+      table->FillRow(row, state_.position_of[static_cast<size_t>(row)]);
+    });
+  }
+  body_phases_ = 0;
+  for (const Op& op : program_.ops) {
+    std::visit([this](const auto& concrete) { AddOp(concrete); }, op);
+  }
+  if (body_phases_ == 0) body_phases_ = builder_.size();
+  phases_ = builder_.Take();
+  return {};
+}
+
+Status CpuExecutor::AllocateRows(int rows, int width, bool floats, bool blocks, RowBuffer* buffer) {
+  const size_t elements = static_cast<size_t>(rows) * static_cast<size_t>(width);
+  const size_t float_bytes = floats ? elements * sizeof(float) : 0;
+  const size_t block_bytes = blocks ? elements / kBlock * sizeof(ActivationBlock) : 0;
+  buffer->width = width;
+  for (const size_t bytes : {float_bytes, block_bytes}) {
+    if (bytes == 0) continue;
+    memory_.emplace_back(bytes);
+    if (!memory_.back()) return Error(Code::kOutOfMemory, "the system refused %zu bytes for activations", bytes);
+  }
+  if (blocks && block_bytes != 0) buffer->blocks = memory_.back().as<ActivationBlock>();
+  if (floats && float_bytes != 0) buffer->floats = memory_[memory_.size() - (block_bytes != 0 ? 2 : 1)].as<float>();
+  return {};
+}
+
+Status CpuExecutor::AllocateBuffers() {
+  const int rows = options_.max_rows;
+  int product_width = 0;
+  for (size_t v = 0; v < values_.size(); ++v) {
+    const Forms::Form form = forms_.of(static_cast<ValueId>(v));
+    TM_RETURN_IF_ERROR(AllocateRows(rows, program_.values[v].width, form.floats, form.blocks, &values_[v]));
+  }
+  for (const Op& op : program_.ops) {
+    const auto* add = std::get_if<ProjectAdd>(&op);
+    if (add == nullptr || add->post_norm.weight == kNone) continue;
+    product_width = std::max(product_width, program_.values[static_cast<size_t>(add->residual)].width);
+  }
+  const int norm_width = forms_.norm_width();
+  TM_RETURN_IF_ERROR(AllocateRows(rows, norm_width, forms_.norms().floats, forms_.norms().blocks, &normed_));
+  TM_RETURN_IF_ERROR(AllocateRows(rows, product_width, true, false, &product_));
+  norm_scratch_.assign(static_cast<size_t>(options_.threads), std::vector<float>(static_cast<size_t>(norm_width)));
+  for (const RopeTable& table : program_.ropes) {
+    angles_.push_back(std::make_unique<RopeAngles>(table, rows));
+    if (!angles_.back()->allocated()) return Error(Code::kOutOfMemory, "the system refused memory for rotations");
+  }
+  return {};
+}
+
+AttentionPlan* CpuExecutor::PlanOf(int kv_layer) {
+  const KvLayer& layer = program_.kv_layers[static_cast<size_t>(kv_layer)];
+  const int window = program_.kv_groups[static_cast<size_t>(layer.group)].window;
+  const AttentionShape shape = {layer.group, window, layer.query_heads, layer.kv_heads, layer.head_dim};
+  for (const auto& plan : plans_) {
+    if (plan->shape() == shape) return plan.get();
+  }
+  plans_.push_back(std::make_unique<AttentionPlan>(shape, options_.threads));
+  return plans_.back().get();
+}
+
+Status CpuExecutor::AllocateAttention() {
+  int queries = 0, dim = 0;
+  for (size_t layer = 0; layer < program_.kv_layers.size(); ++layer) {
+    const AttentionPlan* plan = PlanOf(static_cast<int>(layer));
+    queries = std::max(queries, plan->queries_max());
+    dim = std::max(dim, plan->shape().padded_dim());
+  }
+  for (const auto& plan : plans_) TM_RETURN_IF_ERROR(plan->Allocate());
+  attention_scratch_.resize(plans_.empty() ? 0 : static_cast<size_t>(options_.threads));
+  for (AttentionScratch& scratch : attention_scratch_) TM_RETURN_IF_ERROR(scratch.Allocate(queries, dim));
+  return {};
+}
+
+Status CpuExecutor::AllocateHead() {
+  for (const Op& op : program_.ops) {
+    const auto* head = std::get_if<Head>(&op);
+    if (head == nullptr) continue;
+    const int rows = options_.max_head_rows;
+    const bool quantized = matrix(head->matrix).quantized();
+    TM_RETURN_IF_ERROR(AllocateRows(rows, value(head->in).width, true, quantized, &head_normed_));
+    head_ = std::make_unique<HeadWork>(&state_, *head, value(head->in), head_normed_, rows);
+    return head_->Allocate();
+  }
+  return {};
+}
+
+void CpuExecutor::AddStepRows(PhaseBuilder::RowWork work) {
+  builder_.AddRows([this] { return state_.rows; }, options_.threads, std::move(work));
+}
+
+RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, bool floats, bool blocks) {
+  const RowBuffer from = value(in);
+  const RowBuffer to = {from.width, floats ? normed_.floats : nullptr, blocks ? normed_.blocks : nullptr};
+  AddStepRows([this, from, to, norm](int row, int thread) {
+    float* normed = to.floats != nullptr ? to.row(row) : norm_scratch_[static_cast<size_t>(thread)].data();
+    const float* weight = weights_.vector(norm.weight);
+    if (weight != nullptr) {
+      state_.kernels->rms_norm(from.row(row), weight, norm.epsilon, normed, from.width);
+    } else {
+      std::copy_n(from.row(row), from.width, normed);
+    }
+    if (to.blocks != nullptr) state_.kernels->quantize(normed, to.width, to.row_blocks(row));
+  });
+  return to;
+}
+
+void CpuExecutor::AddQuantize(RowBuffer rows) {
+  AddStepRows([this, rows](int row, int) { state_.kernels->quantize(rows.row(row), rows.width, rows.row_blocks(row)); });
+}
+
+void CpuExecutor::AddProducts(RowBuffer in, std::vector<Product> products) {
+  auto work = std::make_shared<const Products>(&state_, in, std::move(products));
+  builder_.Add([this, work] { return work->Tasks(state_.rows); },
+               [this, work](int task, int) { work->Run(task, state_.rows); });
+}
+
+void CpuExecutor::AddOp(const Embed& op) {
+  AddStepRows([this, op, out = value(op.out)](int row, int) {
+    const PackedMatrix& table = matrix(op.table);
+    const int32_t token = state_.input->tokens[static_cast<size_t>(row)];
+    UnpackColumn(table.format, table.pair(token / kPairColumns), token % kPairColumns, table.cols, out.row(row));
+    if (op.scale != 1) state_.kernels->scale(out.row(row), op.scale, out.width);
+  });
+}
+
+void CpuExecutor::AddOp(const NormProject& op) {
+  std::vector<Product> products;
+  std::vector<WeightId> matrices;
+  for (const Projection& projection : op.projections) {
+    const RowBuffer& out = value(projection.out);
+    products.push_back({&matrix(projection.matrix), weights_.vector(projection.bias), false, out.floats, out.width});
+    matrices.push_back(projection.matrix);
+  }
+  const Forms::Form form = forms_.OfNorm(matrices);
+  const RowBuffer normed = AddNorm(op.in, op.norm, form.floats, form.blocks);
+  AddProducts(normed, std::move(products));
+}
+
+void CpuExecutor::AddOp(const RopeWriteKv& op) {
+  const RopeAngles* angles = angles_[static_cast<size_t>(op.rope)].get();
+  auto work = std::make_shared<const RopeWrite>(&state_, angles, op, value(op.q), value(op.k), value(op.v));
+  builder_.Add([work] { return work->Tasks(); }, [work](int task, int) { work->Run(task); });
+}
+
+void CpuExecutor::AddOp(const PagedAttention& op) {
+  AttentionPlan* plan = PlanOf(op.kv_layer);
+  const RowBuffer out = value(op.out);
+  auto work = std::make_shared<const Attention>(&state_, plan, &attention_scratch_, op, value(op.q), out);
+  builder_.Add([work] { return work->Tasks(); }, [work](int task, int thread) { work->Run(task, thread); });
+  const KvLayer& layer = program_.kv_layers[static_cast<size_t>(op.kv_layer)];
+  quantized_[static_cast<size_t>(op.out)] = out.blocks != nullptr && Attention::QuantizesItself(layer);
+}
+
+void CpuExecutor::AddOp(const ProjectAdd& op) {
+  const RowBuffer residual = value(op.residual);
+  if (matrix(op.matrix).quantized() && !quantized_[static_cast<size_t>(op.in)]) AddQuantize(value(op.in));
+  Product product = {&matrix(op.matrix), weights_.vector(op.bias), true, residual.floats, residual.width};
+  if (op.post_norm.weight == kNone) return AddProducts(value(op.in), {product});
+  product.add = false;
+  product.out = product_.floats;
+  AddProducts(value(op.in), {product});
+  AddStepRows([this, residual, norm = op.post_norm](int row, int) {
+    float* rows = product_.floats + int64_t{row} * residual.width;
+    state_.kernels->rms_norm(rows, weights_.vector(norm.weight), norm.epsilon, rows, residual.width);
+    state_.kernels->add(residual.row(row), rows, residual.width);
+  });
+}
+
+void CpuExecutor::AddOp(const GatedMlp& op) {
+  const Forms::Form form = forms_.OfNorm({op.gate, op.up});
+  const RowBuffer normed = AddNorm(op.in, op.norm, form.floats, form.blocks);
+  auto work = std::make_shared<const GatedProduct>(&state_, normed, &matrix(op.gate), &matrix(op.up), op.activation,
+                                                   value(op.out));
+  builder_.Add([this, work] { return work->Tasks(state_.rows); },
+               [this, work](int task, int) { work->Run(task, state_.rows); });
+  quantized_[static_cast<size_t>(op.out)] = value(op.out).blocks != nullptr;
+}
+
+void CpuExecutor::AddOp(const Head&) {
+  body_phases_ = builder_.size();
+  HeadWork* head = head_.get();
+  builder_.Separate();
+  builder_.AddRows([head] { return head->rows(); }, options_.threads, [head](int row, int) { head->NormRow(row); });
+  builder_.Add([head] { return head->LogitTasks(); }, [head](int task, int) { head->RunLogits(task); });
+  builder_.Add([head] { return head->rows(); }, [head](int task, int) { head->Reduce(task); });
+}
+
+}  // namespace tokenmill::cpu

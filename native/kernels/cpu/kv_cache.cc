@@ -1,0 +1,28 @@
+#include "kernels/cpu/kv_cache.h"
+
+namespace tokenmill::cpu {
+
+KvCache::KvCache(const Program& program) : groups_(program.kv_groups.size()) {
+  for (const KvLayer& layer : program.kv_layers) {
+    Group& group = groups_[static_cast<size_t>(layer.group)];
+    const size_t head_bytes = sizeof(uint16_t) * kPageTokens * static_cast<size_t>(layer.head_dim + PaddedDim(layer.head_dim));
+    layers_.push_back({layer.group, group.page_bytes, head_bytes});
+    group.page_bytes += static_cast<size_t>(layer.kv_heads) * head_bytes;
+  }
+}
+
+Status KvCache::AddSlab(int group_index, int slab, int pages) {
+  Group& group = groups_[static_cast<size_t>(group_index)];
+  group.slab_pages = pages;
+  const size_t bytes = group.page_bytes * static_cast<size_t>(pages);
+  if (static_cast<size_t>(slab) >= group.slabs.size()) group.slabs.resize(static_cast<size_t>(slab) + 1);
+  group.slabs[static_cast<size_t>(slab)] = SystemBuffer(bytes);
+  if (group.slabs[static_cast<size_t>(slab)]) return {};
+  return Error(Code::kOutOfMemory, "the system refused %zu bytes for %d pages of the KV cache", bytes, pages);
+}
+
+void KvCache::RemoveSlab(int group, int slab) {
+  groups_[static_cast<size_t>(group)].slabs[static_cast<size_t>(slab)] = SystemBuffer();
+}
+
+}  // namespace tokenmill::cpu

@@ -1,0 +1,113 @@
+#include "kernels/cpu/products.h"
+
+#include <algorithm>
+
+namespace tokenmill::cpu {
+namespace {
+
+// Rows that go through a pair of strips at once; their results wait in the first-level cache.
+constexpr int kTileRows = 32;
+// Part of a core's second-level cache that the activations of a block of rows may take.
+constexpr int64_t kBlockBytes = 192 * 1024;
+
+}  // namespace
+
+Grid::Grid(int rows, int64_t k, int pairs, int threads) {
+  const int64_t row_bytes = k / kBlock * static_cast<int64_t>(sizeof(ActivationBlock)) + 1;
+  const int most = static_cast<int>(std::max<int64_t>(16, kBlockBytes / row_bytes));
+  row_blocks = (rows + most - 1) / most;
+  row_block = row_blocks == 0 ? 4 : (rows + row_blocks - 1) / row_blocks;
+  row_block = (row_block + 3) / 4 * 4;
+  row_blocks = (rows + row_block - 1) / row_block;
+  const int wanted = std::max(1, 8 * threads / std::max(1, row_blocks));
+  run_pairs = std::max(1, pairs / wanted);
+  runs = (pairs + run_pairs - 1) / run_pairs;
+}
+
+void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in, int row,
+                  int rows, float* tile) {
+  MatmulArgs args = {};
+  args.weights = matrix.pair(pair);
+  args.k = matrix.cols;
+  args.rows = rows;
+  args.out = tile;
+  if (matrix.quantized()) {
+    args.blocks = in.row_blocks(row);
+    args.stride = in.width / kBlock;
+  } else {
+    args.inputs = in.row(row);
+    args.stride = in.width;
+  }
+  kernels.matmul[static_cast<int>(matrix.format)](args);
+}
+
+Products::Products(const StepState* state, RowBuffer in, std::vector<Product> products)
+    : state_(state), in_(in), products_(std::move(products)) {
+  for (const Product& product : products_) pairs_ += product.matrix->pairs;
+}
+
+int Products::Tasks(int rows) const { return Grid(rows, in_.width, pairs_, state_->threads).tasks(); }
+
+void Products::Run(int task, int rows) const {
+  const Grid grid(rows, in_.width, pairs_, state_->threads);
+  const int row_begin = task / grid.runs * grid.row_block;
+  const int row_end = std::min(rows, row_begin + grid.row_block);
+  const int first = task % grid.runs * grid.run_pairs;
+  const int last = std::min(pairs_, first + grid.run_pairs);
+  alignas(64) float tile[kTileRows * kPairColumns];
+  int base = 0;  // of the product's pairs in all pairs
+  for (const Product& product : products_) {
+    const PackedMatrix& matrix = *product.matrix;
+    for (int pair = std::max(first, base) - base; pair < std::min(last - base, matrix.pairs); ++pair) {
+      const int column = pair * kPairColumns;
+      const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, matrix.rows - column));
+      for (int row = row_begin; row < row_end; row += kTileRows) {
+        const int count = std::min(kTileRows, row_end - row);
+        MultiplyPair(*state_->kernels, matrix, pair, in_, row, count, tile);
+        state_->kernels->store_tile(tile, count, columns, product.bias == nullptr ? nullptr : product.bias + column,
+                                    product.add, product.out + row * product.out_stride + column,
+                                    product.out_stride);
+      }
+    }
+    base += matrix.pairs;
+  }
+}
+
+GatedProduct::GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate, const PackedMatrix* up,
+                           Activation activation, RowBuffer out)
+    : state_(state), in_(in), gate_(gate), up_(up), activation_(activation), out_(out) {}
+
+int GatedProduct::Tasks(int rows) const { return Grid(rows, in_.width, gate_->pairs, state_->threads).tasks(); }
+
+void GatedProduct::Run(int task, int rows) const {
+  const Grid grid(rows, in_.width, gate_->pairs, state_->threads);
+  const int row_begin = task / grid.runs * grid.row_block;
+  const int row_end = std::min(rows, row_begin + grid.row_block);
+  const int first = task % grid.runs * grid.run_pairs;
+  const int last = std::min(gate_->pairs, first + grid.run_pairs);
+  for (int pair = first; pair < last; ++pair) RunPair(pair, row_begin, row_end);
+}
+
+void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
+  const CpuKernels& kernels = *state_->kernels;
+  const int column = pair * kPairColumns;
+  const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, gate_->rows - column));
+  alignas(64) float gate[kTileRows * kPairColumns];
+  alignas(64) float up[kTileRows * kPairColumns];
+  for (int row = row_begin; row < row_end; row += kTileRows) {
+    const int count = std::min(kTileRows, row_end - row);
+    MultiplyPair(kernels, *gate_, pair, in_, row, count, gate);
+    MultiplyPair(kernels, *up_, pair, in_, row, count, up);
+    kernels.gated[static_cast<int>(activation_)](gate, up, gate, count * kPairColumns);
+    if (out_.blocks != nullptr) {
+      for (int i = 0; i < count; ++i) {
+        kernels.quantize(gate + i * kPairColumns, kPairColumns, out_.row_blocks(row + i) + pair);
+      }
+    }
+    if (out_.floats != nullptr) {
+      kernels.store_tile(gate, count, columns, nullptr, false, out_.row(row) + column, out_.width);
+    }
+  }
+}
+
+}  // namespace tokenmill::cpu

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <vector>
+
+#include "kernels/cpu/step_state.h"
+
+namespace tokenmill::cpu {
+
+/// out (+)= matrix * row + bias
+struct Product {
+  const PackedMatrix* matrix = nullptr;
+  const float* bias = nullptr;
+  bool add = false;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+};
+
+/// How the pairs of strips of some matrices and the rows of a step are cut into tasks: rows in blocks whose
+/// activations stay in a core's cache, block by block, and each block's pairs in runs.
+struct Grid {
+  Grid(int rows, int64_t k, int pairs, int threads);
+
+  int tasks() const { return row_blocks * runs; }
+
+  int row_block;  // rows of a block
+  int row_blocks;
+  int run_pairs;  // pairs of a run
+  int runs;
+};
+
+/// Several matrices times the same rows.
+class Products {
+ public:
+  Products(const StepState* state, RowBuffer in, std::vector<Product> products);
+
+  int Tasks(int rows) const;
+  void Run(int task, int rows) const;
+
+ private:
+  const StepState* state_;
+  RowBuffer in_;
+  std::vector<Product> products_;
+  int pairs_ = 0;
+};
+
+/// out = activation(gate * row) * (up * row), a pair of strips at a time.
+class GatedProduct {
+ public:
+  GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate, const PackedMatrix* up,
+               Activation activation, RowBuffer out);
+
+  int Tasks(int rows) const;
+  void Run(int task, int rows) const;
+
+ private:
+  void RunPair(int pair, int row_begin, int row_end) const;
+
+  const StepState* state_;
+  RowBuffer in_;
+  const PackedMatrix* gate_;
+  const PackedMatrix* up_;
+  Activation activation_;
+  RowBuffer out_;
+};
+
+/// One pair of strips times rows row … row + rows - 1: tile [rows][32].
+void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in, int row,
+                  int rows, float* tile);
+
+}  // namespace tokenmill::cpu

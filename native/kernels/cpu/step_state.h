@@ -1,0 +1,44 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/memory.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/kv_cache.h"
+#include "kernels/cpu/weights.h"
+#include "ops/backend.h"
+
+namespace tokenmill::cpu {
+
+/// Rows of activations [max_rows][width] in the forms that someone reads; the others are null.
+struct RowBuffer {
+  int width = 0;
+  float* floats = nullptr;
+  ActivationBlock* blocks = nullptr;
+
+  float* row(int64_t index) const { return floats + index * width; }
+  ActivationBlock* row_blocks(int64_t index) const { return blocks + index * (width / kBlock); }
+};
+
+/// What the phases of an executor share. Everything but the step's own fields is fixed when compiled.
+struct StepState {
+  const CpuKernels* kernels = nullptr;
+  const Program* program = nullptr;
+  const Weights* weights = nullptr;
+  const KvCache* kv = nullptr;
+  int threads = 1;
+
+  // The step under way.
+  const StepInput* input = nullptr;
+  StepResult* result = nullptr;
+  int rows = 0;
+  std::vector<int> sequence_of;  // [max_rows] index into StepInput::sequences
+  std::vector<int> position_of;  // [max_rows]
+
+  const StepSequence& sequence(int row) const {
+    return input->sequences[static_cast<size_t>(sequence_of[static_cast<size_t>(row)])];
+  }
+};
+
+}  // namespace tokenmill::cpu
