@@ -1,0 +1,103 @@
+import { TokenmillError } from "../errors";
+import { CompiledTemplate } from "./compiled-template";
+import type { JsonObject } from "./json-value";
+import { RenderLimitError, renderLimits } from "./render-limits";
+import { renderSafely } from "./safe-render";
+import { type Piece, SpecialTokens } from "./special-tokens";
+
+/** All that rendering a model's conversations needs to know of the model. Structured-cloneable. */
+export interface ChatFormatSpec {
+  /** The Jinja template of the model's metadata. */
+  template: string;
+  /** The tokens' texts; what is left out is empty in the template. */
+  bosToken?: string;
+  eosToken?: string;
+  unkToken?: string;
+  padToken?: string;
+  /** The texts of every token that plain text must never become: the vocabulary's control tokens. */
+  specialTokens: readonly string[];
+}
+
+export interface RenderRequest {
+  messages: JsonObject[];
+  addGenerationPrompt: boolean;
+  timeMs: number;
+}
+
+/** What a template takes as a message's content. */
+type ContentShape = "string" | "parts";
+
+const probe = "Probe";
+
+/** Renders conversations with one model's template. Lives in the template worker. */
+export class FormatRenderer {
+  readonly #spec: ChatFormatSpec;
+  readonly #template: CompiledTemplate;
+  readonly #specialTokens: SpecialTokens;
+  #contentShape: ContentShape | undefined;
+
+  /** Throws UnsupportedModel when the template cannot be parsed. */
+  constructor(spec: ChatFormatSpec) {
+    this.#spec = spec;
+    this.#template = new CompiledTemplate(spec.template);
+    this.#specialTokens = new SpecialTokens(spec.specialTokens);
+  }
+
+  render({ messages, addGenerationPrompt, timeMs }: RenderRequest): Piece[] {
+    const deadline = performance.now() + timeMs;
+    this.#contentShape ??= this.#probeContentShape(deadline);
+    const shaped = messages.map((message) => withContentShape(message, this.#contentShape ?? "string"));
+    return renderSafely(
+      {
+        template: this.#spec.template,
+        specialTokens: this.#specialTokens,
+        render: (marked) => this.#renderText(marked, addGenerationPrompt, deadline),
+      },
+      shaped,
+    );
+  }
+
+  #renderText(messages: JsonObject[], addGenerationPrompt: boolean, deadline: number): string {
+    const { bosToken = "", eosToken = "", unkToken = "", padToken = "" } = this.#spec;
+    const context = {
+      messages,
+      tools: null,
+      documents: null,
+      add_generation_prompt: addGenerationPrompt,
+      bos_token: bosToken,
+      eos_token: eosToken,
+      unk_token: unkToken,
+      pad_token: padToken,
+    };
+    // A fully marked text is three times as long.
+    return this.#template.render(context, {
+      deadline,
+      charactersMax: 3 * renderLimits.conversationCharacters,
+    });
+  }
+
+  /**
+   * Templates of models with several modalities may take lists of parts only. Such a template drops a string, or
+   * fails on it.
+   */
+  #probeContentShape(deadline: number): ContentShape {
+    const takes = (content: JsonObject["content"]): boolean => {
+      try {
+        return this.#renderText([{ role: "user", content: content ?? null }], true, deadline).includes(probe);
+      } catch (error) {
+        if (error instanceof RenderLimitError || !TokenmillError.isInstance(error)) throw error;
+        return false;
+      }
+    };
+    return !takes(probe) && takes([{ type: "text", text: probe }]) ? "parts" : "string";
+  }
+}
+
+function withContentShape(message: JsonObject, shape: ContentShape): JsonObject {
+  const { content } = message;
+  if (shape === "parts") {
+    return typeof content === "string" ? { ...message, content: [{ type: "text", text: content }] } : message;
+  }
+  if (!Array.isArray(content)) return message;
+  return { ...message, content: content.map((part) => (part as JsonObject).text).join("") };
+}

@@ -1,0 +1,73 @@
+import type { ChatMessage } from "../chat-message";
+import { readConversation } from "./conversation";
+import type { ChatFormatSpec } from "./format-renderer";
+import type { Piece } from "./special-tokens";
+import { type TemplateHost, templateHost } from "./template-host";
+
+export type { Piece };
+
+export interface RenderChatRequest extends ChatFormatSpec {
+  messages: readonly ChatMessage[];
+  /** End with what opens the assistant's turn. Default true. */
+  addGenerationPrompt?: boolean;
+  signal?: AbortSignal;
+}
+
+interface KnownFormat {
+  number: number;
+  spec: ChatFormatSpec;
+}
+
+let formats = 0;
+/** By the list of special tokens: a model hands over the same one with every request. */
+const knownFormats = new WeakMap<readonly string[], KnownFormat>();
+
+const texts = ["template", "bosToken", "eosToken", "unkToken", "padToken"] as const;
+
+function formatOf(spec: ChatFormatSpec): KnownFormat {
+  const known = knownFormats.get(spec.specialTokens);
+  if (known !== undefined && texts.every((name) => known.spec[name] === spec[name])) return known;
+  const format = { number: ++formats, spec };
+  knownFormats.set(spec.specialTokens, format);
+  return format;
+}
+
+/**
+ * A conversation as the model is to read it, through its chat template, in a worker thread. A special piece is one
+ * token, by its text; a text piece is to be tokenized without recognizing special tokens. Special tokens come from
+ * the template alone, whatever the messages say.
+ *
+ * The list of special tokens is remembered by identity: hand over the same array for the same model.
+ *
+ * @throws TokenmillError InvalidArgument for malformed messages and for what the template raises, UnsupportedModel
+ *   when the template fails, is endless or makes too much, ContextOverflow for more text than any context holds,
+ *   Aborted
+ * @example
+ * const pieces = await renderChat({
+ *   template: "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}",
+ *   specialTokens: ["<s>", "</s>"],
+ *   messages: [{ role: "user", content: "What is <s>?" }],
+ * });
+ */
+export async function renderChat(
+  { messages, addGenerationPrompt = true, signal, ...spec }: RenderChatRequest,
+  host: TemplateHost = templateHost(),
+): Promise<Piece[]> {
+  const conversation = readConversation(messages);
+  const format = formatOf(spec);
+  return host.run(
+    (timeMs) => ({
+      type: "render",
+      ...host.introduce(format.number, format.spec),
+      messages: conversation,
+      addGenerationPrompt,
+      timeMs,
+    }),
+    { signal },
+  );
+}
+
+/** Starts the worker, so that the first conversation need not wait for it. Never fails: that conversation will. */
+export function warmChatTemplates(host: TemplateHost = templateHost()): void {
+  host.run(() => ({ type: "wake" })).catch(() => {});
+}

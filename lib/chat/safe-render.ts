@@ -1,0 +1,99 @@
+import { TokenmillError } from "../errors";
+import { TemplateRefusal } from "./compiled-template";
+import { type JsonObject, mapStrings, stringsOf } from "./json-value";
+import { RenderLimitError } from "./render-limits";
+import { chooseMarks, type Marks, markAll, type Piece, type SpecialTokens } from "./special-tokens";
+
+/** What a conversation is rendered with. */
+export interface SafeRenderSource {
+  /** The template's own text. */
+  template: string;
+  specialTokens: SpecialTokens;
+  /** Renders messages that may have marks in their strings. */
+  render(messages: JsonObject[]): string;
+}
+
+/** Names that templates compare roles and types with, or build special tokens from. */
+const standardWords = new Set(["system", "developer", "user", "assistant", "tool", "function", "text"]);
+
+type MapText = (text: string) => string;
+
+/**
+ * Renders a conversation so that no special token comes from a caller's string, whole or in part, whatever the
+ * template does with it.
+ *
+ * Callers' strings are rendered with the special tokens they spell put between marks (private-use characters that
+ * occur nowhere in the input). What a template looks for in a message, trims off or splits at is left as it is. That
+ * alone would not do: a template can join what callers wrote with text of its own, or delete from it, and so complete
+ * a special token that nobody spelled. Hence a second rendering, of harmless messages of the same shape, each visible
+ * character replaced by a private-use one: its special tokens are the template's own. When the first has the same,
+ * it is the result. Otherwise every visible character of the callers is marked, and special tokens with a marked
+ * character are text.
+ *
+ * Whitespace is never marked, so a special token of which a caller contributes nothing but whitespace is not found
+ * out by the third rendering; no known vocabulary has one.
+ */
+export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): Piece[] {
+  const marks = chooseMarks([source.template, ...source.specialTokens.texts, ...stringsOf(messages)]);
+  if (marks === undefined) {
+    throw new TokenmillError(
+      "InvalidArgument",
+      "The messages contain every private-use character of Unicode",
+    );
+  }
+  const split = (mapText: MapText) =>
+    source.specialTokens.split(source.render(mapMessages(source, messages, mapText)), marks);
+
+  const spelled = split((text) => source.specialTokens.markSpelled(text, marks));
+  const harmless = unlessFailing(() => split((text) => withoutMeaning(text, marks)));
+  if (harmless !== undefined && sameSpecialTokens(spelled, harmless)) return spelled;
+  const marked = unlessFailing(() => split((text) => markAll(text, marks)));
+  if (marked !== undefined) return marked;
+  throw new TokenmillError(
+    "UnsupportedModel",
+    "The model's chat template fails when special tokens in the messages are kept apart from its own; generate() " +
+      "takes prompts without it",
+  );
+}
+
+/** Undefined where the template cannot take messages that were changed. Limits stay errors. */
+function unlessFailing<T>(render: () => T): T | undefined {
+  try {
+    return render();
+  } catch (error) {
+    if (error instanceof RenderLimitError) throw error;
+    if (error instanceof TemplateRefusal || TokenmillError.isInstance(error)) return undefined;
+    throw error;
+  }
+}
+
+function withoutMeaning(text: string, marks: Marks): string {
+  return text.replace(/\S+/g, (word) => marks.open.repeat(word.length));
+}
+
+function sameSpecialTokens(a: readonly Piece[], b: readonly Piece[]): boolean {
+  const texts = (pieces: readonly Piece[]) =>
+    pieces.filter((piece) => piece.special).map((piece) => piece.text);
+  const [left, right] = [texts(a), texts(b)];
+  return left.length === right.length && left.every((text, index) => text === right[index]);
+}
+
+/**
+ * Maps the callers' strings. Words that the template itself knows stay: roles, types and the like (some templates
+ * make special tokens of roles), and keys. What is not such a word is mapped wherever it stands.
+ */
+function mapMessages(
+  { template, specialTokens }: SafeRenderSource,
+  messages: JsonObject[],
+  mapText: MapText,
+): JsonObject[] {
+  const special = new Set(specialTokens.texts);
+  const isWord = (text: string) => /^[A-Za-z][\w-]*$/.test(text) && !special.has(text);
+  const isKnown = (text: string) =>
+    isWord(text) &&
+    (standardWords.has(text) || template.includes(`'${text}'`) || template.includes(`"${text}"`));
+  const mapString = (text: string, key: string) =>
+    key !== "content" && key !== "text" && isKnown(text) ? text : mapText(text);
+  const mapKey = (key: string) => (isWord(key) && template.includes(key) ? key : mapText(key));
+  return messages.map((message) => mapStrings(message, mapString, mapKey) as JsonObject);
+}
