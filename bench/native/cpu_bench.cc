@@ -1,0 +1,222 @@
+// Speed of the CPU backend on synthetic models of real shapes, without tokenizer and sampler.
+//   cpu_bench [isa: avx2|avx512] [threads] [model: smollm2|gemma3|llama1b] [rounds]
+// Prints JSON lines: tokens per second, best and median of the rounds, tokens per second of CPU time
+// (the figure to trust on a busy machine, with one thread), and a raw read of memory beside them.
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <memory>
+#include <vector>
+
+#include "ops/backend.h"
+
+using namespace tokenmill;
+
+namespace {
+
+double Seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Of all threads: what a busy machine does not distort, for runs on one thread.
+double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
+
+struct Shape {
+  const char* name;
+  int width, ffn, layers, query_heads, kv_heads, head_dim, vocabulary;
+  DType matrices, down, table;
+};
+
+constexpr Shape kShapes[] = {
+    {"smollm2", 576, 1536, 30, 9, 3, 64, 49152, DType::kQ4_1, DType::kQ4_1, DType::kQ8_0},
+    {"gemma3", 640, 2048, 18, 4, 1, 256, 262144, DType::kQ5_0, DType::kQ8_0, DType::kQ8_0},
+    {"llama1b", 2048, 8192, 16, 32, 8, 64, 128256, DType::kQ4_K, DType::kQ6_K, DType::kQ6_K},
+};
+
+// Random levels with small scales.
+class SyntheticWeights final : public WeightSource {
+ public:
+  explicit SyntheticWeights(const Program& program) : program_(program) {}
+
+  Status Read(WeightId weight, int64_t row, int64_t rows, void* out) const override {
+    const WeightDesc& desc = program_.weights[static_cast<size_t>(weight)];
+    const size_t bytes = RowBytes(desc.dtype, desc.cols) * static_cast<size_t>(rows);
+    if (desc.dtype == DType::kF32) {
+      std::fill_n(static_cast<float*>(out), bytes / 4, 1.0f);
+      return {};
+    }
+    uint8_t* data = static_cast<uint8_t*>(out);
+    uint64_t state = static_cast<uint64_t>(weight) * 1000003 + static_cast<uint64_t>(row) + 1;
+    for (size_t i = 0; i < bytes; ++i) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      data[i] = static_cast<uint8_t>(state >> 56);
+    }
+    const size_t block = InfoOf(desc.dtype).block_bytes;
+    const size_t d = desc.dtype == DType::kQ6_K ? 208 : 0;
+    const bool two = desc.dtype == DType::kQ4_1 || desc.dtype == DType::kQ4_K;
+    for (size_t at = 0; at < bytes; at += block) {
+      const uint16_t scale = 0x1419, min = desc.dtype == DType::kQ4_1 ? 0x9c00 : 0x1419;  // about 0.001
+      std::memcpy(data + at + d, &scale, 2);
+      if (two) std::memcpy(data + at + 2, &min, 2);
+    }
+    return {};
+  }
+
+ private:
+  const Program& program_;
+};
+
+WeightId AddWeight(Program* program, DType dtype, int rows, int cols) {
+  program->weights.push_back({"synthetic", dtype, rows, cols});
+  return static_cast<WeightId>(program->weights.size()) - 1;
+}
+
+void AddLayer(const Shape& s, int layer, Program* p) {
+  const int q = s.query_heads * s.head_dim, kv = s.kv_heads * s.head_dim;
+  const auto norm = [&] { return Norm{AddWeight(p, DType::kF32, 1, s.width), 1e-5f}; };
+  p->kv_layers.push_back({0, layer, s.query_heads, s.kv_heads, s.head_dim});
+  p->ops.push_back(NormProject{0, norm(),
+                               {{AddWeight(p, s.matrices, q, s.width), kNone, 1},
+                                {AddWeight(p, s.matrices, kv, s.width), kNone, 2},
+                                {AddWeight(p, s.matrices, kv, s.width), kNone, 3}}});
+  p->ops.push_back(RopeWriteKv{1, 2, 3, {}, {}, 0, layer});
+  p->ops.push_back(PagedAttention{1, 4, layer, 0.125f, 0});
+  p->ops.push_back(ProjectAdd{4, AddWeight(p, s.matrices, s.width, q), kNone, {}, 0});
+  p->ops.push_back(GatedMlp{0, norm(), AddWeight(p, s.matrices, s.ffn, s.width),
+                            AddWeight(p, s.matrices, s.ffn, s.width), Activation::kSilu, 5});
+  p->ops.push_back(ProjectAdd{5, AddWeight(p, s.down, s.width, s.ffn), kNone, {}, 0});
+}
+
+Program MakeProgram(const Shape& s) {
+  Program p;
+  p.vocabulary = s.vocabulary;
+  const int q = s.query_heads * s.head_dim, kv = s.kv_heads * s.head_dim;
+  for (int width : {s.width, q, kv, kv, q, s.ffn}) p.values.push_back({width});
+  p.kv_groups.push_back({0, s.layers});
+  RopeTable rope = {RopeStyle::kInterleaved, s.head_dim, {}, 1};
+  for (int i = 0; i < s.head_dim / 2; ++i) rope.frequencies.push_back(std::pow(1e4, -2.0 * i / s.head_dim));
+  p.ropes.push_back(rope);
+  const WeightId table = AddWeight(&p, s.table, s.vocabulary, s.width);
+  p.ops.push_back(Embed{table, 1, 0});
+  for (int layer = 0; layer < s.layers; ++layer) AddLayer(s, layer, &p);
+  p.ops.push_back(Head{0, {AddWeight(&p, DType::kF32, 1, s.width), 1e-5f}, table, 0});
+  return p;
+}
+
+class Bench {
+ public:
+  static constexpr int kDepth = 4608;  // tokens of a sequence
+
+  Bench(const Shape& shape, CpuIsa isa, int threads, int rounds)
+      : program_(MakeProgram(shape)), threads_(threads), rounds_(rounds) {
+    CompileOptions options;
+    options.threads = threads;
+    options.pool = &ThreadPool::Process();
+    const SyntheticWeights weights(program_);
+    auto compiled = CompileCpu(program_, weights, isa, options);
+    if (!compiled.ok()) {
+      std::fprintf(stderr, "%s\n", compiled.status().message().c_str());
+      std::exit(1);
+    }
+    executor_ = std::move(compiled).value();
+    std::printf("{\"model\":\"%s\",\"weight_mb\":%.1f,\"scratch_mb\":%.1f}\n", shape.name,
+                static_cast<double>(executor_->weight_bytes()) / 1e6, static_cast<double>(executor_->scratch_bytes()) / 1e6);
+    const int pages = kDepth / kPageTokens * 2;
+    if (!executor_->AddSlab(0, 0, pages).ok()) std::exit(1);
+    for (int i = 0; i < pages; ++i) pages_.push_back(static_cast<int32_t>(i * 101 % pages));
+  }
+
+  // Seconds of a step of `sequences` sequences of `rows` rows each, from `position` on.
+  double Step(int sequences, int rows, int position) {
+    std::vector<int32_t> tokens;
+    std::vector<StepSequence> parts;
+    std::vector<HeadRow> head;
+    for (int s = 0; s < sequences; ++s) {
+      StepSequence part = {s * rows, rows, position, {}};
+      part.pages[0] = pages_.data() + s * ((position + rows + kPageTokens - 1) / kPageTokens);
+      parts.push_back(part);
+      for (int i = 0; i < rows; ++i) tokens.push_back(static_cast<int32_t>((s * 977 + i * 131 + position) % program_.vocabulary));
+      HeadRow row;
+      row.row = (s + 1) * rows - 1;
+      row.candidates = 1;
+      head.push_back(row);
+    }
+    StepResult result;
+    const double begin = Seconds();
+    if (!executor_->Run({tokens, parts, head, nullptr}, &result).ok()) std::exit(1);
+    return Seconds() - begin;
+  }
+
+  template <class Body>
+  void Report(const char* name, double tokens, Body body) {
+    std::vector<double> speeds;
+    body();
+    const double begin = CpuSeconds();
+    for (int round = 0; round < rounds_; ++round) speeds.push_back(tokens / body());
+    const double per_cpu_second = tokens * rounds_ / (CpuSeconds() - begin);
+    std::sort(speeds.begin(), speeds.end());
+    std::printf(
+        "{\"work\":\"%s\",\"threads\":%d,\"best\":%.1f,\"median\":%.1f,\"per_cpu_second\":%.1f,\"read_gb_s\":%.1f}\n",
+        name, threads_, speeds.back(), speeds[speeds.size() / 2], per_cpu_second, ReadSpeed());
+    std::fflush(stdout);
+  }
+
+  double Steps(int count, int sequences, int position) {
+    double seconds = 0;
+    for (int i = 0; i < count; ++i) seconds += Step(sequences, 1, position + i);
+    return seconds;
+  }
+
+  void FillTo(int depth) {
+    for (int position = 0; position < depth; position += 512) Step(1, 512, position);
+  }
+
+ private:
+  // Gigabytes a second that the threads read from memory together.
+  double ReadSpeed() {
+    static std::vector<uint64_t> memory(size_t{256} << 17, 1);
+    const size_t part = memory.size() / static_cast<size_t>(threads_);
+    std::vector<uint64_t> sums(static_cast<size_t>(threads_) * 8);
+    const Phase phase = {[this] { return threads_; },
+                         [&](int task, int) {
+                           uint64_t lanes[8] = {};
+                           for (size_t i = 0; i + 8 <= part; i += 8) {
+                             for (size_t j = 0; j < 8; ++j) lanes[j] += memory[static_cast<size_t>(task) * part + i + j];
+                           }
+                           for (uint64_t lane : lanes) sums[static_cast<size_t>(task) * 8] += lane;
+                         }};
+    const double begin = Seconds();
+    ThreadPool::Process().Run({&phase, 1}, threads_);
+    return static_cast<double>(memory.size() * 8) / (Seconds() - begin) / 1e9 + (sums[0] == 1 ? 1 : 0);
+  }
+
+  const Program program_;
+  const int threads_, rounds_;
+  std::unique_ptr<Executor> executor_;
+  std::vector<int32_t> pages_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const CpuIsa isa = argc > 1 && std::strcmp(argv[1], "avx512") == 0 ? CpuIsa::kAvx512 : CpuIsa::kAvx2;
+  const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const Shape* shape = &kShapes[0];
+  for (const Shape& one : kShapes) {
+    if (argc > 3 && std::strcmp(argv[3], one.name) == 0) shape = &one;
+  }
+  Bench bench(*shape, isa, threads, argc > 4 ? std::atoi(argv[4]) : 7);
+  bench.Report("prefill 512", 512, [&] { return bench.Step(1, 512, 0); });
+  bench.Report("decode", 32, [&] { return bench.Steps(32, 1, 16); });
+  bench.Report("8 streams", 8 * 8, [&] { return bench.Steps(8, 8, 16); });
+  bench.Report("32 streams", 32 * 4, [&] { return bench.Steps(4, 32, 16); });
+  bench.FillTo(4096);
+  bench.Report("decode at 4096", 16, [&] { return bench.Steps(16, 1, 4096); });
+  bench.Report("prefill 512 at 4096", 512, [&] { return bench.Step(1, 512, 4096 - 512); });
+  return 0;
+}
