@@ -1,6 +1,7 @@
 #include <condition_variable>
 #include <list>
 #include <mutex>
+#include <new>
 
 #include "engine/engine.h"
 
@@ -55,6 +56,18 @@ std::shared_ptr<Engine> FindOrClaim(const FileIdentity& identity, const EngineOp
   }
 }
 
+Result<std::shared_ptr<Engine>> OpenAndLoad(const std::string& path, const EngineOptions& options,
+                                            const std::function<bool(uint64_t, uint64_t)>& on_progress) {
+  try {
+    TM_ASSIGN_OR_RETURN(std::shared_ptr<const ModelFile> model, OpenModelFile(path));
+    return Engine::Load(std::move(model), options, on_progress);
+  } catch (const std::bad_alloc&) {
+    return Error(Code::kOutOfMemory, "the system refused memory while loading '%s'", path.c_str());
+  } catch (const std::exception& exception) {
+    return Error(Code::kInternal, "loading '%s' failed: %s", path.c_str(), exception.what());
+  }
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Engine>> AcquireEngine(const std::string& path, const EngineOptions& options,
@@ -63,10 +76,7 @@ Result<std::shared_ptr<Engine>> AcquireEngine(const std::string& path, const Eng
   Entry* claimed = nullptr;
   if (auto engine = FindOrClaim(file->identity(), options, on_progress, &claimed)) return engine;
   if (claimed == nullptr) return Error(Code::kAborted, "loading was aborted");
-  Result<std::shared_ptr<Engine>> result = [&]() -> Result<std::shared_ptr<Engine>> {
-    TM_ASSIGN_OR_RETURN(std::shared_ptr<const ModelFile> model, OpenModelFile(path));
-    return Engine::Load(std::move(model), options, on_progress);
-  }();
+  Result<std::shared_ptr<Engine>> result = OpenAndLoad(path, options, on_progress);
   Registry& registry = TheRegistry();
   const std::lock_guard<std::mutex> lock(registry.mutex);
   claimed->loading = false;

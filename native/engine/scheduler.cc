@@ -71,13 +71,14 @@ void Scheduler::EndAll(const Status& status) {
   RemoveEnded();
 }
 
-// Whether a sequence without pages may take some: all of what it needs next must fit beside the others, or it
-// would soon be preempted again.
+// Whether a sequence without pages may take some: all of what it needs next must fit beside the others that
+// run (paused ones would give way), or it would soon be preempted again.
 bool Scheduler::Admissible(const Sequence& sequence) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
   for (int g = 0; g < pool_->groups(); ++g) {
-    const size_t needed = BlockTable::PagesAtMost((*groups_)[static_cast<size_t>(g)], tokens, limits_.max_rows);
-    if (pool_->Available(g) < needed) return false;
+    size_t available = pool_->Available(g);
+    for (const SequencePtr& other : sequences_) available += other->paused() ? other->table.held(g) : 0;
+    if (available < BlockTable::PagesAtMost((*groups_)[static_cast<size_t>(g)], tokens, limits_.max_rows)) return false;
   }
   return true;
 }
@@ -125,10 +126,7 @@ bool Scheduler::Plan(StepPlan* plan) {
   bool others_hold = false, admitting = true;
   for (const SequencePtr& owned : sequences_) {
     Sequence* sequence = owned.get();
-    if (sequence->paused()) {
-      others_hold = others_hold || sequence->table.held() > 0;
-      continue;
-    }
+    if (sequence->paused()) continue;
     const int budget = sequence->decoding() ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
     const int rows = std::min(static_cast<int>(sequence->remaining()), budget);
     if (rows == 0) continue;

@@ -36,7 +36,7 @@ void BlockTable::Clear() {
 
 size_t BlockTable::held() const {
   size_t held = 0;
-  for (size_t g = 0; g < tables_.size(); ++g) held += tables_[g].size() - dropped_[g];
+  for (int g = 0; g < pool_->groups(); ++g) held += this->held(g);
   return held;
 }
 

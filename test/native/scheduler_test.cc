@@ -1,0 +1,360 @@
+#include "engine/scheduler.h"
+
+#include <map>
+#include <random>
+#include <set>
+
+#include "engine/random.h"
+#include "harness.h"
+
+using namespace tokenmill;
+
+namespace {
+
+constexpr int kVocabulary = 257;  // the bytes and an end token
+constexpr Token kEnd = 256;
+
+std::string Utf8(uint32_t code) {
+  if (code < 0x80) return std::string(1, static_cast<char>(code));
+  return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
+}
+
+// Every byte is a token, written in GPT-2's alphabet of printable stand-ins.
+std::shared_ptr<const Tokenizer> ByteTokenizer() {
+  TokenizerSpec spec;
+  uint32_t stand_in = 256;
+  for (uint32_t b = 0; b < 256; ++b) {
+    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+    spec.tokens.push_back(Utf8(printable ? b : stand_in++));
+    spec.kinds.push_back(TokenKind::kNormal);
+  }
+  spec.tokens.push_back("<end>");
+  spec.kinds.push_back(TokenKind::kControl);
+  spec.pre = "gpt-2";
+  spec.eos = kEnd;
+  spec.end_of_generation = {kEnd};
+  auto tokenizer = Tokenizer::Create(std::move(spec));
+  if (!tokenizer.ok()) std::printf("%s\n", tokenizer.status().message().c_str());
+  return std::move(tokenizer).value();
+}
+
+// The toy model's next token: a hash of everything before it.
+Token NextToken(const std::vector<Token>& tokens) {
+  uint64_t hash = 1469598103934665603ull;
+  for (const Token token : tokens) hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211ull;
+  hash ^= hash >> 29;
+  if (hash % 97 == 0) return kEnd;
+  return static_cast<Token>('a' + hash % 26);
+}
+
+// A model whose pages hold the tokens themselves and whose head reads a sequence back from its pages: a lost,
+// shared or stale page changes what it says.
+class ToyModel final : public PageMemory {
+ public:
+  size_t PageBytes(int) const override { return kPageTokens * sizeof(Token); }
+  Status AddSlab(int group, int slab, int pages) override {
+    for (int p = 0; p < pages; ++p) pages_[{group, slab * pages + p}].assign(kPageTokens, -1);
+    return {};
+  }
+  void RemoveSlab(int group, int slab) override {
+    for (int p = 0; p < BlockPool::kSlabPages; ++p) pages_.erase({group, slab * BlockPool::kSlabPages + p});
+  }
+
+  void Run(const StepInput& input, StepResult* result) {
+    result->head.assign(input.head.size(), HeadResult());
+    size_t head = 0;
+    for (const StepSequence& sequence : input.sequences) {
+      for (int i = 0; i < sequence.rows; ++i) {
+        const int position = sequence.position + i;
+        const int row = sequence.row_begin + i;
+        pages_.at({0, sequence.pages[0][position / kPageTokens]})[static_cast<size_t>(position % kPageTokens)] =
+            input.tokens[static_cast<size_t>(row)];
+        if (head < input.head.size() && input.head[head].row == row) {
+          Answer(input.head[head], Read(sequence, position), &result->head[head]);
+          ++head;
+        }
+      }
+    }
+    EXPECT_EQ(head, input.head.size());
+    rows_seen = std::max(rows_seen, static_cast<int>(input.tokens.size()));
+  }
+
+  int rows_seen = 0;
+  std::set<Token> poisoned;  // a sequence that begins so gives NaN
+
+ private:
+  std::vector<Token> Read(const StepSequence& sequence, int position) {
+    std::vector<Token> tokens;
+    for (int p = 0; p <= position; ++p) {
+      tokens.push_back(pages_.at({0, sequence.pages[0][p / kPageTokens]})[static_cast<size_t>(p % kPageTokens)]);
+    }
+    return tokens;
+  }
+
+  void Answer(const HeadRow& row, const std::vector<Token>& tokens, HeadResult* result) {
+    result->finite = poisoned.count(tokens[0]) == 0;
+    if (row.candidates > 0) result->candidates = {{NextToken(tokens), 1, 1}};
+    result->log_sum_exp = 2;
+    for (const int32_t target : row.targets) result->targets.push_back(target == NextToken(tokens) ? 1.0f : -5.0f);
+  }
+
+  std::map<std::pair<int, int>, std::vector<Token>> pages_;
+};
+
+struct Rig {
+  explicit Rig(int pages, int max_rows = 32, int context = 400)
+      : tokenizer(ByteTokenizer()),
+        groups{{0, 1}},
+        pool(&model, 1, static_cast<size_t>(pages) * model.PageBytes(0)),
+        scheduler(tokenizer.get(), &groups, &pool, {max_rows, context}) {}
+
+  void Submit(RequestId id, std::vector<Token> prompt, int max_tokens = 50, int credits = 1 << 30) {
+    Request request;
+    request.id = id;
+    request.max_tokens = max_tokens;
+    request.credits = credits;
+    scheduler.Submit(1, request, std::move(prompt), Clock::now());
+    Drain();
+  }
+
+  bool Step() {
+    const bool ran = scheduler.Plan(&plan);
+    if (ran) {
+      StepResult result;
+      model.Run(plan.Input(), &result);
+      scheduler.Finish(plan, result, {});
+    }
+    EXPECT_EQ(pool.CheckIntegrity(), "");
+    Drain();
+    return ran;
+  }
+
+  void Drain() {
+    for (ClientEvent& event : scheduler.TakeEvents()) {
+      auto& tokens = replies[event.event.id];
+      tokens.insert(tokens.end(), event.event.tokens.begin(), event.event.tokens.end());
+      texts[event.event.id] += event.event.text;
+      if (event.event.outcome) EXPECT(outcomes.emplace(event.event.id, *event.event.outcome).second);
+    }
+  }
+
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::vector<KvGroup> groups;
+  ToyModel model;
+  BlockPool pool;
+  Scheduler scheduler;
+  StepPlan plan;
+  std::map<RequestId, std::vector<Token>> replies;
+  std::map<RequestId, std::string> texts;
+  std::map<RequestId, Outcome> outcomes;
+};
+
+std::vector<Token> Prompt(uint64_t seed, int length) {
+  std::vector<Token> prompt;
+  for (int i = 0; i < length; ++i) prompt.push_back(static_cast<Token>(UniformAt(seed, static_cast<uint64_t>(i)) * 255));
+  return prompt;
+}
+
+std::vector<Token> Expected(std::vector<Token> tokens, int max_tokens) {
+  std::vector<Token> reply;
+  while (static_cast<int>(reply.size()) < max_tokens) {
+    const Token next = NextToken(tokens);
+    if (next == kEnd) break;
+    tokens.push_back(next);
+    reply.push_back(next);
+  }
+  return reply;
+}
+
+}  // namespace
+
+TEST(replies_are_the_same_with_few_pages_and_many) {
+  for (const int pages : {32, 48, 1000}) {
+    for (const int max_rows : {3, 16, 64}) {
+      Rig rig(pages, max_rows);
+      for (uint64_t id = 1; id <= 20; ++id) rig.Submit(id, Prompt(id, 5 + static_cast<int>(id * 13 % 120)), 90);
+      int steps = 0;
+      while (rig.Step()) EXPECT(++steps < 100000);
+      for (uint64_t id = 1; id <= 20; ++id) {
+        const auto prompt = Prompt(id, 5 + static_cast<int>(id * 13 % 120));
+        EXPECT(rig.replies[id] == Expected(prompt, 90));
+        EXPECT(rig.outcomes[id].status.ok());
+        EXPECT_EQ(rig.outcomes[id].prompt_tokens, static_cast<int>(prompt.size()));
+      }
+      EXPECT_EQ(rig.pool.used(0), 0u);
+      EXPECT(rig.model.rows_seen <= max_rows);
+      if (pages == 32 && max_rows == 64) EXPECT(rig.scheduler.Stats().preempted > 0);
+    }
+  }
+}
+
+TEST(random_cancels_and_pauses_lose_nothing) {
+  std::mt19937 random(7);
+  Rig rig(40, 24);
+  std::set<RequestId> cancelled;
+  RequestId next = 1;
+  for (int step = 0; step < 4000; ++step) {
+    if (random() % 20 == 0 && next < 120) {
+      rig.Submit(next, Prompt(next, 1 + static_cast<int>(random() % 100)), 60, static_cast<int>(random() % 40) + 1);
+      ++next;
+    }
+    if (next > 1 && random() % 40 == 0) {
+      const RequestId id = 1 + random() % (next - 1);
+      if (rig.outcomes.count(id) == 0) cancelled.insert(id);
+      rig.scheduler.Cancel(1, id);
+      rig.Drain();
+    }
+    if (next > 1) rig.scheduler.AddCredits(1, 1 + random() % (next - 1), static_cast<int>(random() % 30));
+    rig.Step();
+  }
+  for (RequestId id = 1; id < next; ++id) rig.scheduler.AddCredits(1, id, 1000);
+  while (rig.Step()) {
+  }
+  EXPECT(next > 60 && cancelled.size() > 5);
+  for (RequestId id = 1; id < next; ++id) {
+    EXPECT_EQ(rig.outcomes.count(id), 1u);
+    if (cancelled.count(id) > 0) {
+      EXPECT(rig.outcomes[id].reason == FinishReason::kAborted);
+    } else {
+      EXPECT_EQ(rig.outcomes[id].completion_tokens, static_cast<int>(rig.replies[id].size()));
+    }
+    EXPECT_EQ(rig.texts[id].size(), rig.replies[id].size());
+  }
+  EXPECT_EQ(rig.pool.used(0), 0u);
+}
+
+TEST(a_paused_reply_waits_and_others_go_on) {
+  Rig rig(100);
+  rig.Submit(1, {1, 2, 3}, 40, 4);
+  rig.Submit(2, {4, 5, 6}, 40);
+  while (rig.Step()) {
+  }
+  EXPECT_EQ(rig.replies[1].size(), 4u);
+  EXPECT(rig.outcomes.count(2) == 1 && rig.outcomes.count(1) == 0);
+  EXPECT_EQ(rig.scheduler.Stats().paused, 1);
+  rig.scheduler.AddCredits(1, 1, 1000);
+  while (rig.Step()) {
+  }
+  EXPECT(rig.replies[1] == Expected({1, 2, 3}, 40));
+}
+
+TEST(a_paused_reply_gives_its_pages_before_anyone_else) {
+  Rig rig(16, 64);
+  rig.Submit(1, Prompt(5, 100), 60, 1);
+  rig.Step();
+  rig.Step();
+  EXPECT(rig.pool.used(0) >= 7);
+  rig.Submit(2, Prompt(6, 150), 100);
+  while (rig.Step()) {
+  }
+  EXPECT_EQ(rig.outcomes.count(2), 1u);
+  EXPECT(rig.scheduler.Stats().preempted >= 1);
+  rig.scheduler.AddCredits(1, 1, 1000);
+  while (rig.Step()) {
+  }
+  EXPECT(rig.replies[1] == Expected(Prompt(5, 100), 60));
+  EXPECT(rig.replies[2] == Expected(Prompt(6, 150), 100));
+}
+
+TEST(decode_rows_go_before_prefill) {
+  Rig rig(200, 16);
+  rig.Submit(1, {9, 9, 9}, 200);
+  rig.Step();
+  rig.Submit(2, Prompt(3, 300), 5);
+  for (int step = 0; step < 10; ++step) {
+    const size_t before = rig.replies[1].size();
+    rig.Step();
+    EXPECT(rig.replies[1].size() == before + 1 || rig.outcomes.count(1) == 1);
+  }
+}
+
+TEST(refusals) {
+  Rig rig(100, 16, 64);
+  rig.Submit(1, {});
+  EXPECT(rig.outcomes[1].status.code() == Code::kInvalidArgument);
+  rig.Submit(2, Prompt(1, 64));
+  EXPECT(rig.outcomes[2].status.code() == Code::kContextOverflow);
+  rig.Submit(3, {1, 2, 999});
+  EXPECT(rig.outcomes[3].status.code() == Code::kInvalidArgument);
+  rig.Submit(4, {1, 2}, 0);
+  EXPECT(rig.outcomes[4].status.ok() && rig.outcomes[4].reason == FinishReason::kLength);
+  EXPECT(!rig.Step());
+}
+
+TEST(a_context_that_fills_up_ends_with_length) {
+  Rig rig(100, 16, 64);
+  rig.Submit(1, Prompt(77, 60), -1);
+  while (rig.Step()) {
+  }
+  const auto expected = Expected(Prompt(77, 60), 4);
+  EXPECT(rig.replies[1] == expected);
+  EXPECT(rig.outcomes[1].reason == (expected.size() == 4 ? FinishReason::kLength : FinishReason::kStop));
+}
+
+TEST(a_row_of_nan_rejects_its_own_reply_only) {
+  Rig rig(100);
+  rig.model.poisoned = {200};
+  rig.Submit(1, {200, 1}, 20);
+  rig.Submit(2, {100, 1}, 20);
+  while (rig.Step()) {
+  }
+  EXPECT(rig.outcomes[1].status.code() == Code::kInternal);
+  EXPECT(rig.outcomes[2].status.ok());
+  EXPECT(rig.replies[2] == Expected({100, 1}, 20));
+}
+
+TEST(scores_cover_every_token_but_the_first) {
+  for (const int max_rows : {1, 7, 64}) {
+    Rig rig(100, max_rows);
+    std::vector<Token> tokens = {7, 8, 9};
+    for (int i = 0; i < 50; ++i) tokens.push_back(NextToken(tokens) == kEnd ? 1 : NextToken(tokens));
+    tokens[20] = 'A';
+    Request request;
+    request.id = 1;
+    request.score = true;
+    rig.scheduler.Submit(1, request, tokens, Clock::now());
+    while (rig.Step()) {
+    }
+    const Outcome& outcome = rig.outcomes[1];
+    EXPECT(outcome.score_tokens == tokens);
+    EXPECT_EQ(outcome.score_logprobs.size(), tokens.size());
+    EXPECT(std::isnan(outcome.score_logprobs[0]));
+    for (size_t i = 1; i < tokens.size(); ++i) {
+      const std::vector<Token> before(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(i));
+      EXPECT_EQ(outcome.score_logprobs[i], tokens[i] == NextToken(before) ? -1.0f : -7.0f);
+    }
+  }
+}
+
+TEST(stop_strings_are_never_given_out_in_part) {
+  const auto reply = Expected({42}, 50);
+  std::string text;
+  for (const Token token : reply) text += static_cast<char>(token);
+  for (size_t begin = 1; begin + 3 < text.size(); begin += 5) {
+    Rig rig(100);
+    Request request;
+    request.id = 1;
+    request.max_tokens = 50;
+    request.credits = 1000;
+    request.stop = {text.substr(begin, 3), text.substr(begin, 2) + "!"};
+    const size_t at = text.find(request.stop[0]);
+    rig.scheduler.Submit(1, request, {42}, Clock::now());
+    while (rig.Step()) EXPECT(text.substr(0, at).rfind(rig.texts[1], 0) == 0);
+    EXPECT_EQ(rig.texts[1], text.substr(0, at));
+    EXPECT_EQ(rig.replies[1].size(), at + 3);
+    EXPECT(rig.outcomes[1].reason == FinishReason::kStop);
+  }
+}
+
+TEST(ending_all_tells_everyone) {
+  Rig rig(100);
+  for (RequestId id = 1; id <= 5; ++id) rig.Submit(id, Prompt(id, 20), 100);
+  rig.Step();
+  rig.scheduler.EndAll(1, Status(Code::kDisposed, "gone"));
+  rig.Drain();
+  for (RequestId id = 1; id <= 5; ++id) EXPECT(rig.outcomes[id].status.code() == Code::kDisposed);
+  EXPECT_EQ(rig.pool.used(0), 0u);
+  EXPECT(!rig.Step());
+}
+
+HARNESS_MAIN()
