@@ -36,8 +36,10 @@ function removeStaleOutputs() {
   }
 }
 
+/** Names what the CommonJS entry exports one by one: a wildcard would export `__esModule` as well. */
 function writeEsmEntry() {
-  writeFileSync(join(output, "index.mjs"), 'export * from "./index.js";\n');
+  const names = Object.keys(createRequire(import.meta.url)(join(output, "index.js"))).sort();
+  writeFileSync(join(output, "index.mjs"), `export { ${names.join(", ")} } from "./index.js";\n`);
   writeFileSync(join(output, "index.d.mts"), 'export * from "./index.js";\n');
 }
 
@@ -48,8 +50,8 @@ function makeCommandExecutable() {
 
 const status = compile();
 if (status === 0) {
-  writeEsmEntry();
   removeStaleOutputs();
+  writeEsmEntry();
   makeCommandExecutable();
 }
 process.exitCode = status;
