@@ -1,8 +1,11 @@
 import { getHeapStatistics } from "node:v8";
 import { TokenmillError } from "../errors";
 import { Environment, Interpreter, type Program, parse, type RuntimeValue, tokenize } from "./jinja";
+import { completeStringMethods } from "./python-strings";
 import { RenderLimitError, renderLimits } from "./render-limits";
 import { strftime } from "./strftime";
+
+completeStringMethods();
 
 /** A template's `raise_exception`: the conversation is not one it takes. */
 export class TemplateRefusal extends TokenmillError {

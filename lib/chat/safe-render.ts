@@ -41,13 +41,15 @@ export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): 
       "The messages contain every private-use character of Unicode",
     );
   }
-  const split = (mapText: MapText) =>
-    source.specialTokens.split(source.render(mapMessages(source, messages, mapText)), marks);
+  const render = (mapText: MapText) => source.render(mapMessages(source, messages, mapText));
+  const split = (text: string) => source.specialTokens.split(text, marks);
 
-  const spelled = split((text) => source.specialTokens.markSpelled(text, marks));
-  const harmless = unlessFailing(() => split((text) => withoutMeaning(text, marks)));
+  const spelled = split(render((text) => source.specialTokens.markSpelled(text, marks)));
+  const harmless = unlessFailing(() =>
+    source.specialTokens.split(render((text) => withoutMeaning(text, marks))),
+  );
   if (harmless !== undefined && sameSpecialTokens(spelled, harmless)) return spelled;
-  const marked = unlessFailing(() => split((text) => markAll(text, marks)));
+  const marked = unlessFailing(() => split(render((text) => markAll(text, marks))));
   if (marked !== undefined) return marked;
   throw new TokenmillError(
     "UnsupportedModel",
