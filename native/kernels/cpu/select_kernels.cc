@@ -33,11 +33,16 @@ bool HasAvx512() { return HostCpuFeatures().avx512_vnni; }
 
 }  // namespace
 
+// Filling a table already runs code of its ISA: each is only made where the CPU has it.
 const CpuKernels* SelectKernels(CpuIsa isa) {
-  static const CpuKernels avx2 = Avx2Kernels();
-  static const CpuKernels avx512 = Avx512Kernels();
-  if (isa == CpuIsa::kAvx2 && HostCpuFeatures().avx2) return &avx2;
-  if (isa == CpuIsa::kAvx512 && HasAvx512()) return &avx512;
+  if (isa == CpuIsa::kAvx2 && HostCpuFeatures().avx2) {
+    static const CpuKernels avx2 = Avx2Kernels();
+    return &avx2;
+  }
+  if (isa == CpuIsa::kAvx512 && HasAvx512()) {
+    static const CpuKernels avx512 = Avx512Kernels();
+    return &avx512;
+  }
   return nullptr;
 }
 
