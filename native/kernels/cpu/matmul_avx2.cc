@@ -27,7 +27,16 @@ TM_INLINE __m256i Broadcast4(const int8_t* p) {
   return _mm256_set1_epi32(four);
 }
 
-TM_INLINE __m256i AddPairs(__m256i words) { return _mm256_madd_epi16(words, _mm256_set1_epi16(1)); }
+// Sums stay in their registers, added in the order written: else GCC builds trees of them and spills.
+TM_INLINE void AddWords(__m256i& sum, __m256i product) {
+  sum = _mm256_add_epi16(sum, product);
+  asm("" : "+x"(sum));
+}
+
+// factor * (sums of pairs), in 32 bits.
+TM_INLINE __m256i AddPairs(__m256i words, int16_t factor) {
+  return _mm256_madd_epi16(words, _mm256_set1_epi16(factor));
+}
 
 TM_INLINE __m256 LoadF16Half(const uint8_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
@@ -41,6 +50,8 @@ TM_INLINE __m256 LoadI8Half(const uint8_t* p) {
 
 // The levels of a pair's block: sums over k of level * activation for 8 columns and kRows rows.
 struct Nibbles {
+  static constexpr int kHalvesAtOnce = 2;  // of three rows and more
+
   // The first 64-byte tile of half-strip `half` (0 … 3).
   TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
 
@@ -64,20 +75,23 @@ struct Nibbles {
 #pragma GCC unroll 4
         for (int h = 0; h < kHalves; ++h) {
           const __m256i product = _mm256_maddubs_epi16(low[h], first);
-          words[r][h] = tile == 0 ? product : _mm256_add_epi16(words[r][h], product);
-          words[r][h] = _mm256_add_epi16(words[r][h], _mm256_maddubs_epi16(high[h], second));
+          if (tile == 0) words[r][h] = product;
+          else AddWords(words[r][h], product);
+          AddWords(words[r][h], _mm256_maddubs_epi16(high[h], second));
         }
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-      for (int h = 0; h < kHalves; ++h) sums[r][h] = AddPairs(words[r][h]);
+      for (int h = 0; h < kHalves; ++h) sums[r][h] = AddPairs(words[r][h], 1);
     }
   }
 };
 
 struct Bytes {
+  static constexpr int kHalvesAtOnce = 1;
+
   TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
 
   // Tiles kFirst … kLast - 1 of the block.
@@ -102,8 +116,13 @@ struct Bytes {
         for (int h = 0; h < kHalves; ++h) {
           const __m256i low_product = _mm256_maddubs_epi16(low[h], input);
           const __m256i high_product = _mm256_maddubs_epi16(high[h], input);
-          low_words[r][h] = tile == kFirst ? low_product : _mm256_add_epi16(low_words[r][h], low_product);
-          high_words[r][h] = tile == kFirst ? high_product : _mm256_add_epi16(high_words[r][h], high_product);
+          if (tile == kFirst) {
+            low_words[r][h] = low_product;
+            high_words[r][h] = high_product;
+          } else {
+            AddWords(low_words[r][h], low_product);
+            AddWords(high_words[r][h], high_product);
+          }
         }
       }
     }
@@ -111,8 +130,7 @@ struct Bytes {
     for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
       for (int h = 0; h < kHalves; ++h) {
-        // 16 * high + low fits 32 bits only: pairs are added first.
-        sums[r][h] = _mm256_add_epi32(AddPairs(low_words[r][h]), _mm256_slli_epi32(AddPairs(high_words[r][h]), 4));
+        sums[r][h] = _mm256_add_epi32(AddPairs(low_words[r][h], 1), AddPairs(high_words[r][h], 16));
       }
     }
   }
@@ -272,7 +290,8 @@ void Rows(const MatmulArgs& args, int row) {
     Tile<F, 2, 2, true>(args, row, 0);
     Tile<F, 2, 2, false>(args, row, 2);
   } else {
-    for (int half = 0; half < 4; ++half) Tile<F, kRows, 1, false>(args, row, half);
+    constexpr int kHalves = F::Levels::kHalvesAtOnce;
+    for (int half = 0; half < 4; half += kHalves) Tile<F, kRows, kHalves, false>(args, row, half);
   }
 }
 

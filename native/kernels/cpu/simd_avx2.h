@@ -32,9 +32,11 @@ TM_INLINE void Store(float* p, Vec v) {
 
 // The first n lanes; zeros beyond. 1 <= n <= 16.
 TM_INLINE Vec LoadFirst(const float* p, int n) {
+  if (n == 16) return Load(p);  // masked moves are slow
   return {_mm256_maskload_ps(p, TailMask(n, 0)), _mm256_maskload_ps(p + 8, TailMask(n, 1))};
 }
 TM_INLINE void StoreFirst(float* p, Vec v, int n) {
+  if (n == 16) return Store(p, v);
   _mm256_maskstore_ps(p, TailMask(n, 0), v.low);
   _mm256_maskstore_ps(p + 8, TailMask(n, 1), v.high);
 }
