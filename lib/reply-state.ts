@@ -57,7 +57,7 @@ export class ReplyState {
 
   constructor(
     readonly id: number,
-    private readonly seed: number,
+    readonly seed: number,
     private readonly withLogprobs: boolean,
     private readonly control: ReplyControl,
   ) {

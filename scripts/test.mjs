@@ -1,0 +1,99 @@
+// npm test: builds the native tests, fetches the models they use, runs everything, and ends with the line
+// "N passed, N failed". `npm test -- NAME` runs the test files whose paths contain NAME.
+import { spawnSync } from "node:child_process";
+import { readdirSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { run } from "node:test";
+import { spec } from "node:test/reporters";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const nativeTests = join(root, "build", "native-tests");
+const filter = process.argv[2] ?? "";
+const count = { passed: 0, failed: 0, skipped: 0 };
+
+function command(name, arguments_, options = {}) {
+  return spawnSync(name, arguments_, { cwd: root, stdio: "inherit", ...options });
+}
+
+function build() {
+  const configured = command("cmake", ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"], { stdio: "ignore" });
+  const built = command("cmake", ["--build", "build", "--parallel", String(availableParallelism())], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  const compiled = command(process.execPath, ["scripts/build-ts.mjs"]);
+  if (configured.status === 0 && built.status === 0 && compiled.status === 0) return;
+  console.error("tokenmill: the build failed; run `npm install` first");
+  process.exit(1);
+}
+
+/** The folder with the real models; without them the tests that need them are skipped, except in CI. */
+function fetchModels() {
+  const { status, stdout } = command(process.execPath, ["scripts/fetch-test-models.mjs"], {
+    stdio: ["ignore", "pipe", "inherit"],
+    encoding: "utf8",
+  });
+  if (status === 0) {
+    process.env.TOKENMILL_TEST_MODELS = stdout.trim();
+  } else if (process.env.CI) {
+    count.failed += 1;
+    console.error("FAIL the models for the tests could not be fetched");
+  } else {
+    console.error("SKIP the models could not be fetched: tests on real models are skipped");
+  }
+}
+
+function runNative() {
+  const tests = readdirSync(nativeTests)
+    .filter((name) => name.replace(/\.exe$/, "").endsWith("_test") && name.includes(filter))
+    .sort();
+  for (const name of tests) {
+    const { status, stdout } = command(join(nativeTests, name), [], {
+      stdio: ["ignore", "pipe", "inherit"],
+      encoding: "utf8",
+    });
+    const [, passed, failed] = /(\d+) passed, (\d+) failed\s*$/.exec(stdout) ?? [];
+    count.passed += Number(passed ?? 0);
+    count.failed += Number(failed ?? 0);
+    const ok = status === 0 && passed !== undefined;
+    if (!ok && Number(failed ?? 0) === 0) count.failed += 1;
+    console.log(`${ok ? "ok  " : "FAIL"} native/${name}${ok ? ` (${passed})` : `\n${stdout}`}`);
+  }
+}
+
+function nodeTestFiles(folder) {
+  return readdirSync(join(root, "test", folder), { recursive: true })
+    .filter((name) => name.endsWith(".test.mjs"))
+    .map((name) => join(root, "test", folder, name))
+    .filter((path) => relative(root, path).includes(filter))
+    .sort();
+}
+
+/** Runs test files; those that measure time or kill processes one at a time. */
+function runNode(files, concurrency) {
+  if (files.length === 0) return undefined;
+  return new Promise((resolve) => {
+    const stream = run({ files, concurrency, timeout: 15 * 60_000, execArgv: ["--expose-gc"] });
+    const tally = (kind) => (event) => {
+      if (event.nesting > 0 || event.details?.type === "suite") return;
+      count[event.skip !== undefined && event.skip !== false ? "skipped" : kind] += 1;
+    };
+    stream.on("test:pass", tally("passed"));
+    stream.on("test:fail", tally("failed"));
+    stream.on("end", resolve);
+    stream.compose(spec).pipe(process.stdout);
+  });
+}
+
+process.chdir(root);
+build();
+process.env.TOKENMILL_NATIVE_TESTS = nativeTests;
+fetchModels();
+runNative();
+await runNode(nodeTestFiles("unit"), availableParallelism());
+for (const folder of ["model", "process", "types"]) await runNode(nodeTestFiles(folder), 1);
+
+const skipped = count.skipped > 0 ? `, ${count.skipped} skipped` : "";
+console.log(`${count.passed} passed, ${count.failed} failed${skipped}`);
+process.exitCode = count.failed === 0 && count.passed > 0 ? 0 : 1;
