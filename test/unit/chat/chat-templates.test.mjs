@@ -21,7 +21,9 @@ const specialOf = (pieces) => pieces.filter((piece) => piece.special).map((piece
 for (const [name, format] of Object.entries(fixture.formats)) {
   describe(`template ${name}`, () => {
     const template = readFileSync(new URL(`templates/${name}.jinja`, here), "utf8");
-    for (const { conversation, generate, text, special, refused } of fixture.cases.filter((c) => c.format === name)) {
+    for (const { conversation, generate, text, special, refused } of fixture.cases.filter(
+      (c) => c.format === name,
+    )) {
       it(`renders "${conversation}" as transformers does`, async () => {
         const messages = fixture.conversations[conversation];
         const rendering = renderChat({ ...format, template, messages, addGenerationPrompt: generate }, host);
@@ -44,7 +46,10 @@ for (const [name, format] of Object.entries(fixture.formats)) {
 describe("the template of SmolLM2's file", () => {
   const folder = process.env.TOKENMILL_TEST_MODELS;
   const path = folder && join(folder, "smollm2-135m-instruct.gguf");
-  const skip = path && existsSync(path) ? false : "set TOKENMILL_TEST_MODELS to the folder with smollm2-135m-instruct.gguf";
+  const skip =
+    path && existsSync(path)
+      ? false
+      : "set TOKENMILL_TEST_MODELS to the folder with smollm2-135m-instruct.gguf";
   if (skip) console.error(`SKIPPED: the template of SmolLM2's file: ${skip}`);
 
   it("keeps what a user spells out apart from its own special tokens", { skip }, async () => {

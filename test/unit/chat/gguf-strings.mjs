@@ -11,16 +11,21 @@ export function readGgufStrings(path) {
   readSync(descriptor, header, 0, header.length, 0);
   closeSync(descriptor);
   let at = 16;
-  const u32 = () => header.readUInt32LE((at += 4) - 4);
-  const u64 = () => Number(header.readBigUInt64LE((at += 8) - 8));
+  const skip = (bytes) => {
+    at += bytes;
+    return at - bytes;
+  };
+  const u32 = () => header.readUInt32LE(skip(4));
+  const u64 = () => Number(header.readBigUInt64LE(skip(8)));
   const text = () => {
     const length = u64();
-    return header.toString("utf8", at, (at += length));
+    const start = skip(length);
+    return header.toString("utf8", start, at);
   };
   const value = (type) => {
     if (type === string) return text();
     if (type !== array) {
-      at += sizes[type];
+      skip(sizes[type]);
       return undefined;
     }
     const element = u32();
