@@ -9,8 +9,12 @@ completeStringMethods();
 
 /** A template's `raise_exception`: the conversation is not one it takes. */
 export class TemplateRefusal extends TokenmillError {
-  constructor(message: string) {
-    super("InvalidArgument", `The model's chat template refuses these messages: ${message.slice(0, 1000)}`);
+  /** What the template says. */
+  readonly reason: string;
+
+  constructor(reason: string) {
+    super("InvalidArgument", `The model's chat template refuses these messages: ${reason.slice(0, 1000)}`);
+    this.reason = reason;
   }
 }
 

@@ -2,7 +2,14 @@ import { TokenmillError } from "../errors";
 import { TemplateRefusal } from "./compiled-template";
 import { type JsonObject, mapStrings, stringsOf } from "./json-value";
 import { RenderLimitError } from "./render-limits";
-import { chooseMarks, type Marks, markAll, type Piece, type SpecialTokens } from "./special-tokens";
+import {
+  chooseMarks,
+  type Marks,
+  markAll,
+  type Piece,
+  type SpecialTokens,
+  withoutMarks,
+} from "./special-tokens";
 
 /** What a conversation is rendered with. */
 export interface SafeRenderSource {
@@ -41,7 +48,13 @@ export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): 
       "The messages contain every private-use character of Unicode",
     );
   }
-  const render = (mapText: MapText) => source.render(mapMessages(source, messages, mapText));
+  const render = (mapText: MapText) => {
+    try {
+      return source.render(mapMessages(source, messages, mapText));
+    } catch (error) {
+      throw error instanceof TemplateRefusal ? new TemplateRefusal(withoutMarks(error.reason, marks)) : error;
+    }
+  };
   const split = (text: string) => source.specialTokens.split(text, marks);
 
   const spelled = split(render((text) => source.specialTokens.markSpelled(text, marks)));
@@ -63,9 +76,8 @@ function unlessFailing<T>(render: () => T): T | undefined {
   try {
     return render();
   } catch (error) {
-    if (error instanceof RenderLimitError) throw error;
-    if (error instanceof TemplateRefusal || TokenmillError.isInstance(error)) return undefined;
-    throw error;
+    if (error instanceof RenderLimitError || !TokenmillError.isInstance(error)) throw error;
+    return undefined;
   }
 }
 

@@ -61,7 +61,8 @@ export class SpecialTokens {
     const accepts = (end: number) => marks === undefined || !text.startsWith(marks.close, end);
     const pieces: Piece[] = [];
     const pushText = (start: number, end: number) => {
-      const plain = withoutMarks(text.slice(start, end), marks);
+      const raw = text.slice(start, end);
+      const plain = marks === undefined ? raw : withoutMarks(raw, marks);
       if (plain !== "") pieces.push({ text: plain, special: false });
     };
     let done = 0;
@@ -92,8 +93,8 @@ export function markAll(text: string, { open, close }: Marks): string {
   return text.replace(/\S/gu, `${open}$&${close}`);
 }
 
-function withoutMarks(text: string, marks: Marks | undefined): string {
-  if (marks === undefined) return text;
+/** `text` as it was before it was marked. */
+export function withoutMarks(text: string, marks: Marks): string {
   let plain = text;
   for (const mark of [marks.open, marks.close]) {
     plain = plain.replaceAll(mark, "").replaceAll(jsonEscape(mark), "");
