@@ -43,21 +43,6 @@ uint32_t RankOf(float score) {
   return ~ascending;
 }
 
-bool HasInnerSpace(std::string_view bytes) {
-  for (size_t i = 1; i < bytes.size(); ++i) {
-    if (bytes[i] == ' ' && bytes[i - 1] != ' ') return true;
-  }
-  return false;
-}
-
-/// Where the word that starts at `from` ends: before a space that follows something else.
-size_t WordEnd(std::string_view text, size_t from) {
-  size_t at = text.find_first_not_of(' ', from);
-  if (at == std::string_view::npos) return text.size();
-  at = text.find(' ', at);
-  return at == std::string_view::npos ? text.size() : at;
-}
-
 }  // namespace
 
 Result<std::shared_ptr<const Tokenizer>> SentencePieceBpe::Create(TokenizerSpec spec) {
@@ -81,7 +66,8 @@ Status SentencePieceBpe::FillTokens() {
   const bool typed_bytes = std::find(kinds.begin(), kinds.end(), TokenKind::kByte) != kinds.end();
   std::vector<bool> is_piece(spec_.tokens.size());
   ranks_.resize(spec_.tokens.size());
-  splits_words_ = true;
+  joins_space_.fill(false);
+  joins_space_[' '] = true;
   for (size_t i = 0; i < spec_.tokens.size(); ++i) {
     const std::string& text = spec_.tokens[i];
     if (!typed_bytes && kinds[i] == TokenKind::kNormal && ByteOf(text) >= 0) spec_.kinds[i] = TokenKind::kByte;
@@ -101,9 +87,21 @@ Status SentencePieceBpe::FillTokens() {
     arena_.Append(text.find(kSpaceMark) == std::string::npos ? std::string_view(text) : WithSpaces(text));
     is_piece[i] = kinds[i] != TokenKind::kControl && kinds[i] != TokenKind::kUnknown;
     has_unused_ |= kinds[i] == TokenKind::kUnused;
-    if (is_piece[i] && HasInnerSpace(arena_[static_cast<Token>(i)])) splits_words_ = false;
+    if (is_piece[i]) NoteInnerSpaces(arena_[static_cast<Token>(i)]);
   }
   return IndexTokens(is_piece);
+}
+
+void SentencePieceBpe::NoteInnerSpaces(std::string_view piece) {
+  for (size_t i = 1; i < piece.size(); ++i) {
+    if (piece[i] == ' ') joins_space_[static_cast<uint8_t>(piece[i - 1])] = true;
+  }
+}
+
+size_t SentencePieceBpe::WordEnd(std::string_view text, size_t from) const {
+  size_t at = text.find(' ', from + 1);
+  while (at != std::string_view::npos && joins_space_[static_cast<uint8_t>(text[at - 1])]) at = text.find(' ', at + 1);
+  return at == std::string_view::npos ? text.size() : at;
 }
 
 Status SentencePieceBpe::FillByteTokens() {
@@ -141,7 +139,7 @@ void SentencePieceBpe::EncodePlain(std::string_view text, Scratch* scratch, std:
 void SentencePieceBpe::EncodeMergeable(std::string_view text, Scratch* scratch, std::vector<Token>* out) const {
   scratch->last_was_unknown = false;
   for (size_t at = 0; at < text.size();) {
-    const size_t end = splits_words_ ? WordEnd(text, at) : text.size();
+    const size_t end = WordEnd(text, at);
     EncodeWord(text.substr(at, end - at), scratch, out);
     at = end;
   }
@@ -186,7 +184,8 @@ void SentencePieceBpe::EmitSymbol(Token id, std::string_view bytes, Scratch* scr
                                   std::vector<Token>* out) const {
   if (id < 0) id = pieces_.Find(bytes);
   if (id >= 0 && has_unused_ && IsUnused(id)) {
-    // Unused pieces take part in merging, but fall apart at the end into what they were merged from.
+    // Unused pieces take part in merging, but fall apart at the end into what they were merged from, or are
+    // unknown when they are single characters.
     const auto split = std::find_if(scratch->splits.rbegin(), scratch->splits.rend(),
                                     [id](const auto& entry) { return entry.first == id; });
     if (split != scratch->splits.rend()) {
@@ -195,6 +194,7 @@ void SentencePieceBpe::EmitSymbol(Token id, std::string_view bytes, Scratch* scr
       EmitSymbol(-1, bytes.substr(left), scratch, out);
       return;
     }
+    id = -1;
   }
   const bool unknown = id < 0 && byte_tokens_[0] < 0;
   if (id >= 0) {

@@ -18,6 +18,9 @@ class SentencePieceBpe final : public VocabularyTokenizer {
  private:
   Status FillTokens();
   Status FillByteTokens();
+  void NoteInnerSpaces(std::string_view piece);
+  /// Where the part of `text` from `from` on ends that merges on its own.
+  size_t WordEnd(std::string_view text, size_t from) const;
   std::string PieceBytes(std::string_view token_text) const override;
   void EncodePlain(std::string_view text, Scratch* scratch, std::vector<Token>* out) const override;
   void EncodeMergeable(std::string_view text, Scratch* scratch, std::vector<Token>* out) const;
@@ -29,7 +32,9 @@ class SentencePieceBpe final : public VocabularyTokenizer {
 
   std::vector<uint32_t> ranks_;         // of each token as a product; better scores have lower ranks
   std::array<Token, 256> byte_tokens_;  // all -1 without byte fallback
-  bool splits_words_ = false;           // no piece has a space after something else: words merge on their own
+  // Bytes that some piece has before a space. After any other byte no merge spans the space, so that what comes
+  // before and after merges on its own: texts fall into words, and known words need no merging.
+  std::array<bool, 256> joins_space_;
   bool has_unused_ = false;
   SpecialMatcher user_defined_;
   SpecialMatcher control_;

@@ -16,6 +16,25 @@ using Token = int32_t;
 enum class TokenKind : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
 /// Everything a tokenizer is built from, whichever file it came from.
+///
+/// From a tokenizer.json (its model type must be BPE; what this list does not name must be absent or without
+/// effect, or the model is unsupported):
+///
+///   model.vocab, added_tokens      tokens, by id (ids without a token: an empty string); an added token replaces the
+///                                  entry of its id and has kind kControl if "special", else kUserDefined. lstrip,
+///                                  rstrip and single_word must be false
+///   pre_tokenizer                  ByteLevel at its end: kByteLevelBpe, and `pre` by lib/tokenizer/
+///                                  pre-tokenizer-names.ts
+///   normalizer NFC                 nfc
+///   model.merges                   merges (byte-level)
+///   model.ignore_merges            ignore_merges
+///   model.byte_fallback            kSentencePieceBpe; tokens "<0x00>" … "<0xFF>" have kind kByte, and scores[id] is
+///                                  minus the rank of the first merge whose parts together are the token (0 when
+///                                  there is none: single characters, which no merge makes)
+///   normalizer Prepend "▁"         add_space_prefix
+///   normalizer Replace " " → "▁"   implied by kSentencePieceBpe, as is the decoder that undoes it
+///   model.unk_token                unk, and kind kUnknown
+///   post_processor (template)      add_bos, add_eos, bos, eos
 struct TokenizerSpec {
   enum class Model { kByteLevelBpe, kSentencePieceBpe };
 
@@ -24,7 +43,7 @@ struct TokenizerSpec {
   std::vector<std::string> tokens;         // by id, as stored (byte-level tokens in GPT-2's byte alphabet)
   std::vector<TokenKind> kinds;            // empty: all normal
   std::vector<float> scores;               // SentencePiece
-  std::vector<std::pair<std::string, std::string>> merges;  // in rank order (byte-level BPE)
+  std::vector<std::pair<std::string, std::string>> merges;  // in rank order (byte-level BPE); Create takes them
   bool add_bos = false;
   bool add_eos = false;
   bool add_space_prefix = false;           // SentencePiece's dummy prefix
@@ -48,10 +67,13 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   /// CorruptFile when the parts do not fit together (repeated tokens, merges of unknown tokens, missing byte
-  /// tokens, ids out of range).
+  /// tokens, ids out of range); UnsupportedModel when the pre-tokenizer is not known. A merge whose product is no
+  /// token is left out. Byte-level vocabularies may lack bytes other than those of plain ASCII text (SmolLM's do):
+  /// such bytes are left out of a text, as by PyPI's `tokenizers`.
   static Result<std::shared_ptr<const Tokenizer>> Create(TokenizerSpec spec);
 
-  /// Appends the ids of `text`. Bytes that are not UTF-8 are read as U+FFFD. Never fails.
+  /// Appends the ids of `text`. Bytes that are not UTF-8 are read as U+FFFD. Never fails; takes time in proportion
+  /// to the text (times a logarithm where it has no place to cut) and memory in proportion to its longest piece.
   virtual void Encode(std::string_view text, const EncodeOptions& options, std::vector<Token>* out) const = 0;
 
   /// The bytes that `token` stands for in running text, not necessarily whole UTF-8 characters. Control tokens

@@ -135,7 +135,8 @@ def compare_gemma(cli, path, texts, count, npm):
         plain = [t for t in texts if "  " not in t.replace("▁", " ")]
         encode = lambda text: other.encode(text, add_special_tokens=False).ids
         compare_model(cli, "gemma 3 (tokenizers)", path, plain, encode, "special")
-        special = [t.content for t in other.get_added_tokens_decoder().values() if "▁" not in t.content]
+        size = len(oracles.gguf_vocabulary(path)["tokens"])
+        special = [t.content for i, t in other.get_added_tokens_decoder().items() if i < size and "▁" not in t.content]
         some = [t for t in with_special(plain[-count // 4 :], special) if "  " not in t.replace("▁", " ")]
         compare_model(cli, "gemma 3 (tokenizers) with special tokens", path, some, encode, "special")
 

@@ -31,7 +31,6 @@ PRE_TOKENIZERS = {
     "smollm": [digits, gpt2],
     "gpt-2": [gpt2],
     "llama-bpe": [LLAMA3],
-    "dbrx": [LLAMA3],
     "qwen2": [QWEN2],
     "bailingmoe": [BAILING],
     "seed-coder": [SEED_CODER],
