@@ -1,13 +1,14 @@
 #!/bin/sh
 # Fuzzes the GGUF reader under ASan and UBSan.
 #
-#   run.sh [COUNT]               COUNT mutated headers (default 2,000,000), the same ones every time; $CXX or g++
+#   run.sh [COUNT]               COUNT mutated headers (default 2,000,000), always the same; $CXX or g++
 #   run.sh --libfuzzer [COUNT]   COUNT inputs by libFuzzer, from the same seeds; $CXX or clang++-14
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 out=$root/build-fuzz
-sources="$root/test/fuzz/gguf_fuzz.cc $root/native/io/*.cc $root/native/core/status.cc $root/native/core/dtype.cc"
+native=$root/native
+sources="$root/test/fuzz/gguf_fuzz.cc $native/io/*.cc $native/core/status.cc $native/core/dtype.cc"
 flags="-std=c++20 -O1 -g -I$root/native -fno-omit-frame-pointer -fno-sanitize-recover=all"
 # Inputs are of some hundred bytes: what asks for megabytes has believed a count that it did not check.
 export ASAN_OPTIONS="max_allocation_size_mb=8:detect_leaks=1"

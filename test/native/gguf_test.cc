@@ -224,14 +224,16 @@ TEST(TypedAccessNamesWhatItFound) {
             prefix + "\"text\" is a string; expected an integer that is not negative");
   EXPECT_EQ(Outcome(file->GetFloat("nan")), prefix + "\"nan\" is nan; expected a finite float");
   EXPECT_EQ(Outcome(file->GetFloat("infinite", 1)), prefix + "\"infinite\" is inf; expected a finite float");
-  EXPECT_EQ(Outcome(file->GetFloat("positive")), prefix + "\"positive\" is an int32; expected a finite float");
+  EXPECT_EQ(Outcome(file->GetFloat("positive")),
+            prefix + "\"positive\" is an int32; expected a finite float");
   EXPECT_EQ(Outcome(file->GetBool("text", true)), prefix + "\"text\" is a string; expected a bool");
   EXPECT_EQ(Outcome(file->GetString("flag")), prefix + "\"flag\" is a bool; expected a string");
   EXPECT_EQ(Outcome(file->GetString("array", "")),
             prefix + "\"array\" is an array of uint32; expected a string");
   EXPECT_EQ(Outcome(file->GetStrings("array")),
             prefix + "\"array\" is an array of uint32; expected an array of strings");
-  EXPECT_EQ(Outcome(file->GetIntegers("text")), prefix + "\"text\" is a string; expected an array of integers");
+  EXPECT_EQ(Outcome(file->GetIntegers("text")),
+            prefix + "\"text\" is a string; expected an array of integers");
   EXPECT_EQ(Outcome(file->GetFloats("absent")), prefix + "\"absent\" is absent; expected an array of floats");
 }
 

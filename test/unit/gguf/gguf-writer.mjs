@@ -55,7 +55,7 @@ function scalar(bytes, write) {
 export const u32 = (value) => scalar(4, (buffer) => buffer.writeUInt32LE(value));
 export const u64 = (value) => scalar(8, (buffer) => buffer.writeBigUInt64LE(BigInt(value)));
 
-/** A length and the bytes; `text` may be a Buffer of any bytes, or `{ length, text }` to state a false length. */
+/** A length and the bytes; `value` may be a Buffer of any bytes, or `{ length, text }` with a false length. */
 export function text(value) {
   if (value !== null && typeof value === "object" && !Buffer.isBuffer(value)) {
     return Buffer.concat([u64(value.length), Buffer.from(value.text)]);
@@ -95,8 +95,8 @@ const padded = (buffer, size) => Buffer.concat([buffer, Buffer.alloc(size - buff
 /**
  * The bytes of a GGUF file.
  *
- * `metadata` is a list of [key, value]; `tensors` of { name, type, shape, data }, where `rank` and `offset` (in the
- * data) may be given to state something false. `tensorCount` and `metadataCount` default to the true ones.
+ * `metadata` is a list of [key, value]; `tensors` of { name, type, shape, data }, where `rank` and `offset` (in
+ * the data) may be given to state something false. `tensorCount` and `metadataCount` default to the true ones.
  */
 export function writeGguf({
   magic = "GGUF",
@@ -144,7 +144,7 @@ function random(seed, index) {
   return ((bits ^ (bits >>> 16)) >>> 0) / 2 ** 32;
 }
 
-/** An F32 tensor of uniform values with this mean and standard deviation. shape[0] is the contiguous dimension. */
+/** An F32 tensor of uniform values with this mean and standard deviation; shape[0] is contiguous. */
 export function randomTensor(name, shape, { seed = 0, mean = 0, deviation = 1 } = {}) {
   const count = shape.reduce((product, size) => product * size, 1);
   const values = Float32Array.from(
@@ -155,7 +155,9 @@ export function randomTensor(name, shape, { seed = 0, mean = 0, deviation = 1 } 
 }
 
 const chatTemplate =
-  "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}{% endfor %}" +
+  "{% for message in messages %}" +
+  "{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}" +
+  "{% endfor %}" +
   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
 function llamaMetadata({ layers, dim, feedForward, heads, kvHeads, context }, { tokens, types, merges }) {
@@ -213,11 +215,11 @@ function llamaTensors({ layers, dim, feedForward, heads, kvHeads, tied, seed }, 
 }
 
 /**
- * The file of a llama model with random F32 weights: 2 layers of width 64, feed-forward width 192, 4 heads of 16
- * and 2 key-value heads, 320 tokens (byte-level BPE, ChatML template), context 256. The same options give the same
- * bytes.
+ * The file of a llama model with random F32 weights: 2 layers of width 64, feed-forward width 192, 4 heads of
+ * 16 and 2 key-value heads, 320 tokens (byte-level BPE, ChatML template), context 256. The same options give the
+ * same bytes.
  *
- * `metadata` and `tensors` replace entries by key or name; null removes one. A tensor is { type, shape, data }.
+ * `metadata` and `tensors` replace entries by key or name (a tensor is { type, shape, data }); null removes one.
  */
 export function tinyLlama({ metadata = {}, tensors = {}, ...sizes } = {}) {
   const shape = {

@@ -1,6 +1,6 @@
-// A byte-level BPE vocabulary of 320 tokens: 3 control tokens, the 256 bytes in GPT-2's alphabet, and 61 merges.
+// A byte-level BPE vocabulary of 320 tokens: 3 control tokens, the 256 bytes in GPT-2's alphabet, 61 merges.
 
-/** The character that stands for each byte in byte-level BPE: itself if printable, else one from U+0100 on. */
+/** The character for each byte in byte-level BPE: itself if printable, else one from U+0100 on. */
 function byteAlphabet() {
   const printable = (byte) => (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
   let next = 256;
@@ -10,15 +10,15 @@ function byteAlphabet() {
 const controlTokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"];
 
 const mergePairs = `
-  Ġ t|h e|Ġ a|i n|r e|o n|Ġt he|e r|Ġ s|a t|Ġ w|o u|Ġ o|n d|i s|Ġ c|e n|Ġ b|o r|e s|Ġ f|e d|in g|Ġ p|a n|a l|Ġa nd|i t|
-  a r|Ġt o|Ġo f|Ġ in|Ġ m|Ġ d|i c|Ġ h|l e|a s|r o|v e|l l|Ġ l|o m|i on|e l|Ġ re|u r|l o|Ġ y|Ġy ou|Ġ i|Ġ is|c t|s t|o w|k y|
-  l u|b lu|blu e|s ky|he ll`
+  Ġ t|h e|Ġ a|i n|r e|o n|Ġt he|e r|Ġ s|a t|Ġ w|o u|Ġ o|n d|i s|Ġ c|e n|Ġ b|o r|e s|Ġ f|e d|in g|Ġ p|a n|
+  a l|Ġa nd|i t|a r|Ġt o|Ġo f|Ġ in|Ġ m|Ġ d|i c|Ġ h|l e|a s|r o|v e|l l|Ġ l|o m|i on|e l|Ġ re|u r|l o|
+  Ġ y|Ġy ou|Ġ i|Ġ is|c t|s t|o w|k y|l u|b lu|blu e|s ky|he ll`
   .split("|")
   .map((pair) => pair.trim());
 
 /**
- * The vocabulary as plain arrays, fresh on every call: `tokens` by id, `types` (1 normal, 3 control) and `merges`
- * in rank order.
+ * The vocabulary as plain arrays, fresh on every call: `tokens` by id, `types` (1 normal, 3 control) and
+ * `merges` in rank order.
  */
 export function tinyVocabulary() {
   const tokens = [...controlTokens, ...byteAlphabet(), ...mergePairs.map((pair) => pair.replace(" ", ""))];
