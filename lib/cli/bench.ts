@@ -81,7 +81,8 @@ async function benchModel(source: string, options: BenchOptions, signal: AbortSi
     const speeds = await measure(model, options, signal);
     const rssBytes = process.memoryUsage.rss();
     const rssBytesMaximum = process.resourceUsage().maxRSS * 1024;
-    return { model: { source: name, ...model.info }, loadMs, ...speeds, rssBytes, rssBytesMaximum };
+    const { chatTemplate, ...info } = model.info;
+    return { model: { source: name, ...info }, loadMs, ...speeds, rssBytes, rssBytesMaximum };
   } finally {
     await model.dispose();
   }

@@ -19,7 +19,7 @@ export function openChatTerminal(): ChatTerminal {
     return new Promise((resolve, reject) => {
       lines.on("close", () => resolve(undefined));
       lines.on("SIGINT", () => {
-        if (isLeaving) return lines.close();
+        if (isLeaving && lines.line === "") return lines.close();
         isLeaving = true;
         lines.write(null, { ctrl: true, name: "u" });
         process.stdout.write(note(process.stdout, "\n(Ctrl-C again leaves)\n"));

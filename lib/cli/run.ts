@@ -63,6 +63,21 @@ function startReply(model: Model, prompt: string, options: RunOptions, signal: A
   return model.chat([...system, { role: "user", content: prompt }], generation);
 }
 
+/** Writes a reply as it comes, and ends its last line also if it fails. */
+async function stream(reply: Reply): Promise<void> {
+  let hasWritten = false;
+  try {
+    for await (const part of reply) {
+      await write(part.text);
+      hasWritten ||= part.text !== "";
+    }
+  } catch (error) {
+    if (hasWritten) await write("\n");
+    throw error;
+  }
+  await write("\n");
+}
+
 async function answer(
   source: string,
   prompt: string,
@@ -73,8 +88,7 @@ async function answer(
   try {
     const reply = startReply(model, prompt, options, signal);
     if (options.json) return await writeJson(await reply);
-    for await (const part of reply) await write(part.text);
-    await write("\n");
+    await stream(reply);
   } finally {
     await model.dispose();
   }
