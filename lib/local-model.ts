@@ -45,6 +45,11 @@ function abortedBy(signal: AbortSignal) {
   return { code: "Aborted" as const, message: "the request was aborted by its signal", cause: signal.reason };
 }
 
+function abortError(signal: AbortSignal): TokenmillError {
+  const { code, message, cause } = abortedBy(signal);
+  return new TokenmillError(code, message, { cause });
+}
+
 /** A model in this process: a client of a native engine. */
 export class LocalModel implements Model {
   readonly info: ModelInfo;
@@ -90,6 +95,7 @@ export class LocalModel implements Model {
     checkGenerationOptions(options);
     const source = this.#promptSource(input);
     const { signal } = options;
+    if (signal?.aborted) throw abortError(signal);
     const id = this.#nextId++;
     const outcome = await new Promise<NonNullable<NativeEvent["outcome"]>>((resolve) => {
       const end = (event: NativeEvent) => {
@@ -103,16 +109,11 @@ export class LocalModel implements Model {
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
       this.#native.submit({ id, score: true, ...source });
-      if (signal?.aborted) cancel();
-      else signal?.addEventListener("abort", cancel, { once: true });
+      signal?.addEventListener("abort", cancel, { once: true });
     });
     if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
     if (outcome.reason === "aborted") {
-      if (signal?.aborted) {
-        const { code, message, cause } = abortedBy(signal);
-        throw new TokenmillError(code, message, { cause });
-      }
-      throw disposedError();
+      throw signal?.aborted ? abortError(signal) : disposedError();
     }
     return { tokens: outcome.scoreTokens ?? [], logprobs: outcome.scoreLogprobs ?? new Float32Array() };
   }

@@ -156,6 +156,8 @@ export interface NativeTokenizerSpec {
 
 interface NativeAddon {
   errorCodes(): string[];
+  /** Names of the instruction sets that this CPU can run, best first. */
+  availableIsas(): NativeModelInfo["isa"][];
   inspectGguf(path: string): NativeInspection;
   openTokenizer(path: string): Promise<NativeTokenizer>;
   makeTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;

@@ -74,7 +74,7 @@ function nodeTestFiles(folder) {
 function runNode(files, concurrency) {
   if (files.length === 0) return undefined;
   return new Promise((resolve) => {
-    const stream = run({ files, concurrency, timeout: 15 * 60_000, execArgv: ["--expose-gc"] });
+    const stream = run({ files, concurrency, timeout: 15 * 60_000 });
     const tally = (kind) => (event) => {
       if (event.nesting > 0 || event.details?.type === "suite") return;
       count[event.skip !== undefined && event.skip !== false ? "skipped" : kind] += 1;

@@ -5,6 +5,7 @@
 #include "binding/model.h"
 #include "binding/tokenizer.h"
 #include "core/status.h"
+#include "engine/device.h"
 
 namespace tokenmill::binding {
 namespace {
@@ -30,12 +31,19 @@ Napi::Value ErrorCodes(const Napi::CallbackInfo& info) {
   return codes;
 }
 
+Napi::Value Isas(const Napi::CallbackInfo& info) {
+  Napi::Array names = Napi::Array::New(info.Env());
+  for (const CpuIsa isa : AvailableIsas()) names.Set(names.Length(), IsaName(isa));
+  return names;
+}
+
 Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   auto* instance = new Instance();
   env.SetInstanceData(instance);
   instance->tokenizer_class = Napi::Persistent(TokenizerHandle::Define(env));
   instance->model_class = Napi::Persistent(ModelHandle::Define(env));
   exports.Set("errorCodes", Napi::Function::New<Guarded<ErrorCodes>>(env));
+  exports.Set("availableIsas", Napi::Function::New<Guarded<Isas>>(env));
   exports.Set("inspectGguf", Napi::Function::New<Guarded<InspectGguf>>(env));
   exports.Set("openTokenizer", Napi::Function::New<Guarded<OpenTokenizer>>(env));
   exports.Set("makeTokenizer", Napi::Function::New<Guarded<MakeTokenizer>>(env));

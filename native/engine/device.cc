@@ -41,6 +41,14 @@ const char* IsaName(CpuIsa isa) {
   return "reference";
 }
 
+std::vector<CpuIsa> AvailableIsas() {
+  std::vector<CpuIsa> isas;
+  for (const IsaRow& row : kIsas) {
+    if (Available(row.isa)) isas.push_back(row.isa);
+  }
+  return isas;
+}
+
 Result<Device> SelectDevice() {
   const char* wanted = std::getenv("TOKENMILL_ISA");
   if (wanted != nullptr && wanted[0] != '\0') {

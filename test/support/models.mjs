@@ -2,7 +2,10 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { bool, string, tinyLlama } from "../unit/gguf/gguf-writer.mjs";
 
 export const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -51,6 +54,19 @@ export function tinyModel({ metadata = {}, ...sizes } = {}) {
       },
     }),
   );
+}
+
+setFlagsFromString("--expose-gc");
+/** Collects garbage now. */
+export const collectGarbage = runInNewContext("gc");
+
+/** Waits until a condition holds, for a few seconds. */
+export async function until(condition, what) {
+  const deadline = Date.now() + 20_000;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`waited in vain for ${what ?? condition}`);
+    await sleep(2);
+  }
 }
 
 export async function collect(reply) {
