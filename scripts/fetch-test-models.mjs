@@ -1,4 +1,5 @@
-// Puts the models that the tests use into a folder and prints it: TOKENMILL_TEST_MODELS, else one in the cache.
+// Puts the models that the tests use into a folder and prints it: TOKENMILL_TEST_MODELS, else one in the
+// cache.
 import { copyFileSync, mkdirSync, renameSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join, resolve } from "node:path";

@@ -25,7 +25,7 @@ interface Speed {
 /** Decoding starts behind a prompt of so many tokens. */
 const decodePromptTokens = 8;
 
-/** Ids that differ from round to round, so that no page of an earlier one can be used; from the vocabulary's middle. */
+/** Ids from the vocabulary's middle, other ones each round, so that no page of an earlier round is used. */
 function promptOf(length: number, vocabularySize: number, round: number): number[] {
   let state = round + 1;
   return Array.from({ length }, () => {

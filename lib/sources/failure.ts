@@ -54,8 +54,8 @@ const diskFullCodes = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);
 const diskDeniedCodes = new Set(["EACCES", "EPERM", "EROFS"]);
 
 /**
- * Turns a failed file operation on the way to `path` into an error that says what to do; gives back anything else as
- * it is.
+ * Turns a failed file operation on the way to `path` into an error that says what to do; gives back anything
+ * else as it is.
  */
 export function describeDiskFailure(error: unknown, path: string, neededBytes?: number): unknown {
   const { code, syscall } = (error ?? {}) as NodeJS.ErrnoException;

@@ -36,8 +36,8 @@ function mirrorsToTry(target: FetchTarget): Mirror[] {
   const mirrors = target.mirrors.filter(({ kind }) => allowed.has(kind));
   if (mirrors.length > 0) return mirrors;
   const kinds = target.mirrors.map(({ kind }) => `"${kind}"`).join(" and ");
-  const message = `${target.name} comes from ${kinds} alone, which TOKENMILL_MIRRORS=${process.env.TOKENMILL_MIRRORS} excludes`;
-  throw new TokenmillError("Download", message);
+  const setting = `TOKENMILL_MIRRORS=${process.env.TOKENMILL_MIRRORS}`;
+  throw new TokenmillError("Download", `${target.name} comes from ${kinds} alone, which ${setting} excludes`);
 }
 
 async function fetchFromMirror(
@@ -126,8 +126,8 @@ async function fetchHolding(
 }
 
 /**
- * Makes sure that a target is in the cache. Of several processes that want it, one fetches and the others wait for
- * it; when that one dies, another goes on where it stopped.
+ * Makes sure that a target is in the cache. Of several processes that want it, one fetches and the others
+ * wait for it; when that one dies, another goes on where it stopped.
  */
 export async function fetchTarget(target: FetchTarget, options: SourceOptions): Promise<void> {
   const isDone = () => isComplete(target);

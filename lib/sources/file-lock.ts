@@ -79,7 +79,9 @@ async function ignoreMissing(action: Promise<unknown>): Promise<void> {
   });
 }
 
-/** What a waiter has seen of the present holder. Clocks are not compared: they may be those of two machines. */
+/**
+ * What a waiter has seen of the present holder. Clocks are not compared: they may be those of two machines.
+ */
 class Observation {
   record: LockRecord | undefined;
   #modifiedMs = Number.NaN;
@@ -135,8 +137,9 @@ export async function replaceLock(
 }
 
 /**
- * A lock among processes: a file that its holder keeps rewriting. A holder that stops doing so loses it, and learns
- * so from {@link FileLock.lost}; who depends on the lock calls {@link FileLock.assertHeld} right before the deed.
+ * A lock among processes: a file that its holder keeps rewriting. A holder that stops doing so loses it, and
+ * learns so from {@link FileLock.lost}; who depends on the lock calls {@link FileLock.assertHeld} right
+ * before the deed.
  */
 export class FileLock {
   readonly #path: string;

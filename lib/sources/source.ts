@@ -75,7 +75,9 @@ function expandHome(path: string): string {
   return /^~([\\/]|$)/.test(path) ? join(homedir(), path.slice(1)) : path;
 }
 
-/** Takes a source string apart, without looking at the disk. Throws `InvalidArgument` for what has no meaning. */
+/**
+ * Takes a source string apart, without looking at the disk. Throws `InvalidArgument` for what has no meaning.
+ */
 export function parseSource(source: string): ParsedSource {
   if (typeof source !== "string" || source === "" || source.includes("\0")) {
     throw new TokenmillError(

@@ -61,9 +61,10 @@ test("a listing in HTML serves as well", async (t) => {
   const wheel = wheelOf("m.gguf", body);
   const filename = "pkg-1.0-py3-none-any.whl";
   index.files.set("/files/x.whl?a=1&b=2", { body: wheel });
+  const href = `/files/x.whl?a=1&amp;b=2#sha256=${sha256(wheel)}`;
   const anchors = [
     `<a href="/files/bad.whl#sha256=${"0".repeat(64)}">pkg-0.9-py3-none-any.whl</a>`,
-    `<a data-requires-python="&gt;=3.9" href='/files/x.whl?a=1&amp;b=2#sha256=${sha256(wheel)}'>${filename}</a>`,
+    `<a data-requires-python="&gt;=3.9" href='${href}'>${filename}</a>`,
     `<a href="/files/yanked.whl" data-yanked="broken">pkg-2.0-py3-none-any.whl</a>`,
   ];
   const html = `<!DOCTYPE html><html><body>\n${anchors.join("<br>\n")}</body></html>`;

@@ -10,7 +10,10 @@ const variables = [
   ...["UV_DEFAULT_INDEX", "UV_INDEX_URL"],
 ];
 
-/** Nothing of the machine's configuration; a hub and an index that nobody serves, unless `settings` names them. */
+/**
+ * Nothing of the machine's configuration; a hub and an index that nobody serves, unless `settings` names
+ * them.
+ */
 export function sandboxEnvironment(cache, settings = {}) {
   const nowhere = "http://127.0.0.1:9";
   return {
