@@ -53,12 +53,15 @@ Result<DecoderSpec> ReadCommonSpec(const Metadata& metadata) {
   TM_ASSIGN_OR_RETURN(spec.query_heads, metadata.Int("attention.head_count", 1, 1024));
   TM_ASSIGN_OR_RETURN(spec.kv_heads, metadata.Int("attention.head_count_kv", 1, 1024, spec.query_heads));
   if (spec.query_heads % spec.kv_heads != 0) {
-    return Error(Code::kCorruptFile, "%d attention heads cannot be shared evenly by %d key/value heads",
-                 spec.query_heads, spec.kv_heads);
+    return Error(Code::kCorruptFile, "'%s' is %d and '%s' is %d; expected a multiple, for key/value heads to be shared evenly",
+                 metadata.Key("attention.head_count").c_str(), spec.query_heads,
+                 metadata.Key("attention.head_count_kv").c_str(), spec.kv_heads);
   }
   const bool explicit_dim = metadata.Has("attention.key_length");
   if (!explicit_dim && spec.width % spec.query_heads != 0) {
-    return Error(Code::kCorruptFile, "embedding length %d does not divide by %d heads", spec.width, spec.query_heads);
+    return Error(Code::kCorruptFile, "'%s' is %d and does not divide by '%s', which is %d",
+                 metadata.Key("embedding_length").c_str(), spec.width, metadata.Key("attention.head_count").c_str(),
+                 spec.query_heads);
   }
   TM_ASSIGN_OR_RETURN(spec.head_dim, metadata.Int("attention.key_length", 2, 1024, spec.width / spec.query_heads));
   TM_ASSIGN_OR_RETURN(const int value_dim, metadata.Int("attention.value_length", 1, 1024, spec.head_dim));

@@ -22,9 +22,10 @@ class Metadata {
 
   const GgufFile& file() const { return file_; }
 
- private:
+  /// The key as it stands in the file.
   std::string Key(std::string_view key) const { return prefix_ + std::string(key); }
 
+ private:
   const GgufFile& file_;
   const std::string prefix_;
 };

@@ -58,12 +58,7 @@ void CountParameters(ModelFile* model) {
   }
 }
 
-}  // namespace
-
-Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path) {
-  auto model = std::make_shared<ModelFile>();
-  TM_ASSIGN_OR_RETURN(model->file, GgufFile::Open(path));
-  const GgufFile& file = *model->file;
+Status ReadModelFile(const GgufFile& file, ModelFile* model) {
   TM_ASSIGN_OR_RETURN(model->architecture, file.GetString("general.architecture"));
   TM_ASSIGN_OR_RETURN(const ReadDecoderSpec read, FindArchitecture(model->architecture));
   TM_ASSIGN_OR_RETURN(model->name, file.GetString("general.name", ""));
@@ -77,7 +72,17 @@ Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path) 
                  tokenizer.tokens.size(), model->program.vocabulary);
   }
   TM_ASSIGN_OR_RETURN(model->tokenizer, Tokenizer::Create(std::move(tokenizer)));
-  CountParameters(model.get());
+  CountParameters(model);
+  return {};
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path) {
+  auto model = std::make_shared<ModelFile>();
+  TM_ASSIGN_OR_RETURN(model->file, GgufFile::Open(path));
+  const Status status = ReadModelFile(*model->file, model.get());
+  if (!status.ok()) return Status(status.code(), path + ": " + status.message());
   return std::shared_ptr<const ModelFile>(std::move(model));
 }
 

@@ -56,10 +56,10 @@ async function logitsAt(path, isa, tokens, positions) {
   return positions.map((position) => rows.get(position));
 }
 
-// Bounds: the reference's own, and 1.1 times llama.cpp's mean divergence on these files (0.0031 and 0.0051).
+// Bounds: the reference's own, and 1.1 times llama.cpp's mean divergence on this text (0.00295 and 0.00463).
 const bounds = {
-  "smollm2-135m-instruct": { reference: 1e-5, packed: 0.0035 },
-  "gemma-3-270m": { reference: 1e-5, packed: 0.0056 },
+  "smollm2-135m-instruct": { reference: 1e-5, packed: 0.00324 },
+  "gemma-3-270m": { reference: 1e-5, packed: 0.00509 },
 };
 
 for (const [name, path] of Object.entries({ "smollm2-135m-instruct": smollm2, "gemma-3-270m": gemma3 })) {

@@ -10,6 +10,10 @@ Result<DecoderSpec> ReadLlamaSpec(const GgufFile& file) {
   const Metadata metadata(file, "llama");
   TM_ASSIGN_OR_RETURN(DecoderSpec spec, ReadCommonSpec(metadata));
   TM_ASSIGN_OR_RETURN(const int dims, metadata.Int("rope.dimension_count", 2, spec.head_dim, spec.head_dim));
+  if (dims % 2 != 0) {
+    return Error(Code::kCorruptFile, "'%s' is %d; rotary embedding needs pairs",
+                 metadata.Key("rope.dimension_count").c_str(), dims);
+  }
   TM_ASSIGN_OR_RETURN(const float base, metadata.Float("rope.freq_base", 1, 1e12, 10000));
   TM_ASSIGN_OR_RETURN(const float factor, ReadLinearRopeFactor(metadata));
   TM_ASSIGN_OR_RETURN(RopeTable rope, MakeRope(file, RopeStyle::kInterleaved, dims, base, factor));
