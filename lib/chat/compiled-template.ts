@@ -25,9 +25,14 @@ export interface RenderBounds {
   charactersMax: number;
 }
 
+/** How many nodes are evaluated, and how many characters made, from one look at time and memory to the next. */
+const checkSteps = 1024;
+const checkCharacters = 1 << 22;
+
 /** An interpreter that stops when it has run for too long or made too much. */
 class BoundedInterpreter extends Interpreter {
   #steps = 0;
+  #characters = 0;
   readonly #heapStart = getHeapStatistics().used_heap_size;
   readonly #bounds: RenderBounds;
 
@@ -37,11 +42,12 @@ class BoundedInterpreter extends Interpreter {
   }
 
   override evaluate(statement: unknown, environment: Environment): RuntimeValue {
-    if ((++this.#steps & 1023) === 0) this.#checkResources();
+    if (++this.#steps >= checkSteps || this.#characters >= checkCharacters) this.#checkResources();
     const result = super.evaluate(statement, environment);
     const { value } = result;
     if (typeof value === "string") {
       if (value.length > this.#bounds.charactersMax) throw tooLong();
+      this.#characters += value.length;
     } else if (Array.isArray(value) && value.length > renderLimits.listElements) {
       throw new RenderLimitError(`makes a list of more than ${renderLimits.listElements} elements`);
     }
@@ -49,6 +55,8 @@ class BoundedInterpreter extends Interpreter {
   }
 
   #checkResources(): void {
+    this.#steps = 0;
+    this.#characters = 0;
     if (performance.now() > this.#bounds.deadline) {
       throw new RenderLimitError(`runs for more than ${renderLimits.timeMs / 1000} s`);
     }

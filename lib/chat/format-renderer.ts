@@ -1,7 +1,7 @@
 import { TokenmillError } from "../errors";
 import { CompiledTemplate } from "./compiled-template";
 import type { JsonObject } from "./json-value";
-import { RenderLimitError, renderLimits } from "./render-limits";
+import { markedGrowth, RenderLimitError, renderLimits } from "./render-limits";
 import { renderSafely } from "./safe-render";
 import { type Piece, SpecialTokens } from "./special-tokens";
 
@@ -32,15 +32,19 @@ const probe = "Probe";
 /** Renders conversations with one model's template. Lives in the template worker. */
 export class FormatRenderer {
   readonly #spec: ChatFormatSpec;
-  readonly #template: CompiledTemplate;
+  #template: CompiledTemplate | undefined;
   readonly #specialTokens: SpecialTokens;
   #contentShape: ContentShape | undefined;
 
-  /** Throws UnsupportedModel when the template cannot be parsed. */
   constructor(spec: ChatFormatSpec) {
     this.#spec = spec;
-    this.#template = new CompiledTemplate(spec.template);
     this.#specialTokens = new SpecialTokens(spec.specialTokens);
+  }
+
+  /** Parses the template, once. Throws UnsupportedModel when that cannot be done. */
+  compile(): CompiledTemplate {
+    this.#template ??= new CompiledTemplate(this.#spec.template);
+    return this.#template;
   }
 
   render({ messages, addGenerationPrompt, timeMs }: RenderRequest): Piece[] {
@@ -51,13 +55,18 @@ export class FormatRenderer {
       {
         template: this.#spec.template,
         specialTokens: this.#specialTokens,
-        render: (marked) => this.#renderText(marked, addGenerationPrompt, deadline),
+        render: (marked, hasMarks) => this.#renderText(marked, addGenerationPrompt, deadline, hasMarks),
       },
       shaped,
     );
   }
 
-  #renderText(messages: JsonObject[], addGenerationPrompt: boolean, deadline: number): string {
+  #renderText(
+    messages: JsonObject[],
+    addGenerationPrompt: boolean,
+    deadline: number,
+    hasMarks: boolean,
+  ): string {
     const { bosToken = "", eosToken = "", unkToken = "", padToken = "" } = this.#spec;
     const context = {
       messages,
@@ -69,11 +78,8 @@ export class FormatRenderer {
       unk_token: unkToken,
       pad_token: padToken,
     };
-    // A fully marked text is three times as long.
-    return this.#template.render(context, {
-      deadline,
-      charactersMax: 3 * renderLimits.conversationCharacters,
-    });
+    const charactersMax = renderLimits.conversationCharacters * (hasMarks ? markedGrowth : 1);
+    return this.compile().render(context, { deadline, charactersMax });
   }
 
   /**
@@ -83,7 +89,9 @@ export class FormatRenderer {
   #probeContentShape(deadline: number): ContentShape {
     const takes = (content: JsonObject["content"]): boolean => {
       try {
-        return this.#renderText([{ role: "user", content: content ?? null }], true, deadline).includes(probe);
+        return this.#renderText([{ role: "user", content: content ?? null }], true, deadline, false).includes(
+          probe,
+        );
       } catch (error) {
         if (error instanceof RenderLimitError || !TokenmillError.isInstance(error)) throw error;
         return false;

@@ -67,7 +67,13 @@ export async function renderChat(
   );
 }
 
-/** Starts the worker, so that the first conversation need not wait for it. Never fails: that conversation will. */
-export function warmChatTemplates(host: TemplateHost = templateHost()): void {
-  host.run(() => ({ type: "wake" })).catch(() => {});
+/**
+ * Starts the worker, and has it parse the template where one is given, so that the first conversation need not wait.
+ * Never fails: that conversation will.
+ */
+export function warmChatTemplates(spec?: ChatFormatSpec, host: TemplateHost = templateHost()): void {
+  const format = spec && formatOf(spec);
+  host
+    .run(() => ({ type: "wake", ...(format && host.introduce(format.number, format.spec)) }))
+    .catch(() => {});
 }

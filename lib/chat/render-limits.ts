@@ -13,6 +13,9 @@ export const renderLimits = {
   heapBytes: 256 << 20,
 } as const;
 
+/** Text is so many times as long with every character between marks. */
+export const markedGrowth = 3;
+
 /**
  * The thread's own limit. Checks against {@link renderLimits} come first; this one catches what grows between two
  * of them. V8 ends the whole process when one allocation overshoots it, so it leaves room for the largest that

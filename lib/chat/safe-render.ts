@@ -16,8 +16,8 @@ export interface SafeRenderSource {
   /** The template's own text. */
   template: string;
   specialTokens: SpecialTokens;
-  /** Renders messages that may have marks in their strings. */
-  render(messages: JsonObject[]): string;
+  /** Renders messages; `hasMarks` tells that there are marks in their strings, which makes them longer. */
+  render(messages: JsonObject[], hasMarks: boolean): string;
 }
 
 /** Names that templates compare roles and types with, or build special tokens from. */
@@ -41,29 +41,31 @@ type MapText = (text: string) => string;
  * out by the third rendering; no known vocabulary has one.
  */
 export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): Piece[] {
-  const marks = chooseMarks([source.template, ...source.specialTokens.texts, ...stringsOf(messages)]);
+  const marks = chooseMarks([source.template, source.specialTokens.characters, ...stringsOf(messages)]);
   if (marks === undefined) {
     throw new TokenmillError(
       "InvalidArgument",
       "The messages contain every private-use character of Unicode",
     );
   }
+  const { specialTokens } = source;
   const render = (mapText: MapText) => {
+    const { mapped, isChanged } = mapMessages(source, messages, mapText);
     try {
-      return source.render(mapMessages(source, messages, mapText));
+      return source.render(mapped, isChanged);
     } catch (error) {
       throw error instanceof TemplateRefusal ? new TemplateRefusal(withoutMarks(error.reason, marks)) : error;
     }
   };
-  const split = (text: string) => source.specialTokens.split(text, marks);
 
-  const spelled = split(render((text) => source.specialTokens.markSpelled(text, marks)));
-  const harmless = unlessFailing(() =>
-    source.specialTokens.split(render((text) => withoutMeaning(text, marks))),
+  const spelled = specialTokens.split(
+    render((text) => specialTokens.markSpelled(text, marks)),
+    marks,
   );
+  const harmless = unlessFailing(() => specialTokens.split(render((text) => withoutMeaning(text, marks))));
   if (harmless !== undefined && sameSpecialTokens(spelled, harmless)) return spelled;
-  const marked = unlessFailing(() => split(render((text) => markAll(text, marks))));
-  if (marked !== undefined) return marked;
+  const marked = unlessFailing(() => render((text) => markAll(text, marks)));
+  if (marked !== undefined) return specialTokens.split(marked, marks);
   throw new TokenmillError(
     "UnsupportedModel",
     "The model's chat template fails when special tokens in the messages are kept apart from its own; generate() " +
@@ -100,14 +102,20 @@ function mapMessages(
   { template, specialTokens }: SafeRenderSource,
   messages: JsonObject[],
   mapText: MapText,
-): JsonObject[] {
-  const special = new Set(specialTokens.texts);
-  const isWord = (text: string) => /^[A-Za-z][\w-]*$/.test(text) && !special.has(text);
+): { mapped: JsonObject[]; isChanged: boolean } {
+  let isChanged = false;
+  const change = (text: string) => {
+    const changed = mapText(text);
+    isChanged ||= changed.length !== text.length;
+    return changed;
+  };
+  const isWord = (text: string) => /^[A-Za-z][\w-]*$/.test(text) && !specialTokens.has(text);
   const isKnown = (text: string) =>
     isWord(text) &&
     (standardWords.has(text) || template.includes(`'${text}'`) || template.includes(`"${text}"`));
   const mapString = (text: string, key: string) =>
-    key !== "content" && key !== "text" && isKnown(text) ? text : mapText(text);
-  const mapKey = (key: string) => (isWord(key) && template.includes(key) ? key : mapText(key));
-  return messages.map((message) => mapStrings(message, mapString, mapKey) as JsonObject);
+    key !== "content" && key !== "text" && isKnown(text) ? text : change(text);
+  const mapKey = (key: string) => (isWord(key) && template.includes(key) ? key : change(key));
+  const mapped = messages.map((message) => mapStrings(message, mapString, mapKey) as JsonObject);
+  return { mapped, isChanged };
 }

@@ -21,8 +21,17 @@ export class SpecialTokens {
   readonly #root: Node = { next: new Map(), ends: false };
   readonly #firsts = new Uint8Array(1 << 16);
 
-  constructor(readonly texts: readonly string[]) {
+  /** All characters that special tokens are made of. */
+  readonly characters: string;
+
+  constructor(texts: readonly string[]) {
     for (const text of texts) if (text !== "") this.#add(text);
+    this.characters = [...new Set(texts.join(""))].join("");
+  }
+
+  /** Whether `text` is a special token. */
+  has(text: string): boolean {
+    return this.#longestAt(text, 0, () => true) === text.length;
   }
 
   #add(text: string): void {

@@ -5,7 +5,7 @@ import { packedBuffers, readTokenizerFiles } from "../tokenizer/tokenizer-files"
 import { boundBuiltins } from "./bounded-builtins";
 import { failTooLong } from "./compiled-template";
 import { FormatRenderer } from "./format-renderer";
-import { renderLimits } from "./render-limits";
+import { markedGrowth, renderLimits } from "./render-limits";
 import type { FormatReference, WorkerReply, WorkerRequest } from "./worker-protocol";
 
 const formats = new Map<number, FormatRenderer>();
@@ -27,6 +27,8 @@ function post(reply: WorkerReply, transfer: ArrayBuffer[] = []): void {
 
 function answer(request: WorkerRequest): void {
   if (request.type === "wake") {
+    const { format, spec } = request;
+    if (format !== undefined && spec !== undefined) formatOf({ format, spec }).compile();
     post({ type: "result", value: null });
   } else if (request.type === "render") {
     post({ type: "result", value: formatOf(request).render(request) });
@@ -36,7 +38,7 @@ function answer(request: WorkerRequest): void {
   }
 }
 
-boundBuiltins(3 * renderLimits.conversationCharacters, failTooLong);
+boundBuiltins(markedGrowth * renderLimits.conversationCharacters, failTooLong);
 parentPort?.on("message", (request: WorkerRequest) => {
   try {
     answer(request);

@@ -10,7 +10,7 @@ export interface FormatReference {
 }
 
 export type WorkerRequest =
-  | { type: "wake" }
+  | ({ type: "wake" } & Partial<FormatReference>)
   | ({ type: "render" } & FormatReference & RenderRequest)
   | { type: "tokenizer"; files: TokenizerFiles };
 

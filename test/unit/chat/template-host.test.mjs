@@ -152,11 +152,17 @@ describe("the template host", () => {
     await host.close();
   });
 
-  it("warms up without being asked for anything", async () => {
+  it("warms up, with a template or without", async () => {
     const host = new TemplateHost();
-    warmChatTemplates(host);
+    const format = { template: kindTemplate, specialTokens: ["<s>"] };
+    warmChatTemplates(undefined, host);
     assert.equal(host.running, true);
-    assert.deepEqual(await render(kindTemplate, host), kindPieces);
+    warmChatTemplates(format, host);
+    assert.deepEqual(await renderChat({ ...format, messages }, host), kindPieces);
+    const broken = { template: "{% for", specialTokens: ["<s>"] };
+    warmChatTemplates(broken, host);
+    await assert.rejects(renderChat({ ...broken, messages }, host), { code: "UnsupportedModel" });
+    await assert.rejects(renderChat({ ...broken, messages }, host), { code: "UnsupportedModel" });
     await host.close();
   });
 });
