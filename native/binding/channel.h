@@ -3,6 +3,7 @@
 #include <napi.h>
 
 #include <functional>
+#include <memory>
 #include <mutex>
 
 namespace tokenmill::binding {
@@ -24,8 +25,13 @@ class Channel {
     if (closed_) return;
     auto* owned = new Message(std::move(message));
     const auto run = [](Napi::Env env, Napi::Function callback, Message* call) {
-      if (env != nullptr) (*call)(env, callback);
-      delete call;
+      const std::unique_ptr<Message> message(call);
+      if (env == nullptr) return;
+      try {
+        (*message)(env, callback);
+      } catch (const Napi::Error& error) {
+        error.ThrowAsJavaScriptException();  // the callback's own: an uncaughtException of the caller
+      }
     };
     if (function_.NonBlockingCall(owned, run) != napi_ok) delete owned;
   }
