@@ -19,8 +19,10 @@ function readPart(part: unknown, path: string): JsonObject {
   if (type === "image" || type === "audio") {
     throw new TokenmillError("UnsupportedModel", `${path} is of type "${type}"; the model takes text only`);
   }
-  if (type !== "text")
-    throw invalid(`${path} must be a part of type "text", found ${JSON.stringify(type) ?? describe(part)}`);
+  if (type !== "text") {
+    const found = type === undefined ? describe(part) : `type "${String(type)}"`;
+    throw invalid(`${path} must be a part of type "text", found ${found}`);
+  }
   if (typeof text !== "string") throw invalid(`${path}.text must be a string, found ${describe(text)}`);
   return { type, text };
 }
@@ -30,8 +32,8 @@ function readMessage(message: unknown, path: string): JsonObject {
     throw invalid(`${path} must be a message { role, content }, found ${describe(message)}`);
   }
   const { role, content } = message as Partial<ChatMessage>;
-  if (typeof role !== "string" || role === "")
-    throw invalid(`${path}.role must be a string, found ${describe(role)}`);
+  if (typeof role !== "string") throw invalid(`${path}.role must be a string, found ${describe(role)}`);
+  if (role === "") throw invalid(`${path}.role must be a string that is not empty, found ""`);
   const isText = typeof content === "string";
   if (!isText && !Array.isArray(content)) {
     throw invalid(`${path}.content must be a string or an array of parts, found ${describe(content)}`);

@@ -25,7 +25,7 @@ export function scoresOfMerges(where: JsonReader, vocabulary: Vocabulary, merges
         `a list that puts other merges between those that make ${JSON.stringify(text)}`,
       );
     }
-    if (first >= 0) scores[id] = -first;
+    if (first > 0) scores[id] = -first;
   }
   return scores;
 }
