@@ -1,0 +1,59 @@
+// npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
+// instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME,
+// --model NAME. The oracle's packages are installed into .venv when they are not there.
+import { spawnSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const { native } = createRequire(import.meta.url)("../dist/native.js");
+const python = join(root, ".venv", process.platform === "win32" ? "Scripts" : "bin", "python");
+
+const { values } = parseArgs({
+  options: { windows: { type: "string", default: "8" }, isa: { type: "string" }, model: { type: "string" } },
+});
+
+// Mean divergence at most 1.1 times llama.cpp's on the same text and windows (0.00295 and 0.00463), and the
+// reference path's own bound.
+const limits = {
+  "smollm2-135m-instruct": { packed: 0.00324, reference: 1e-5 },
+  "gemma-3-270m": { packed: 0.00509, reference: 1e-5 },
+};
+
+function run(command, arguments_, options = {}) {
+  const result = spawnSync(command, arguments_, { cwd: root, stdio: "inherit", ...options });
+  if (result.status !== 0 && !options.mayFail) process.exit(result.status ?? 1);
+  return result;
+}
+
+run("cmake", ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"], { stdio: "ignore" });
+run("cmake", ["--build", "build", "--target", "logits_cli"], { stdio: ["ignore", "ignore", "inherit"] });
+if (!existsSync(python)) {
+  run("python3", ["-m", "venv", ".venv"]);
+  run(python, ["-m", "pip", "install", "--quiet", "-r", "test/oracle/requirements.txt"]);
+}
+const folder = run(process.execPath, ["scripts/fetch-test-models.mjs"], {
+  stdio: ["ignore", "pipe", "inherit"],
+  encoding: "utf8",
+}).stdout.trim();
+
+let failed = false;
+for (const [name, limit] of Object.entries(limits)) {
+  if (values.model && values.model !== name) continue;
+  for (const isa of values.isa ? [values.isa] : native().availableIsas()) {
+    console.log(`\n${name}, ${isa}`);
+    const model = join(folder, `${name}.gguf`);
+    const bound = String(isa === "reference" ? limit.reference : limit.packed);
+    const ours = ["--ours", join(root, "build/native-tests/logits_cli"), model];
+    const { status } = run(
+      python,
+      ["test/oracle/kld.py", "--model", model, "--windows", values.windows, "--mean-kld-limit", bound, ...ours],
+      { env: { ...process.env, TOKENMILL_ISA: isa }, mayFail: true },
+    );
+    failed ||= status !== 0;
+  }
+}
+process.exitCode = failed ? 1 : 0;
