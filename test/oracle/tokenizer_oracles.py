@@ -158,3 +158,27 @@ def gguf_of_json(json_path, gguf_path, pre):
     oracle = Tokenizer.from_file(str(json_path))
     oracle.post_processor = None
     return oracle, [t["content"] for t in spec["added_tokens"]]
+
+
+def gguf_of_sentencepiece_json(json_path, gguf_path):
+    """Writes a tokenizer.json with byte fallback as tokenizer.h says that it is to be read; returns its oracle."""
+    spec = json.load(open(json_path))
+    vocabulary = spec["model"]["vocab"]
+    added = {t["id"]: t for t in spec["added_tokens"]}
+    size = max([*vocabulary.values(), *added]) + 1
+    tokens, kinds, scores = [""] * size, [1] * size, [0.0] * size
+    for token, i in vocabulary.items():
+        tokens[i] = token
+        if len(token) == 6 and token.startswith("<0x"):
+            kinds[i] = 6
+    for i, token in added.items():
+        tokens[i], kinds[i] = token["content"], 3 if token["special"] else 4
+    for rank, (left, right) in reversed(list(enumerate(merge_pairs(spec["model"]["merges"])))):
+        scores[vocabulary[left + right]] = -float(rank)
+    unknown = vocabulary[spec["model"]["unk_token"]]
+    kinds[unknown] = 2
+    prefix = '"Prepend"' in json.dumps(spec["normalizer"])
+    write_gguf(gguf_path, None, tokens, kinds, scores=scores, unknown_token_id=unknown, add_space_prefix=prefix)
+    oracle = Tokenizer.from_file(str(json_path))
+    oracle.post_processor = None
+    return oracle, [t["content"] for t in spec["added_tokens"]]
