@@ -163,7 +163,7 @@ interface NativeAddon {
   makeTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;
   loadModel(
     path: string,
-    options: { contextLength?: number; threads?: number; budget?: number; maxRows?: number },
+    options: { contextLength?: number; threads?: number; budget?: number; maxRows?: number; highPrecision?: boolean },
     callback: (...message: [loaded: number, total: number] | [events: NativeEvent[]]) => void,
   ): NativeLoad;
 }

@@ -58,6 +58,13 @@ export interface LoadOptions extends SourceOptions {
   /** Threads that compute, the engine's own included. Default: physical cores within affinity and cgroup quota. */
   threads?: number;
   /**
+   * How exactly activations enter products with quantized weights. "fast" (default) rounds them to 8 bits, as
+   * other engines do; "high" to 15 bits, which practically equals computing in f32. One reply at a time costs
+   * little more then, since reading the weights takes the time; prompts and many replies at once take up to
+   * twice as long.
+   */
+  precision?: "fast" | "high";
+  /**
    * Tokens computed in one step at most, of all replies together. A smaller number lets a long prompt delay
    * running replies less; a larger one reads prompts faster. Default 512. Results do not depend on it.
    */

@@ -85,7 +85,7 @@ export function stopStrings(stop: GenerationOptions["stop"]): string[] {
   return strings;
 }
 
-const loadKeys = ["signal", "onProgress", "onLog", "contextLength", "threads", "memory", "maxBatchTokens"];
+const loadKeys = ["signal", "onProgress", "onLog", "contextLength", "threads", "memory", "maxBatchTokens", "precision"];
 
 export function checkLoadOptions(options: LoadOptions): void {
   checkObject("options", options);
@@ -96,6 +96,9 @@ export function checkLoadOptions(options: LoadOptions): void {
   checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });
+  if (options.precision !== undefined && options.precision !== "fast" && options.precision !== "high") {
+    throw invalid("precision", options.precision, '"fast" or "high"');
+  }
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);
   checkKeys("memory", options.memory, ["budget"]);

@@ -40,7 +40,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   ClientId client_ = 0;
 };
 
-/// loadModel(path, { contextLength, threads, budget, maxRows }, callback) → { promise, abort() }. The callback
+/// loadModel(path, { contextLength, threads, budget, maxRows, highPrecision }, callback) → { promise, abort() }. The callback
 /// gets (loaded, total) while loading and (events) afterwards.
 Napi::Value LoadModel(const Napi::CallbackInfo& info);
 

@@ -48,6 +48,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   compile.max_rows = engine->max_rows_;
   compile.max_head_rows = std::min(kMaxHeadRows, engine->max_rows_);
   compile.threads = engine->threads_;
+  compile.activation_terms = options.high_precision ? 2 : 1;
   compile.pool = &ThreadPool::Process();
   compile.on_progress = [&](size_t bytes) {
     const uint64_t now = loaded.fetch_add(bytes) + bytes;

@@ -26,6 +26,8 @@ struct CompileOptions {
   int max_rows = 512;       // most rows of one step
   int max_head_rows = 16;   // head rows are worked off in chunks of so many; any number can be asked for
   int threads = 1;
+  /// CPU backend, quantized weights: 1 rounds activations to 8 bits, 2 adds what that leaves over as another 8.
+  int activation_terms = 1;
   ThreadPool* pool = nullptr;
   /// Told the bytes of weights read since the last call, from any thread; compiling stops with Aborted when it
   /// returns false.

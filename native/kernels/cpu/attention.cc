@@ -211,7 +211,7 @@ void Attention::Finish(const AttentionTask& task, const AttentionScratch& scratc
       kernels.scale(out + h * dim, 1 / scratch.states()[q].sum, dim);
     }
     if (quantizes_) {
-      kernels.quantize(out, group * dim, out_.row_blocks(task.row + r) + column / kBlock);
+      out_.Quantize(kernels, task.row + r, column / kBlock, out, group * dim);
     }
   }
 }

@@ -30,8 +30,9 @@ Status CpuExecutor::Compile() {
 Status CpuExecutor::AllocateRows(int rows, int width, bool floats, bool blocks, RowBuffer* buffer) {
   const size_t elements = static_cast<size_t>(rows) * static_cast<size_t>(width);
   const size_t float_bytes = floats ? elements * sizeof(float) : 0;
-  const size_t block_bytes = blocks ? elements / kBlock * sizeof(ActivationBlock) : 0;
+  const size_t block_bytes = blocks ? elements / kBlock * sizeof(ActivationBlock) * static_cast<size_t>(options_.activation_terms) : 0;
   buffer->width = width;
+  buffer->terms = options_.activation_terms;
   for (const size_t bytes : {float_bytes, block_bytes}) {
     if (bytes == 0) continue;
     memory_.emplace_back(bytes);
@@ -108,7 +109,8 @@ void CpuExecutor::AddStepRows(PhaseBuilder::RowWork work) {
 
 RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, bool floats, bool blocks) {
   const RowBuffer from = value(in);
-  const RowBuffer to = {from.width, floats ? normed_.floats : nullptr, blocks ? normed_.blocks : nullptr};
+  const RowBuffer to = {from.width, floats ? normed_.floats : nullptr, blocks ? normed_.blocks : nullptr,
+                        from.terms};
   AddStepRows([this, from, to, norm](int row, int thread) {
     float* normed = to.floats != nullptr ? to.row(row) : norm_scratch_[static_cast<size_t>(thread)].data();
     const float* weight = weights_.vector(norm.weight);
@@ -117,13 +119,13 @@ RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, bool floats, bool b
     } else {
       std::copy_n(from.row(row), from.width, normed);
     }
-    if (to.blocks != nullptr) state_.kernels->quantize(normed, to.width, to.row_blocks(row));
+    if (to.blocks != nullptr) to.Quantize(*state_.kernels, row, 0, normed, to.width);
   });
   return to;
 }
 
 void CpuExecutor::AddQuantize(RowBuffer rows) {
-  AddStepRows([this, rows](int row, int) { state_.kernels->quantize(rows.row(row), rows.width, rows.row_blocks(row)); });
+  AddStepRows([this, rows](int row, int) { rows.Quantize(*state_.kernels, row, 0, rows.row(row), rows.width); });
 }
 
 void CpuExecutor::AddProducts(RowBuffer in, std::vector<Product> products) {

@@ -57,12 +57,12 @@ void HeadWork::NormRow(int index) const {
   const float* x = in_.row(state_->input->head[static_cast<size_t>(first_ + index)].row);
   float* normed = normed_.row(index);
   kernels.rms_norm(x, state_->weights->vector(op_.norm.weight), op_.norm.epsilon, normed, in_.width);
-  if (matrix_->quantized()) kernels.quantize(normed, in_.width, normed_.row_blocks(index));
+  if (matrix_->quantized()) normed_.Quantize(kernels, index, 0, normed, in_.width);
 }
 
 void HeadWork::RunLogits(int run) const {
   const CpuKernels& kernels = *state_->kernels;
-  alignas(64) float tile[kTileRows * kPairColumns];
+  alignas(64) float tile[kTermsMax * kTileRows * kPairColumns];
   const int last = std::min(matrix_->pairs, (run + 1) * kRunPairs);
   for (int pair = run * kRunPairs; pair < last; ++pair) {
     const int column = pair * kPairColumns;

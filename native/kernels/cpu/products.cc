@@ -12,8 +12,8 @@ constexpr int64_t kBlockBytes = 192 * 1024;
 
 }  // namespace
 
-Grid::Grid(int rows, int64_t k, int pairs, int threads) {
-  const int64_t row_bytes = k / kBlock * static_cast<int64_t>(sizeof(ActivationBlock)) + 1;
+Grid::Grid(int rows, const RowBuffer& in, int pairs, int threads) {
+  const int64_t row_bytes = in.terms * (in.width / kBlock) * static_cast<int64_t>(sizeof(ActivationBlock)) + 1;
   const int most = static_cast<int>(std::max<int64_t>(16, kBlockBytes / row_bytes));
   row_blocks = (rows + most - 1) / most;
   row_block = row_blocks == 0 ? 4 : (rows + row_blocks - 1) / row_blocks;
@@ -34,11 +34,18 @@ void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t
   if (matrix.quantized()) {
     args.blocks = in.row_blocks(row);
     args.stride = in.width / kBlock;
+    args.rows = rows * in.terms;  // the terms of a row lie one behind the other, as rows do
   } else {
     args.inputs = in.row(row);
     args.stride = in.width;
   }
   kernels.matmul[static_cast<int>(matrix.format)](args);
+  if (args.rows == rows) return;
+  for (int r = 0; r < rows; ++r) {
+    for (int c = 0; c < kPairColumns; ++c) {
+      tile[r * kPairColumns + c] = tile[2 * r * kPairColumns + c] + tile[(2 * r + 1) * kPairColumns + c];
+    }
+  }
 }
 
 Products::Products(const StepState* state, RowBuffer in, std::vector<Product> products)
@@ -46,15 +53,15 @@ Products::Products(const StepState* state, RowBuffer in, std::vector<Product> pr
   for (const Product& product : products_) pairs_ += product.matrix->pairs;
 }
 
-int Products::Tasks(int rows) const { return Grid(rows, in_.width, pairs_, state_->threads).tasks(); }
+int Products::Tasks(int rows) const { return Grid(rows, in_, pairs_, state_->threads).tasks(); }
 
 void Products::Run(int task, int rows) const {
-  const Grid grid(rows, in_.width, pairs_, state_->threads);
+  const Grid grid(rows, in_, pairs_, state_->threads);
   const int row_begin = task / grid.runs * grid.row_block;
   const int row_end = std::min(rows, row_begin + grid.row_block);
   const int first = task % grid.runs * grid.run_pairs;
   const int last = std::min(pairs_, first + grid.run_pairs);
-  alignas(64) float tile[kTileRows * kPairColumns];
+  alignas(64) float tile[kTermsMax * kTileRows * kPairColumns];
   int base = 0;  // of the product's pairs in all pairs
   for (const Product& product : products_) {
     const PackedMatrix& matrix = *product.matrix;
@@ -77,10 +84,10 @@ GatedProduct::GatedProduct(const StepState* state, RowBuffer in, const PackedMat
                            Activation activation, RowBuffer out)
     : state_(state), in_(in), gate_(gate), up_(up), activation_(activation), out_(out) {}
 
-int GatedProduct::Tasks(int rows) const { return Grid(rows, in_.width, gate_->pairs, state_->threads).tasks(); }
+int GatedProduct::Tasks(int rows) const { return Grid(rows, in_, gate_->pairs, state_->threads).tasks(); }
 
 void GatedProduct::Run(int task, int rows) const {
-  const Grid grid(rows, in_.width, gate_->pairs, state_->threads);
+  const Grid grid(rows, in_, gate_->pairs, state_->threads);
   const int row_begin = task / grid.runs * grid.row_block;
   const int row_end = std::min(rows, row_begin + grid.row_block);
   const int first = task % grid.runs * grid.run_pairs;
@@ -92,8 +99,8 @@ void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
   const CpuKernels& kernels = *state_->kernels;
   const int column = pair * kPairColumns;
   const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, gate_->rows - column));
-  alignas(64) float gate[kTileRows * kPairColumns];
-  alignas(64) float up[kTileRows * kPairColumns];
+  alignas(64) float gate[kTermsMax * kTileRows * kPairColumns];
+  alignas(64) float up[kTermsMax * kTileRows * kPairColumns];
   for (int row = row_begin; row < row_end; row += kTileRows) {
     const int count = std::min(kTileRows, row_end - row);
     MultiplyPair(kernels, *gate_, pair, in_, row, count, gate);
@@ -101,7 +108,7 @@ void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
     kernels.gated[static_cast<int>(activation_)](gate, up, gate, count * kPairColumns);
     if (out_.blocks != nullptr) {
       for (int i = 0; i < count; ++i) {
-        kernels.quantize(gate + i * kPairColumns, kPairColumns, out_.row_blocks(row + i) + pair);
+        out_.Quantize(kernels, row + i, pair, gate + i * kPairColumns, kPairColumns);
       }
     }
     if (out_.floats != nullptr) {

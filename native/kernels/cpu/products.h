@@ -18,7 +18,7 @@ struct Product {
 /// How the pairs of strips of some matrices and the rows of a step are cut into tasks: rows in blocks whose
 /// activations stay in a core's cache, block by block, and each block's pairs in runs.
 struct Grid {
-  Grid(int rows, int64_t k, int pairs, int threads);
+  Grid(int rows, const RowBuffer& in, int pairs, int threads);
 
   int tasks() const { return row_blocks * runs; }
 
@@ -63,7 +63,10 @@ class GatedProduct {
   RowBuffer out_;
 };
 
-/// One pair of strips times rows row … row + rows - 1: tile [rows][32].
+/// Most terms of a RowBuffer.
+inline constexpr int kTermsMax = 2;
+
+/// One pair of strips times rows row … row + rows - 1: tile [rows][32], with room for kTermsMax times the rows.
 void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in, int row,
                   int rows, float* tile);
 

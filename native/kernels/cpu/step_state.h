@@ -11,14 +11,19 @@
 
 namespace tokenmill::cpu {
 
-/// Rows of activations [max_rows][width] in the forms that someone reads; the others are null.
+/// Rows of activations [max_rows][width] in the forms that someone reads; the others are null. With two terms a
+/// row has its blocks twice: the values to 8 bits, then what that left over to 8 bits.
 struct RowBuffer {
   int width = 0;
   float* floats = nullptr;
   ActivationBlock* blocks = nullptr;
+  int terms = 1;
 
   float* row(int64_t index) const { return floats + index * width; }
-  ActivationBlock* row_blocks(int64_t index) const { return blocks + index * (width / kBlock); }
+  ActivationBlock* row_blocks(int64_t index) const { return blocks + index * terms * (width / kBlock); }
+
+  /// Quantizes `n` values of a row, a multiple of 32, into its blocks from `first` on.
+  void Quantize(const CpuKernels& kernels, int64_t row, int first, const float* x, int n) const;
 };
 
 /// What the phases of an executor share. Everything but the step's own fields is fixed when compiled.
