@@ -11,6 +11,7 @@ export interface BenchOptions {
   tokens: number;
   rounds: number;
   threads?: number;
+  precision?: "fast" | "high";
   json?: boolean;
 }
 
@@ -74,7 +75,8 @@ async function benchModel(source: string, options: BenchOptions, signal: AbortSi
   const { path, name } = await fetchSource(source, signal);
   const startMs = performance.now();
   const threads = options.threads === undefined ? {} : { threads: options.threads };
-  const model = await loadModel(path, { signal, ...threads });
+  const precision = options.precision === undefined ? {} : { precision: options.precision };
+  const model = await loadModel(path, { signal, ...threads, ...precision });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import { exitQuietlyOnClosedPipe, reportError } from "./exit";
 import { collect, numberBetween, wholeNumber } from "./option-parsers";
 
@@ -10,6 +10,13 @@ const sourceHelp =
 function packageVersion(): string {
   const path = join(__dirname, "..", "..", "package.json");
   return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
+}
+
+/** A single reader hardly notices what high precision costs; a benchmark measures what programs get by default. */
+function precisionOption(byDefault: "fast" | "high"): Option {
+  return new Option("--precision <level>", "activations to 8 bits (fast) or 15 (high)")
+    .choices(["fast", "high"])
+    .default(byDefault);
 }
 
 function addRun(program: Command): void {
@@ -34,6 +41,7 @@ function addRun(program: Command): void {
     .option("--raw", "continue the prompt as it is, without the chat template")
     .option("--threads <number>", "threads that compute", wholeNumber(1))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
+    .addOption(precisionOption("high"))
     .option("--json", "print the finished completion as JSON")
     .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
 }
@@ -72,6 +80,7 @@ function addBench(program: Command): void {
     .option("--tokens <number>", "tokens to decode", wholeNumber(2), 128)
     .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
     .option("--threads <number>", "threads that compute", wholeNumber(1))
+    .addOption(precisionOption("fast"))
     .option("--json", "print the figures as JSON")
     .action(async (model, options) => (await import("./bench.js")).bench(model, options));
 }

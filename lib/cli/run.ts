@@ -11,7 +11,7 @@ import { ProgressDisplay } from "./progress-display";
 import { note } from "./text";
 
 /** The options of `tokenmill run`, as commander names them. */
-export interface RunOptions extends Pick<LoadOptions, "threads" | "contextLength"> {
+export interface RunOptions extends Pick<LoadOptions, "threads" | "contextLength" | "precision"> {
   maxTokens?: number;
   temperature?: number;
   topK?: number;
@@ -25,13 +25,13 @@ export interface RunOptions extends Pick<LoadOptions, "threads" | "contextLength
 }
 
 function generationOptions(options: RunOptions): GenerationOptions {
-  const { threads, contextLength, system, raw, json, ...generation } = options;
+  const { threads, contextLength, precision, system, raw, json, ...generation } = options;
   return generation;
 }
 
 async function load(
   source: string,
-  { threads, contextLength }: RunOptions,
+  { threads, contextLength, precision }: RunOptions,
   signal: AbortSignal,
 ): Promise<Model> {
   const display = new ProgressDisplay();
@@ -39,6 +39,7 @@ async function load(
     return await loadModel(source, {
       signal,
       onProgress: display.update,
+      ...(precision === undefined ? {} : { precision }),
       ...(threads === undefined ? {} : { threads }),
       ...(contextLength === undefined ? {} : { contextLength }),
     });

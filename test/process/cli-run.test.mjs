@@ -37,7 +37,7 @@ async function run(parameters, { input = "", onOutput } = {}) {
 
 let model;
 before(async () => {
-  if (!skip) model = await loadModel(chatModel);
+  if (!skip) model = await loadModel(chatModel, { precision: "high" });
 });
 after(() => model?.dispose());
 
