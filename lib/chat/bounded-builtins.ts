@@ -1,7 +1,7 @@
 /**
  * Bounds what one call of these methods can allocate. V8 makes their result in a single step: a result that
- * overshoots the thread's heap limit ends the process before any check of ours could run. Meant for a thread of our
- * own; Node's internals hold the originals.
+ * overshoots the thread's heap limit ends the process before any check of ours could run. Meant for a thread
+ * of our own; Node's internals hold the originals.
  *
  * @param charactersMax the longest result
  * @param fail throws; called instead of making a longer one
@@ -11,7 +11,7 @@ export function boundBuiltins(charactersMax: number, fail: () => never): void {
   const { replaceAll } = String.prototype;
 
   Array.prototype.join = function (this: unknown[], separator = ","): string {
-    const parts = this.map((part) => (part === null || part === undefined ? "" : String(part)));
+    const parts = Array.from(this, (part) => (part === null || part === undefined ? "" : String(part)));
     let length = Math.max(0, parts.length - 1) * separator.length;
     for (const part of parts) length += part.length;
     if (length > charactersMax) fail();

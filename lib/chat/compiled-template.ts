@@ -25,7 +25,9 @@ export interface RenderBounds {
   charactersMax: number;
 }
 
-/** How many nodes are evaluated, and how many characters made, from one look at time and memory to the next. */
+/**
+ * How many nodes are evaluated, and how many characters made, from one look at time and memory to the next.
+ */
 const checkSteps = 1024;
 const checkCharacters = 1 << 22;
 
@@ -113,12 +115,15 @@ function explain(error: unknown, doing: string): TokenmillError {
   const message = error instanceof Error ? error.message : String(error);
   return new TokenmillError(
     "UnsupportedModel",
-    `The model's chat template cannot be ${doing}: ${message.slice(0, 1000)}. generate() takes prompts without it`,
+    `The model's chat template cannot be ${doing}: ${message.slice(0, 1000)}. ` +
+      "generate() takes prompts without it",
     { cause: error },
   );
 }
 
-/** A parsed chat template, with the variables and functions that transformers' `apply_chat_template` gives it. */
+/**
+ * A parsed chat template, with the variables and functions that transformers' `apply_chat_template` gives it.
+ */
 export class CompiledTemplate {
   readonly #program: Program;
 

@@ -44,15 +44,14 @@ function readMessage(message: unknown, path: string): JsonObject {
 }
 
 /**
- * Checks the callers' messages and copies them as plain data. Further properties are passed on to the template as far
- * as they are JSON. Throws InvalidArgument naming the place, UnsupportedModel for parts that are not text,
- * ContextOverflow for more text than any context holds.
+ * Checks the callers' messages and copies them as plain data. Further properties are passed on to the
+ * template as far as they are JSON. Throws InvalidArgument naming the place, UnsupportedModel for parts that
+ * are not text, ContextOverflow for more text than any context holds.
  */
 export function readConversation(messages: readonly ChatMessage[]): JsonObject[] {
   if (!Array.isArray(messages) || messages.length === 0) {
-    throw invalid(
-      `messages must be an array of at least one message, found ${Array.isArray(messages) ? "none" : describe(messages)}`,
-    );
+    const found = Array.isArray(messages) ? "none" : describe(messages);
+    throw invalid(`messages must be an array of at least one message, found ${found}`);
   }
   const conversation = messages.map((message, index) => readMessage(message, `messages[${index}]`));
   let characters = 0;

@@ -83,8 +83,8 @@ export class FormatRenderer {
   }
 
   /**
-   * Templates of models with several modalities may take lists of parts only. Such a template drops a string, or
-   * fails on it.
+   * Templates of models with several modalities may take lists of parts only. Such a template drops a string,
+   * or fails on it.
    */
   #probeContentShape(deadline: number): ContentShape {
     const takes = (content: JsonObject["content"]): boolean => {

@@ -8,8 +8,9 @@ export interface JsonObject {
 const depthMax = 32;
 
 /**
- * A copy of `value` as plain data; undefined for what JSON has no word for (functions, symbols, dates and other
- * class instances, numbers that are not finite). Throws InvalidArgument, naming `path`, for what nests too deeply.
+ * A copy of `value` as plain data; undefined for what JSON has no word for (functions, symbols, dates and
+ * other class instances, numbers that are not finite). Throws InvalidArgument, naming `path`, for what nests
+ * too deeply.
  */
 export function toJsonValue(value: unknown, path: string, depth = 0): JsonValue | undefined {
   if (depth > depthMax) {

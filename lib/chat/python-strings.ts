@@ -2,7 +2,9 @@ import { Environment, type RuntimeValue } from "./jinja";
 
 type Strip = "strip" | "lstrip" | "rstrip";
 
-/** Python's `str.strip` and its kin with an argument: takes characters of the set `characters` off the ends. */
+/**
+ * Python's `str.strip` and its kin with an argument: takes characters of the set `characters` off the ends.
+ */
 function stripOf(text: string, characters: string, method: Strip): string {
   const set = new Set(characters);
   const all = Array.from(text);
@@ -25,8 +27,9 @@ interface FunctionValue extends RuntimeValue {
 type Constructor<Value> = new (value: unknown) => Value;
 
 /**
- * Gives the strip methods of the template language's strings their argument, which the interpreter leaves out of
- * account: `content.lstrip("\n")` must not take indentation along. Affects this thread's copy of the interpreter.
+ * Gives the strip methods of the template language's strings their argument, which the interpreter leaves out
+ * of account: `content.lstrip("\n")` must not take indentation along. Affects this thread's copy of the
+ * interpreter.
  */
 export function completeStringMethods(): void {
   const environment = new Environment();

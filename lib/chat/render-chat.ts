@@ -33,15 +33,15 @@ function formatOf(spec: ChatFormatSpec): KnownFormat {
 }
 
 /**
- * A conversation as the model is to read it, through its chat template, in a worker thread. A special piece is one
- * token, by its text; a text piece is to be tokenized without recognizing special tokens. Special tokens come from
- * the template alone, whatever the messages say.
+ * A conversation as the model is to read it, through its chat template, in a worker thread. A special piece
+ * is one token, by its text; a text piece is to be tokenized without recognizing special tokens. Special
+ * tokens come from the template alone, whatever the messages say.
  *
  * The list of special tokens is remembered by identity: hand over the same array for the same model.
  *
- * @throws TokenmillError InvalidArgument for malformed messages and for what the template raises, UnsupportedModel
- *   when the template fails, is endless or makes too much, ContextOverflow for more text than any context holds,
- *   Aborted
+ * @throws TokenmillError InvalidArgument for malformed messages and for what the template raises,
+ *   UnsupportedModel when the template fails, is endless or makes too much, ContextOverflow for more text
+ *   than any context holds, Aborted
  * @example
  * const pieces = await renderChat({
  *   template: "{% for m in messages %}<s>{{ m.role }}: {{ m.content }}</s>{% endfor %}",
@@ -68,8 +68,8 @@ export async function renderChat(
 }
 
 /**
- * Starts the worker, and has it parse the template where one is given, so that the first conversation need not wait.
- * Never fails: that conversation will.
+ * Starts the worker, and has it parse the template where one is given, so that the first conversation need
+ * not wait. Never fails: that conversation will.
  */
 export function warmChatTemplates(spec?: ChatFormatSpec, host: TemplateHost = templateHost()): void {
   const format = spec && formatOf(spec);

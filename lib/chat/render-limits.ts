@@ -17,9 +17,9 @@ export const renderLimits = {
 export const markedGrowth = 3;
 
 /**
- * The thread's own limit. Checks against {@link renderLimits} come first; this one catches what grows between two
- * of them. V8 ends the whole process when one allocation overshoots it, so it leaves room for the largest that
- * values within the limits can cause.
+ * The thread's own limit. Checks against {@link renderLimits} come first; this one catches what grows between
+ * two of them. V8 ends the whole process when one allocation overshoots it, so it leaves room for the largest
+ * that values within the limits can cause.
  */
 export const workerHeapMegabytes = 1024;
 

@@ -26,19 +26,19 @@ const standardWords = new Set(["system", "developer", "user", "assistant", "tool
 type MapText = (text: string) => string;
 
 /**
- * Renders a conversation so that no special token comes from a caller's string, whole or in part, whatever the
- * template does with it.
+ * Renders a conversation so that no special token comes from a caller's string, whole or in part, whatever
+ * the template does with it.
  *
- * Callers' strings are rendered with the special tokens they spell put between marks (private-use characters that
- * occur nowhere in the input). What a template looks for in a message, trims off or splits at is left as it is. That
- * alone would not do: a template can join what callers wrote with text of its own, or delete from it, and so complete
- * a special token that nobody spelled. Hence a second rendering, of harmless messages of the same shape, each visible
- * character replaced by a private-use one: its special tokens are the template's own. When the first has the same,
- * it is the result. Otherwise every visible character of the callers is marked, and special tokens with a marked
- * character are text.
+ * Callers' strings are rendered with the special tokens they spell put between marks (private-use characters
+ * that occur nowhere in the input). What a template looks for in a message, trims off or splits at is left as
+ * it is. That alone would not do: a template can join what callers wrote with text of its own, or delete from
+ * it, and so complete a special token that nobody spelled. Hence a second rendering, of harmless messages of
+ * the same shape, each visible character replaced by a private-use one: its special tokens are the template's
+ * own. When the first has the same, it is the result. Otherwise every visible character of the callers is
+ * marked, and special tokens with a marked character are text.
  *
- * Whitespace is never marked, so a special token of which a caller contributes nothing but whitespace is not found
- * out by the third rendering; no known vocabulary has one.
+ * Whitespace is never marked, so a special token of which a caller contributes nothing but whitespace is not
+ * found out by the third rendering; no known vocabulary has one.
  */
 export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): Piece[] {
   const marks = chooseMarks([source.template, source.specialTokens.characters, ...stringsOf(messages)]);
@@ -68,8 +68,8 @@ export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): 
   if (marked !== undefined) return specialTokens.split(marked, marks);
   throw new TokenmillError(
     "UnsupportedModel",
-    "The model's chat template fails when special tokens in the messages are kept apart from its own; generate() " +
-      "takes prompts without it",
+    "The model's chat template fails when special tokens in the messages are kept apart from its own; " +
+      "generate() takes prompts without it",
   );
 }
 
@@ -95,8 +95,8 @@ function sameSpecialTokens(a: readonly Piece[], b: readonly Piece[]): boolean {
 }
 
 /**
- * Maps the callers' strings. Words that the template itself knows stay: roles, types and the like (some templates
- * make special tokens of roles), and keys. What is not such a word is mapped wherever it stands.
+ * Maps the callers' strings. Words that the template itself knows stay: roles, types and the like (some
+ * templates make special tokens of roles), and keys. What is not such a word is mapped wherever it stands.
  */
 function mapMessages(
   { template, specialTokens }: SafeRenderSource,

@@ -10,7 +10,10 @@ interface Node {
   ends: boolean;
 }
 
-/** Characters that are no text but say whose the text around them is: callers' text has `open` before and `close` after. */
+/**
+ * Characters that are no text but say whose the text around them is: callers' text has `open` before and
+ * `close` after.
+ */
 export interface Marks {
   open: string;
   close: string;
@@ -63,8 +66,8 @@ export class SpecialTokens {
   }
 
   /**
-   * Cuts `text` at its special tokens, leftmost first, the longest at a place. With `marks`, special tokens with a
-   * marked character are text, and the marks are deleted from the pieces.
+   * Cuts `text` at its special tokens, leftmost first, the longest at a place. With `marks`, special tokens
+   * with a marked character are text, and the marks are deleted from the pieces.
    */
   split(text: string, marks?: Marks): Piece[] {
     const accepts = (end: number) => marks === undefined || !text.startsWith(marks.close, end);
@@ -97,7 +100,9 @@ export class SpecialTokens {
   }
 }
 
-/** Puts every character between marks. Whitespace stays as it is, so that trimming and splitting at it work. */
+/**
+ * Puts every character between marks. Whitespace stays as it is, so that trimming and splitting at it work.
+ */
 export function markAll(text: string, { open, close }: Marks): string {
   return text.replace(/\S/gu, `${open}$&${close}`);
 }
@@ -125,7 +130,9 @@ function* privateUseCharacters(): Generator<string> {
   for (let code = 0x100000; code <= 0x10fffd; ++code) yield String.fromCodePoint(code);
 }
 
-/** Two private-use characters that occur in none of `texts`, nor can their escapes; undefined when all occur. */
+/**
+ * Two private-use characters that occur in none of `texts`, nor can their escapes; undefined when all occur.
+ */
 export function chooseMarks(texts: Iterable<string>): Marks | undefined {
   const used = new Set<string>();
   for (const text of texts) {

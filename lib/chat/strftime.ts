@@ -40,8 +40,8 @@ const directives: Record<string, (date: Date) => string | number> = {
 const widths: Record<string, number> = { Y: 4, j: 3 };
 
 /**
- * Python's `strftime` in the C locale and the local time zone, for the directives of dates and times of day. A `-`
- * leaves the padding out; unknown directives stay as they are.
+ * Python's `strftime` in the C locale and the local time zone, for the directives of dates and times of day.
+ * A `-` leaves the padding out; unknown directives stay as they are.
  */
 export function strftime(date: Date, format: string): string {
   return format.replace(/%(-?)([A-Za-z%])/g, (directive, bare: string, letter: string) => {

@@ -8,7 +8,10 @@ const idleMsDefault = 30_000;
 const startMsMax = 30_000;
 /** A worker that has seen so many formats makes way for one without. */
 const formatsMax = 64;
-/** The worker stops a template itself when its time is up; it is stopped from here when it does not get to that. */
+/**
+ * The worker stops a template itself when its time is up; it is stopped from here when it does not get to
+ * that.
+ */
 const graceMs = 250;
 
 export interface TemplateHostOptions {
@@ -38,8 +41,9 @@ interface Job {
 }
 
 /**
- * Runs requests on one thread, one at a time: the thread starts with the first, is stopped when a request takes too
- * long or too much memory, and is then started anew for those that wait. Only requests keep the process alive.
+ * Runs requests on one thread, one at a time: the thread starts with the first, is stopped when a request
+ * takes too long or too much memory, and is then started anew for those that wait. Only requests keep the
+ * process alive.
  */
 export class TemplateHost {
   readonly timeMs: number;
@@ -62,8 +66,8 @@ export class TemplateHost {
   }
 
   /**
-   * Rejects with what the worker reports, UnsupportedModel when the request had to be stopped, Aborted when `signal`
-   * fires. `request` is called when its turn comes, with the time it has.
+   * Rejects with what the worker reports, UnsupportedModel when the request had to be stopped, Aborted when
+   * `signal` fires. `request` is called when its turn comes, with the time it has.
    */
   run<Type extends keyof WorkerResults>(
     request: (timeMs: number) => WorkerRequest & { type: Type },
@@ -200,7 +204,8 @@ function aborted(signal: AbortSignal | undefined): TokenmillError {
 function tookTooLong(timeMs: number): TokenmillError {
   return new TokenmillError(
     "UnsupportedModel",
-    `The model's chat template or tokenizer was stopped after ${timeMs / 1000} s; its file is damaged or hostile`,
+    `The model's chat template or tokenizer was stopped after ${timeMs / 1000} s; ` +
+      "its file is damaged or hostile",
   );
 }
 
@@ -208,7 +213,8 @@ function workerDied(error: Error & { code?: string }, ready: boolean): Tokenmill
   if (error.code === "ERR_WORKER_OUT_OF_MEMORY") {
     return new TokenmillError(
       "UnsupportedModel",
-      "The model's chat template or tokenizer was stopped: it needs too much memory; its file is damaged or hostile",
+      "The model's chat template or tokenizer was stopped: it needs too much memory; " +
+        "its file is damaged or hostile",
       { cause: error },
     );
   }

@@ -1,4 +1,5 @@
-// The thread of the template host: runs what a model's files can make endless or huge. Answers requests in turn.
+// The thread of the template host: runs what a model's files can make endless or huge. Answers requests in
+// turn.
 import { parentPort } from "node:worker_threads";
 import { TokenmillError } from "../errors";
 import { packedBuffers, readTokenizerFiles } from "../tokenizer/tokenizer-files";

@@ -101,7 +101,9 @@ function mergeParts(merge: unknown, where: () => JsonReader): [string, string] {
 export interface Merges {
   /** The ids of left and right part; two elements a merge. */
   pairs: Uint32Array;
-  /** By token: the ranks of the first and the last merge that makes it, and how many do. -1 where none does. */
+  /**
+   * By token: the ranks of the first and the last merge that makes it, and how many do. -1 where none does.
+   */
   first: Int32Array;
   last: Int32Array;
   count: Int32Array;

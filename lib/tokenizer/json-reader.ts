@@ -8,8 +8,8 @@ function corrupt(message: string): TokenmillError {
 }
 
 /**
- * Parses a file's JSON. Its shape is counted first: JSON.parse makes up to thirty bytes of one byte of text and
- * cannot be stopped half-way.
+ * Parses a file's JSON. Its shape is counted first: JSON.parse makes up to thirty bytes of one byte of text
+ * and cannot be stopped half-way.
  *
  * @param name the file's, for messages
  */
@@ -45,14 +45,21 @@ function count(bytes: Uint8Array, character: string): number {
   return found;
 }
 
+function quoted(text: string): string {
+  return JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}…` : text);
+}
+
 function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "an array";
-  if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
+  if (typeof value === "string") return quoted(value);
   return typeof value === "object" ? "an object" : String(value);
 }
 
-/** A value in a JSON file that knows where it stands. What is not as expected throws CorruptFile naming the place. */
+/**
+ * A value in a JSON file that knows where it stands. What is not as expected throws CorruptFile naming the
+ * place.
+ */
 export class JsonReader {
   constructor(
     readonly value: unknown,

@@ -5,8 +5,8 @@ export interface PackedStrings {
 }
 
 /**
- * A tokenizer as native code takes it, field by field the native TokenizerSpec. Made of typed arrays, so that a
- * vocabulary of hundreds of thousands of tokens passes between threads without a copy.
+ * A tokenizer as native code takes it, field by field the native TokenizerSpec. Made of typed arrays, so that
+ * a vocabulary of hundreds of thousands of tokens passes between threads without a copy.
  */
 export interface PackedTokenizer {
   model: "byteLevelBpe" | "sentencePieceBpe";
@@ -14,7 +14,9 @@ export interface PackedTokenizer {
   pre: string;
   /** Normalize to NFC before cutting. */
   nfc: boolean;
-  /** By id, as stored: byte-level tokens in GPT-2's byte alphabet, SentencePiece ones with "▁" for a space. */
+  /**
+   * By id, as stored: byte-level tokens in GPT-2's byte alphabet, SentencePiece ones with "▁" for a space.
+   */
   tokens: PackedStrings;
   /** The native TokenKind of each token. */
   kinds: Uint8Array;

@@ -3,12 +3,13 @@ import type { JsonReader } from "./json-reader";
 import { unsupported } from "./tokenizer-pipeline";
 
 /**
- * SentencePiece merges whatever neighbours make a token, by the token's score; a merge list names the pairs, by rank.
- * A list made from scores can be turned back: it has every way to make a token, one right after the other. Returns
- * the score of each token, the negated rank of its first merge, or throws UnsupportedModel for other lists.
+ * SentencePiece merges whatever neighbours make a token, by the token's score; a merge list names the pairs,
+ * by rank. A list made from scores can be turned back: it has every way to make a token, one right after the
+ * other. Returns the score of each token, the negated rank of its first merge, or throws UnsupportedModel for
+ * other lists.
  *
- * One difference stays: where two ways to make the same token overlap in a text, scores take the left one and ranks
- * the first in the list.
+ * One difference stays: where two ways to make the same token overlap in a text, scores take the left one and
+ * ranks the first in the list.
  */
 export function scoresOfMerges(where: JsonReader, vocabulary: Vocabulary, merges: Merges): Float32Array {
   const scores = new Float32Array(vocabulary.texts.length);
@@ -45,7 +46,10 @@ function splits(text: string, vocabulary: Vocabulary): number {
   return count;
 }
 
-/** Whether one character is repeated: such a token grows by one from the left, so the other ways never come up. */
+/**
+ * Whether one character is repeated: such a token grows by one from the left, so the other ways never come
+ * up.
+ */
 function isRun(text: string): boolean {
   const [character = ""] = text;
   return text === character.repeat(text.length / character.length);

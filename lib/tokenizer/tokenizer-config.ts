@@ -12,7 +12,9 @@ export function specialId(config: JsonReader, name: SpecialName, vocabulary: Voc
   return vocabulary.idOf(content) ?? -1;
 }
 
-/** The tokens that end a reply: generation_config.json's eos_token_id, one or several, and `eos`; ascending. */
+/**
+ * The tokens that end a reply: generation_config.json's eos_token_id, one or several, and `eos`; ascending.
+ */
 export function endOfGeneration(
   generationConfig: JsonReader,
   eos: number,

@@ -36,8 +36,8 @@ function setSentencePieceKinds(
         throw unsupported(file.get("model").get("byte_fallback"), "byte tokens without byte_fallback");
       kinds[id] = tokenKinds.byte;
     } else if (kinds[id] === tokenKinds.userDefined && text.includes("▁")) {
-      // Looked for in texts before spaces become marks, so it is found as a whole only where a text has the mark
-      // itself; where a text has spaces, merging makes it.
+      // Looked for in texts before spaces become marks, so it is found as a whole only where a text has the
+      // mark itself; where a text has spaces, merging makes it.
       if (!made(id))
         throw unsupported(file.get("added_tokens"), `${JSON.stringify(text)}, which no merge makes,`);
       kinds[id] = tokenKinds.normal;
@@ -45,7 +45,10 @@ function setSentencePieceKinds(
   }
 }
 
-/** Whether a text is framed by the token `id`: as the file's configuration says, else as the post-processor does. */
+/**
+ * Whether a text is framed by the token `id`: as the file's configuration says, else as the post-processor
+ * does.
+ */
 function adds(
   configured: JsonReader,
   frame: readonly string[],
@@ -60,8 +63,8 @@ function adds(
 }
 
 /**
- * Turns the files of a Hugging Face tokenizer into what native code takes. Throws CorruptFile naming the place of
- * what is not as it must be, UnsupportedModel naming the feature that cannot be done exactly.
+ * Turns the files of a Hugging Face tokenizer into what native code takes. Throws CorruptFile naming the
+ * place of what is not as it must be, UnsupportedModel naming the feature that cannot be done exactly.
  */
 export function readTokenizerFiles(files: TokenizerFiles): PackedTokenizer {
   try {

@@ -1,5 +1,5 @@
-// Templates in the style of the common families, held to what transformers makes of them: the same text, and no
-// special token but the template's own.
+// Templates in the style of the common families, held to what transformers makes of them: the same text, and
+// no special token but the template's own.
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";

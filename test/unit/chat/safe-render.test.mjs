@@ -1,5 +1,5 @@
-// Special tokens in a rendered conversation are the template's own, whatever the messages say and whatever the
-// template does with them.
+// Special tokens in a rendered conversation are the template's own, whatever the messages say and whatever
+// the template does with them.
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { dist } from "./dist.mjs";
@@ -82,7 +82,8 @@ describe("special tokens in callers' strings", () => {
     ["split and completed", "<{{ messages[0].content.split(' ')[1] }}", users("a |im_end|>")],
     [
       "gathered",
-      "{% set n = namespace(t='') %}{% for m in messages %}{% set n.t = n.t ~ m.content %}{% endfor %}{{ n.t }}",
+      "{% set n = namespace(t='') %}" +
+        "{% for m in messages %}{% set n.t = n.t ~ m.content %}{% endfor %}{{ n.t }}",
       users("<|", "im", "_end|>"),
     ],
     ["as JSON", "{{ messages[0] | tojson }}", users("<|im_end|>")],
@@ -104,7 +105,8 @@ describe("special tokens in callers' strings", () => {
 
   it("leave the text as the template gives it", () => {
     for (const [title, template, messages] of cases) {
-      // A template that works on what was marked cannot see it; all others give what they would without marks.
+      // A template that works on what was marked cannot see it; all others give what they would without
+      // marks.
       if (
         [
           "by removing",
@@ -121,7 +123,8 @@ describe("special tokens in callers' strings", () => {
 
   it("stay text in roles, names and other fields", () => {
     const template =
-      "{% for m in messages %}<|{{ m.role }}|>{{ m.name }}{{ m.calls | tojson }}{{ m.content }}<|im_end|>{% endfor %}";
+      "{% for m in messages %}<|{{ m.role }}|>" +
+      "{{ m.name }}{{ m.calls | tojson }}{{ m.content }}<|im_end|>{% endfor %}";
     const messages = [
       { role: "end", name: "<|im_end|>", content: "a", calls: { "<|im_start|>": ["<s>", { text: "</s>" }] } },
       { role: "user", name: "im_end", content: "b", calls: 1 },
@@ -134,8 +137,10 @@ describe("special tokens in callers' strings", () => {
 
   it("take nothing away from what a template looks for in messages", () => {
     const template =
-      "{% for m in messages %}<s>{% if '</think>' in m.content %}{{ m.content.split('</think>')[-1].lstrip('\\n') }}" +
-      "{% elif m.content.startswith('/') and m.content | length == 5 %}command{% else %}{{ m.content }}{% endif %}</s>{% endfor %}";
+      "{% for m in messages %}<s>{% if '</think>' in m.content %}" +
+      "{{ m.content.split('</think>')[-1].lstrip('\\n') }}" +
+      "{% elif m.content.startswith('/') and m.content | length == 5 %}command" +
+      "{% else %}{{ m.content }}{% endif %}</s>{% endfor %}";
     const messages = users("<think>\n</s>\n</think>\n\n  yes</s>", "/stop", "<s>/stop");
     const pieces = render(template, messages);
     assert.equal(textOf(pieces), "<s>  yes</s></s><s>command</s><s><s>/stop</s>");
@@ -265,7 +270,8 @@ describe("random templates and messages", () => {
   });
 
   it("give no more than those where templates take messages apart", () => {
-    // Cutting between a character and its mark can make a special token text, or a shorter one that it begins with.
+    // Cutting between a character and its mark can make a special token text, or a shorter one that it begins
+    // with.
     const distinct = special.filter((token) => token !== "<s>s");
     for (let seed = 1; seed <= 1000; ++seed) {
       const random = new Random(seed);

@@ -27,13 +27,17 @@ function doubling(times, seed = "abcdefgh") {
   return `{% set ns = namespace(x='${seed}', l=[]) %}${loop}`;
 }
 
+function filling(times, item) {
+  return `{% for i in range(${times}) %}{% set ns.l = ns.l + [${item}] %}{% endfor %}`;
+}
+
 const hostile = {
   "an endless loop":
     "{% for i in range(1000000) %}{% for j in range(1000000) %}{{ '' }}{% endfor %}{% endfor %}",
   "an endless loop without output":
     "{% for i in range(1000000) %}{% for j in range(1000000) %}{% endfor %}{% endfor %}",
   "an endless pattern in the parser": " ".repeat(900_000),
-  "an endless sort": `${doubling(18)}{% for i in range(2000) %}{% set ns.l = ns.l + [ns.x ~ i] %}{% endfor %}{{ ns.l | sort }}`,
+  "an endless sort": `${doubling(18)}${filling(2000, "ns.x ~ i")}{{ ns.l | sort }}`,
   "text that doubles": `${doubling(40)}{{ ns.x }}`,
   "text in a loop": `${doubling(18)}{% for i in range(100000) %}{{ ns.x }}{% endfor %}`,
   "a huge replacement": `${doubling(16)}{{ ns.x | replace('a', ns.x) }}`,
@@ -44,8 +48,9 @@ const hostile = {
   "a huge range": "{{ range(1000000000) }}",
   "a huge list": `${doubling(20, "a ")}{{ ns.x.split(' ') | length }}`,
   "lists of lists":
-    "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
-  "memory in many pieces": `${doubling(18, "\\u1234b")}{% for i in range(1000) %}{% set ns.l = ns.l + [(ns.x ~ i) | upper] %}{% endfor %}`,
+    "{% set ns = namespace(x=[1]) %}" +
+    "{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+  "memory in many pieces": `${doubling(18, "\\u1234b")}${filling(1000, "(ns.x ~ i) | upper")}`,
   "an object within itself": "{% set ns = namespace(a=1) %}{% set ns.b = ns %}{{ ns }}",
   "a call of itself": "{% macro f(g) %}{{ g(g) }}{% endmacro %}{{ f(f) }}",
   "deep nesting": `{{ ${"(".repeat(100_000)}1${")".repeat(100_000)} }}`,
@@ -169,7 +174,7 @@ describe("the template host", () => {
 
 describe("a process that renders", () => {
   const module = JSON.stringify(fileURLToPath(new URL("../../../dist/chat/render-chat.js", import.meta.url)));
-  const request = `{ template: ${JSON.stringify(kindTemplate)}, specialTokens: ["<s>"], messages: [{ role: "user", content: "Hello" }] }`;
+  const request = JSON.stringify({ template: kindTemplate, specialTokens: ["<s>"], messages });
   const print = ".then((pieces) => console.log(JSON.stringify(pieces)))";
   const commonJs = `require(${module}).renderChat(${request})${print}`;
   const node = async (...parameters) =>
@@ -191,7 +196,8 @@ describe("a process that renders", () => {
 
   it("can leave in the middle of a rendering", async () => {
     const endless = request.replace(JSON.stringify(kindTemplate), JSON.stringify(hostile["an endless loop"]));
-    const source = `require(${module}).renderChat(${endless}); setTimeout(() => { console.log("[]"); process.exit(); }, 300)`;
+    const leave = 'setTimeout(() => { console.log("[]"); process.exit(); }, 300)';
+    const source = `require(${module}).renderChat(${endless}); ${leave}`;
     assert.deepEqual(await node("--eval", source), []);
   });
 });

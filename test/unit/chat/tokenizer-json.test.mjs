@@ -369,6 +369,7 @@ describe("what a tokenizer.json can have that is not supported", () => {
 });
 
 describe("a damaged tokenizer.json", () => {
+  const nested = { open: '{"type":"Sequence","normalizers":[', close: "]}" };
   const damaged = {
     "no JSON": ["{", /^tokenizer.json is not JSON/],
     "an array": [[], /^tokenizer.json must be an object, found an array/],
@@ -415,7 +416,7 @@ describe("a damaged tokenizer.json", () => {
       /special must be true or false/,
     ],
     "deep nesting": [
-      `{"model":{"type":"BPE"},"normalizer":${'{"type":"Sequence","normalizers":['.repeat(50_000)}${"]}".repeat(50_000)}}`,
+      `{"model":{"type":"BPE"},"normalizer":${nested.open.repeat(50_000)}${nested.close.repeat(50_000)}}`,
       /nests too deeply/,
     ],
     "too much of it": [`[${"[],".repeat(jsonLimits.containers)}[]]`, /more entries than any tokenizer/],
