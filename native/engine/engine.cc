@@ -45,13 +45,13 @@ ClientId Engine::AddClient(std::shared_ptr<EventSink> sink) {
 }
 
 void Engine::RemoveClient(ClientId client, Status reason) {
-  Command command{Command::Kind::kRemove, client};
+  Command command(Command::Kind::kRemove, client);
   command.reason = std::move(reason);
   intake_.Push(std::move(command));
 }
 
 void Engine::Submit(ClientId client, Request request) {
-  Command command{Command::Kind::kSubmit, client, request.id};
+  Command command(Command::Kind::kSubmit, client, request.id);
   command.request = std::move(request);
   intake_.Push(std::move(command));
 }
@@ -94,7 +94,7 @@ void Engine::IntakeLoop() {
         commands_.Push(std::move(command));
       } catch (const std::exception& exception) {
         // The request ends with the failure; its sequence never begins.
-        Command failed{Command::Kind::kSubmit, command.client, command.id};
+        Command failed(Command::Kind::kSubmit, command.client, command.id);
         failed.reason = Error(Code::kOutOfMemory, "tokenizing the prompt failed: %s", exception.what());
         failed.request.id = command.id;
         commands_.Push(std::move(failed));

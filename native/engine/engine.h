@@ -68,10 +68,14 @@ class Engine {
 
  private:
   struct Command {
-    enum class Kind { kSubmit, kCancel, kCredits, kRemove } kind;
+    enum class Kind { kSubmit, kCancel, kCredits, kRemove };
+    Command(Kind what, ClientId whose, RequestId which = 0, int64_t more = 0)
+        : kind(what), client(whose), id(which), credits(more) {}
+
+    Kind kind;
     ClientId client;
-    RequestId id = 0;
-    int64_t credits = 0;
+    RequestId id;
+    int64_t credits;
     Status reason;
     Request request;
     std::vector<Token> prompt;  // of kSubmit, once tokenized
