@@ -1,0 +1,237 @@
+// An ESM consumer's view of the package, checked by tsc and never run. The mistakes are ones that tsc must find.
+
+import {
+  type ChatMessage,
+  type Completion,
+  type ContentPart,
+  type ErrorCode,
+  errorCodes,
+  type FinishReason,
+  type GenerationOptions,
+  type LoadOptions,
+  type LogEvent,
+  loadModel,
+  loadTokenizer,
+  type Model,
+  type ModelInfo,
+  type ModelStats,
+  type Progress,
+  Reply,
+  type ReplyPart,
+  type Score,
+  type SourceOptions,
+  type TextPart,
+  type Timings,
+  type TokenizeOptions,
+  type Tokenizer,
+  type TokenLogprob,
+  TokenmillError,
+  type Usage,
+} from "tokenmill";
+import type { Same } from "./same.cjs";
+
+const same = <A, B>(_same: Same<A, B>) => undefined;
+
+type Names = keyof typeof import("tokenmill");
+
+same<Names, "errorCodes" | "loadModel" | "loadTokenizer" | "Reply" | "TokenmillError">(true);
+// @ts-expect-error the package's inside cannot be imported
+export type Inside = typeof import("tokenmill/dist/native.js");
+
+export async function load(): Promise<Model> {
+  const controller = new AbortController();
+  const options: LoadOptions = {
+    contextLength: 4096,
+    threads: 4,
+    maxBatchTokens: 256,
+    memory: { budget: 2 ** 30 },
+    signal: controller.signal,
+    onProgress: ({ phase, loaded, total, file }) => {
+      same<typeof phase, "download" | "load">(true);
+      same<[typeof loaded, typeof total, typeof file], [number, number, string]>(true);
+    },
+    onLog: ({ level, message }) => {
+      same<typeof level, "debug" | "info" | "warn">(true);
+      same<typeof message, string>(true);
+    },
+  };
+  same<Parameters<NonNullable<LoadOptions["onProgress"]>>, [progress: Progress]>(true);
+  same<Parameters<NonNullable<LoadOptions["onLog"]>>, [event: LogEvent]>(true);
+  const source: SourceOptions = options;
+  await loadTokenizer("model.gguf", source);
+  // @ts-expect-error a source is needed
+  await loadModel();
+  // @ts-expect-error a source is a string
+  await loadModel(new URL("file:///model.gguf"));
+  // @ts-expect-error misspelled
+  await loadModel("model.gguf", { contextLenght: 4096 });
+  // @ts-expect-error a number of bytes
+  await loadModel("model.gguf", { memory: { budget: "1 GiB" } });
+  // @ts-expect-error a signal, not its controller
+  await loadModel("model.gguf", { signal: controller });
+  // @ts-expect-error the load's options are not the generation's
+  await loadModel("model.gguf", { maxTokens: 5 });
+  // @ts-expect-error a tokenizer has no threads
+  await loadTokenizer("model.gguf", { threads: 2 });
+  return loadModel("model.gguf", options);
+}
+
+export async function generate(model: Model, controller: AbortController): Promise<string> {
+  const options: GenerationOptions = {
+    maxTokens: 100,
+    temperature: 0.8,
+    topK: 40,
+    topP: 0.95,
+    minP: 0.05,
+    repetitionPenalty: 1.1,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
+    seed: 1,
+    stop: ["\n\n", "###"],
+    ignoreEos: false,
+    logprobs: 5,
+    signal: controller.signal,
+  };
+  const reply = model.generate("Once", options);
+  same<typeof reply, Reply>(true);
+  for await (const part of reply) {
+    same<typeof part, ReplyPart>(true);
+    process.stdout.write(part.text);
+  }
+  const completion = await reply;
+  same<typeof completion, Completion>(true);
+  same<Awaited<Reply>, Completion>(true);
+  const { text, tokens, finishReason, seed, usage, timings, logprobs } = completion;
+  same<[typeof text, typeof tokens, typeof seed], [string, number[], number]>(true);
+  same<typeof finishReason, FinishReason>(true);
+  same<FinishReason, "stop" | "length" | "aborted">(true);
+  same<[typeof usage, typeof timings], [Usage, Timings]>(true);
+  same<typeof logprobs, TokenLogprob[] | undefined>(true);
+  same<keyof Usage, "promptTokens" | "cachedTokens" | "completionTokens">(true);
+  same<keyof Timings, "queueMs" | "ttftMs" | "prefillTokensPerSecond" | "decodeTokensPerSecond">(true);
+
+  const all = await Promise.all([model.generate(tokens), model.generate([1, 2, 3] as const, { stop: "." })]);
+  same<typeof all, [Completion, Completion]>(true);
+  const length = await reply.then(({ tokens }) => tokens.length);
+  same<typeof length, number>(true);
+  const rescued = await reply.then(null, () => "failed" as const);
+  same<typeof rescued, Completion | "failed">(true);
+  same<ReturnType<Reply["cancel"]>, void>(true);
+
+  // @ts-expect-error a reply is no completion until it is awaited
+  reply.text;
+  // @ts-expect-error parts come asynchronously
+  for (const part of reply) void part;
+  // @ts-expect-error replies are made by a model
+  new Reply();
+  // @ts-expect-error token ids are numbers
+  model.generate(["Once"]);
+  // @ts-expect-error misspelled
+  model.generate("Once", { max_tokens: 100 });
+  // @ts-expect-error stop strings are strings
+  model.generate("Once", { stop: [13] });
+  // @ts-expect-error how many alternatives, not whether
+  model.generate("Once", { logprobs: true });
+  // @ts-expect-error no such reason
+  if (finishReason === "eos") return "";
+  return text;
+}
+
+/** An async function that returns a Reply returns its Completion. */
+export async function ask(model: Model, content: string) {
+  return model.chat([{ role: "user", content }]);
+}
+same<ReturnType<typeof ask>, Promise<Completion>>(true);
+
+export function narrow(part: ReplyPart): string {
+  if (part.type !== "text") return "a kind of part that comes later";
+  same<typeof part, TextPart>(true);
+  same<typeof part.logprobs, TokenLogprob[] | undefined>(true);
+  const [best] = part.logprobs?.[0]?.top ?? [];
+  return `${part.text}${part.tokens.length}${best?.token}${best?.logprob}`;
+}
+
+// @ts-expect-error a part of another type
+export const unknownPart: ReplyPart = { type: "image", text: "", tokens: [] };
+
+export async function chat(model: Model, picture: Uint8Array): Promise<void> {
+  const parts: ContentPart[] = [
+    { type: "text", text: "What is this?" },
+    { type: "image", data: picture, mediaType: "image/png" },
+    { type: "audio", data: "https://example.org/sound.ogg" },
+  ];
+  const messages: readonly ChatMessage[] = [
+    { role: "system", content: "Be brief." },
+    { role: "user", content: parts },
+    { role: "tool", content: "42" },
+  ];
+  await model.chat(messages, { maxTokens: 20 });
+  for (const part of parts) {
+    if (part.type === "text") same<typeof part.text, string>(true);
+    else same<typeof part.data, Uint8Array | string>(true);
+  }
+  // @ts-expect-error a conversation is a list of messages
+  model.chat("What is this?");
+  // @ts-expect-error a message has a role
+  model.chat([{ content: "What is this?" }]);
+  // @ts-expect-error an image has data
+  model.chat([{ role: "user", content: [{ type: "image" }] }]);
+}
+
+export function handle(error: unknown): ErrorCode | undefined {
+  // @ts-expect-error nothing is known of a caught value
+  error.code;
+  if (!TokenmillError.isInstance(error)) {
+    same<typeof error, unknown>(true);
+    return undefined;
+  }
+  same<typeof error, TokenmillError>(true);
+  same<typeof error.code, ErrorCode>(true);
+  same<typeof error.partial, Completion | undefined>(true);
+  const asError: Error = error;
+  // @ts-expect-error no such code
+  if (error.code === "ENOENT") throw asError;
+  // @ts-expect-error the list does not change
+  errorCodes.push("Internal");
+  // @ts-expect-error no such code
+  void new TokenmillError("Nonsense", "message");
+  if (error.code === "Aborted") process.stdout.write(error.partial?.text ?? "");
+  // @ts-expect-error codes do not change
+  error.code = "Internal";
+  return error.code;
+}
+
+export async function inspect(model: Model): Promise<void> {
+  same<typeof model.info, ModelInfo>(true);
+  same<ModelInfo["device"]["isa"], "reference" | "avx2" | "avx512">(true);
+  same<ModelInfo["capabilities"]["chat"], boolean>(true);
+  const template: string | undefined = model.info.chatTemplate;
+  const stats: ModelStats = model.stats();
+  same<[typeof stats.pages.free, typeof stats.bytes.kv], [number, number]>(true);
+  const score: Score = await model.score("The mill", { signal: new AbortController().signal });
+  same<[typeof score.tokens, typeof score.logprobs], [number[], Float32Array]>(true);
+  same<ReturnType<Model["dispose"]>, Promise<void>>(true);
+  void template;
+  // @ts-expect-error a model keeps its description
+  model.info = { ...model.info };
+  // @ts-expect-error how a text is scored is not for options to say
+  await model.score("The mill", { temperature: 1 });
+}
+
+export function tokenize(tokenizer: Tokenizer): string {
+  const options: TokenizeOptions = { special: true, bos: false };
+  const tokens = tokenizer.tokenize("The mill", options);
+  same<typeof tokens, number[]>(true);
+  same<typeof tokenizer.vocabularySize, number>(true);
+  // @ts-expect-error tokens, not text
+  tokenizer.detokenize("The mill");
+  // @ts-expect-error the vocabulary does not grow
+  tokenizer.vocabularySize += 1;
+  return tokenizer.detokenize(tokens, { special: true });
+}
+
+export async function dispose(): Promise<number> {
+  await using model = await loadModel("model.gguf");
+  const tokenizer: Tokenizer = model; // a model is its own tokenizer
+  return tokenizer.vocabularySize;
+}
