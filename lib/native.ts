@@ -147,6 +147,8 @@ export interface NativeTokenizerSpec {
   addEos: boolean;
   addSpacePrefix: boolean;
   ignoreMerges: boolean;
+  /** Normalize text to NFC first. */
+  nfc: boolean;
   bos: number;
   eos: number;
   unk: number;

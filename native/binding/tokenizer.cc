@@ -44,6 +44,7 @@ TokenizerSpec ToSpec(const Napi::Object& object) {
   spec.add_eos = GetBool(object, "addEos", false);
   spec.add_space_prefix = GetBool(object, "addSpacePrefix", false);
   spec.ignore_merges = GetBool(object, "ignoreMerges", false);
+  spec.nfc = GetBool(object, "nfc", false);
   spec.bos = static_cast<Token>(GetNumber(object, "bos", -1));
   spec.eos = static_cast<Token>(GetNumber(object, "eos", -1));
   spec.unk = static_cast<Token>(GetNumber(object, "unk", -1));
