@@ -45,6 +45,27 @@ TEST(IdsOfSmolLm2AreTheOracles) {
   EXPECT(!tokenizer->IsEndOfGeneration(tokenizer->Find("<|im_start|>")));
 }
 
+TEST(KnownWordsStillMerge) {
+  // z and j join before q can take part, so that merging never gives "qzj", though it is a token.
+  TokenizerSpec spec = fixtures::SpecOf(fixtures::Folder() + "bpe.gguf");
+  const Token first = static_cast<Token>(spec.tokens.size());
+  for (const char* token : {"qz", "zj", "qzj"}) {
+    spec.tokens.push_back(token);
+    spec.kinds.push_back(TokenKind::kNormal);
+  }
+  spec.merges = {{"z", "j"}, {"q", "z"}, {"qz", "j"}};
+  TokenizerSpec ignoring = spec;
+  ignoring.ignore_merges = true;
+  const auto merging = fixtures::Make(std::move(spec));
+  const auto whole = fixtures::Make(std::move(ignoring));
+  if (merging == nullptr || whole == nullptr) return;
+  const std::string apart = fixtures::Shown({merging->Find("q"), first + 1});
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(fixtures::Shown(fixtures::Encode(*merging, "qzj")), apart);
+    EXPECT_EQ(fixtures::Shown(fixtures::Encode(*whole, "qzj")), fixtures::Shown({first + 2}));
+  }
+}
+
 TEST(DecodingGivesTheTextBack) {
   const auto tokenizer = fixtures::Load("bpe.gguf");
   if (tokenizer == nullptr) return;
