@@ -60,8 +60,10 @@ class Sequence {
     const PagedAttention op = {0, 1, 0, scale(), c_.softcap};
     const Attention attention(&state, &plan, &scratch, op, {width(), q.data(), nullptr},
                               {width(), out.data(), aligned ? blocks.data() : nullptr});
-    // Twice: what a layer leaves behind must suit the next one.
+    // Another layer goes before: what it leaves behind must not show.
     for (int layer = 0; layer < 2; ++layer) {
+      if (layer == 0) std::fill(q.begin(), q.end(), 0.25f);
+      else std::copy_n(queries_.begin() + first * width(), q.size(), q.begin());
       for (int task = attention.Tasks() - 1; task >= 0; --task) attention.Run(task, 0);
     }
     if (aligned) CheckBlocks(kernels, out, blocks);
