@@ -1,5 +1,6 @@
 #include "core/thread_pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
@@ -13,10 +14,11 @@ namespace tokenmill {
 namespace {
 
 // The state of the phase under way in one word, so that a claim can only succeed on the phase it looked at:
-// epoch (22 bits, one more each phase), threads that take part (8), tasks (17), the next task (17).
+// epoch (22 bits, one more each phase), threads that take part (8), claims (17), the next claim (17).
 // A phase cannot end while a claimed task of it runs, so what belongs to the phase is stable after a claim.
 constexpr int kTaskBits = 17;
 constexpr uint64_t kTaskMask = (uint64_t{1} << kTaskBits) - 1;
+constexpr int kClaimsMax = 100000;
 constexpr int kLimitShift = 2 * kTaskBits;
 constexpr uint64_t kLimitMask = 0xff;
 constexpr int kEpochShift = kLimitShift + 8;
@@ -50,6 +52,9 @@ struct ThreadPool::State {
   std::atomic<int> word_sleepers{0};
   std::atomic<int> remaining{0};
   std::atomic<const Phase*> phase{nullptr};
+  std::atomic<int> phase_tasks{0};
+  std::atomic<int> claim_tasks{1};     // consecutive tasks that one claim takes: more than one where the word's bits
+                                       // could not count them
   const Phase* phases_end = nullptr;  // of the run; touched by the thread that ends a phase
 
   std::atomic<uint32_t> run{0};  // one more each run
@@ -59,10 +64,14 @@ struct ThreadPool::State {
   void Advance(const Phase* next, int limit) {
     int tasks = 0;
     while (next != phases_end && (tasks = next->tasks()) == 0) ++next;
+    const int claim = tasks / kClaimsMax + 1;
+    const int claims = next == phases_end ? 0 : (tasks + claim - 1) / claim;
     phase.store(next, std::memory_order_relaxed);
-    remaining.store(tasks, std::memory_order_relaxed);
+    phase_tasks.store(tasks, std::memory_order_relaxed);
+    claim_tasks.store(claim, std::memory_order_relaxed);
+    remaining.store(claims, std::memory_order_relaxed);
     const uint64_t epoch = Word{word.load(std::memory_order_relaxed)}.epoch() + 1;
-    word.store(MakeWord(epoch, limit, next == phases_end ? 0 : tasks).bits);
+    word.store(MakeWord(epoch, limit, claims).bits);
     if (word_sleepers.load() > 0) word.notify_all();
   }
 
@@ -88,7 +97,9 @@ struct ThreadPool::State {
       if (!word.compare_exchange_weak(seen.bits, seen.bits + 1, std::memory_order_acq_rel)) continue;
       const Phase* current = phase.load(std::memory_order_relaxed);
       const int limit = seen.limit();
-      current->run(seen.next(), thread);
+      const int claim = claim_tasks.load(std::memory_order_relaxed);
+      const int end = std::min((seen.next() + 1) * claim, phase_tasks.load(std::memory_order_relaxed));
+      for (int task = seen.next() * claim; task < end; ++task) current->run(task, thread);
       if (remaining.fetch_sub(1, std::memory_order_acq_rel) == 1) Advance(current + 1, limit);
     }
   }

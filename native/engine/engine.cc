@@ -67,38 +67,45 @@ EngineStats Engine::Stats() const {
   return stats_;
 }
 
+// Turns a request's text into tokens. Text that must exceed the context whatever its tokens are is refused unread:
+// cancels and credits wait behind it.
+void Engine::Tokenize(Command* command) const {
+  if (command->request.tokens) {
+    command->prompt = *std::exchange(command->request.tokens, std::nullopt);
+    return;
+  }
+  const Tokenizer& tokenizer = *model_->tokenizer;
+  size_t bytes = 0;
+  for (const PromptPiece& piece : command->request.pieces) bytes += piece.text.size();
+  if (bytes / token_bytes_max_ > static_cast<size_t>(context_length_)) {
+    command->reason = Error(Code::kContextOverflow, "the prompt has at least %zu tokens; the context has %d",
+                            bytes / token_bytes_max_, context_length_);
+    return;
+  }
+  const Token bos = tokenizer.spec().bos;
+  if (command->request.bos && bos >= 0) command->prompt.push_back(bos);
+  for (const PromptPiece& piece : command->request.pieces) {
+    const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
+    if (special >= 0) {
+      command->prompt.push_back(special);
+    } else {
+      tokenizer.Encode(piece.text, {}, &command->prompt);
+    }
+  }
+  command->request.pieces.clear();
+}
+
 // Tokenizes prompts, off the event loop and off the loop thread; passes everything on in order.
 void Engine::IntakeLoop() {
-  const Tokenizer& tokenizer = *model_->tokenizer;
   for (bool closed = false; !closed;) {
     for (Command& command : intake_.Take(true, &closed)) {
       if (stopping_.load()) return;
       try {
-        if (command.kind == Command::Kind::kSubmit) {
-          if (command.request.tokens) {
-            command.prompt = *std::exchange(command.request.tokens, std::nullopt);
-          } else {
-            const Token bos = tokenizer.spec().bos;
-            if (command.request.bos && bos >= 0) command.prompt.push_back(bos);
-            for (const PromptPiece& piece : command.request.pieces) {
-              const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
-              if (special >= 0) {
-                command.prompt.push_back(special);
-              } else {
-                tokenizer.Encode(piece.text, {}, &command.prompt);
-              }
-            }
-            command.request.pieces.clear();
-          }
-        }
-        commands_.Push(std::move(command));
+        if (command.kind == Command::Kind::kSubmit) Tokenize(&command);
       } catch (const std::exception& exception) {
-        // The request ends with the failure; its sequence never begins.
-        Command failed(Command::Kind::kSubmit, command.client, command.id);
-        failed.reason = Error(Code::kOutOfMemory, "tokenizing the prompt failed: %s", exception.what());
-        failed.request.id = command.id;
-        commands_.Push(std::move(failed));
+        command.reason = Error(Code::kOutOfMemory, "tokenizing the prompt failed: %s", exception.what());
       }
+      commands_.Push(std::move(command));
     }
   }
 }

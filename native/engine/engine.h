@@ -100,6 +100,7 @@ class Engine {
   Engine() = default;
   Status SizeContext(const EngineOptions& options);
   void IntakeLoop();
+  void Tokenize(Command* command) const;
   void StepLoop();
   bool RunStep(StepPlan* plan, StepResult* result);
   void Apply(Command command);
@@ -112,6 +113,7 @@ class Engine {
   int threads_ = 1;
   uint64_t budget_bytes_ = 0;
   int max_rows_ = 0;
+  size_t token_bytes_max_ = 1;  // of the longest token
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<Scheduler> scheduler_;

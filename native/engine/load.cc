@@ -35,6 +35,10 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
     return Error(Code::kInvalidArgument, "contextLength is %d; the model was trained for at most %d tokens",
                  options.context_length, engine->model_->spec.context_length);
   }
+  const Tokenizer& tokenizer = *engine->model_->tokenizer;
+  for (Token token = 0; token < tokenizer.vocabulary_size(); ++token) {
+    engine->token_bytes_max_ = std::max(engine->token_bytes_max_, tokenizer.Bytes(token, true).size());
+  }
   const GgufWeightSource weights(*engine->model_);
   const uint64_t total = weights.total_bytes();
   if (total > engine->budget_bytes_) {

@@ -101,6 +101,7 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 void Scheduler::Preempt(Sequence* sequence) {
   sequence->table.Clear();
   sequence->computed = 0;
+  sequence->score.clear();
   ++totals_.preempted;
 }
 
@@ -119,6 +120,18 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
 }
 
 bool Scheduler::Plan(StepPlan* plan) {
+  while (!TryPlan(plan)) {
+    // Only the system itself can have refused: one sequence alone always fits the pool's limit.
+    const auto stuck = std::find_if(sequences_.begin(), sequences_.end(),
+                                    [](const SequencePtr& sequence) { return !sequence->paused(); });
+    if (stuck == sequences_.end()) return false;
+    End(stuck->get(), Error(Code::kOutOfMemory, "the system refused memory for the KV cache"), FinishReason::kAborted, {});
+    RemoveEnded();
+  }
+  return true;
+}
+
+bool Scheduler::TryPlan(StepPlan* plan) {
   plan->Clear();
   int decode_rows = 0;
   for (const SequencePtr& sequence : sequences_) decode_rows += sequence->decoding() && !sequence->paused();

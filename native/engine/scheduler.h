@@ -57,6 +57,7 @@ class Scheduler {
  private:
   using SequencePtr = std::unique_ptr<Sequence>;
 
+  bool TryPlan(StepPlan* plan);
   Sequence* Find(ClientId client, RequestId id);
   bool Admissible(const Sequence& sequence) const;
   bool Reserve(Sequence* sequence, int rows);

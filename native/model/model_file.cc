@@ -20,24 +20,29 @@ Result<ReadDecoderSpec> FindArchitecture(const std::string& name) {
 }
 
 template <class T>
-Status ReadOptional(const GgufFile& file, const char* key, std::optional<T>* out) {
+Status ReadOptional(const GgufFile& file, const char* key, double minimum, double maximum, std::optional<T>* out) {
   if (file.Find(key) == nullptr) return {};
+  double value = 0;
   if constexpr (std::is_same_v<T, int>) {
-    TM_ASSIGN_OR_RETURN(const uint64_t value, file.GetUint(key));
-    *out = static_cast<int>(std::min<uint64_t>(value, 1 << 24));
+    TM_ASSIGN_OR_RETURN(const uint64_t integer, file.GetUint(key));
+    value = static_cast<double>(integer);
   } else {
-    TM_ASSIGN_OR_RETURN(*out, file.GetFloat(key));
+    TM_ASSIGN_OR_RETURN(value, file.GetFloat(key));
   }
+  if (!(value >= minimum && value <= maximum)) {
+    return Error(Code::kCorruptFile, "metadata '%s' is %g; expected %g to %g", key, value, minimum, maximum);
+  }
+  *out = static_cast<T>(value);
   return {};
 }
 
 Result<SamplingDefaults> ReadSamplingDefaults(const GgufFile& file) {
   SamplingDefaults defaults;
-  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.temp", &defaults.temperature));
-  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.top_k", &defaults.top_k));
-  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.top_p", &defaults.top_p));
-  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.min_p", &defaults.min_p));
-  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.penalty_repeat", &defaults.repetition_penalty));
+  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.temp", 0, 100, &defaults.temperature));
+  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.top_k", 0, 1 << 24, &defaults.top_k));
+  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.top_p", 1e-9, 1, &defaults.top_p));
+  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.min_p", 0, 1, &defaults.min_p));
+  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.penalty_repeat", 0.01, 100, &defaults.repetition_penalty));
   return defaults;
 }
 

@@ -104,6 +104,24 @@ for (const [name, family] of Object.entries(families)) {
   });
 }
 
+test("special tokens that a file calls user-defined are plain text too", async () => {
+  const { tokens, types, merges } = vocabularyWith(families.chatml.special);
+  const path = temporaryFile(
+    tinyLlama({
+      metadata: {
+        "tokenizer.chat_template": string(families.chatml.template),
+        "tokenizer.ggml.tokens": array("string", tokens),
+        "tokenizer.ggml.token_type": array("int32", types.map((type) => (type === 3 ? 4 : type))),
+        "tokenizer.ggml.merges": array("string", merges),
+      },
+    }),
+  );
+  const model = await loadModel(path);
+  assert.ok(model.tokenize("<|im_end|>").length > 1);
+  await checkFamily(model);
+  await model.dispose();
+});
+
 modelTest("SmolLM2: special tokens in messages are plain text", smollm2, async (path) => {
   const model = await loadModel(path);
   const { usage } = await model.chat([{ role: "user", content: "a" }], { maxTokens: 1 });

@@ -53,6 +53,7 @@ class ToyModel final : public PageMemory {
  public:
   size_t PageBytes(int) const override { return kPageTokens * sizeof(Token); }
   Status AddSlab(int group, int slab, int pages) override {
+    if (refuses_memory) return Status(Code::kOutOfMemory, "refused");
     for (int p = 0; p < pages; ++p) pages_[{group, slab * pages + p}].assign(kPageTokens, -1);
     return {};
   }
@@ -80,6 +81,7 @@ class ToyModel final : public PageMemory {
   }
 
   int rows_seen = 0;
+  bool refuses_memory = false;
   std::set<Token> poisoned;  // a sequence that begins so gives NaN
 
  private:
@@ -324,6 +326,46 @@ TEST(scores_cover_every_token_but_the_first) {
       EXPECT_EQ(outcome.score_logprobs[i], tokens[i] == NextToken(before) ? -1.0f : -7.0f);
     }
   }
+}
+
+TEST(scores_survive_preemption) {
+  Rig rig(32, 8, 500);
+  // An older reply grows beside the score and takes its pages when the pool is used up.
+  Request growing;
+  growing.id = 1;
+  growing.max_tokens = 250;
+  growing.credits = 1000;
+  growing.ignore_eos = true;
+  rig.scheduler.Submit(1, growing, Prompt(1, 200), Clock::now());
+  for (int step = 0; step < 30; ++step) rig.Step();
+  const std::vector<Token> prompt = Prompt(9, 250);
+  Request request;
+  request.id = 2;
+  request.score = true;
+  rig.scheduler.Submit(1, request, prompt, Clock::now());
+  while (rig.Step()) {
+  }
+  EXPECT(rig.scheduler.Stats().preempted > 0);
+  EXPECT_EQ(rig.outcomes[2].score_logprobs.size(), prompt.size());
+  for (size_t i = 1; i < prompt.size(); ++i) {
+    const std::vector<Token> before(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(i));
+    EXPECT_EQ(rig.outcomes[2].score_logprobs[i], prompt[i] == NextToken(before) ? -1.0f : -7.0f);
+  }
+}
+
+TEST(a_system_that_refuses_memory_fails_replies_and_recovers) {
+  Rig rig(100);
+  rig.model.refuses_memory = true;
+  rig.Submit(1, {1, 2});
+  rig.Submit(2, {3, 4});
+  EXPECT(!rig.Step());
+  EXPECT(rig.outcomes[1].status.code() == Code::kOutOfMemory);
+  EXPECT(rig.outcomes[2].status.code() == Code::kOutOfMemory);
+  rig.model.refuses_memory = false;
+  rig.Submit(3, {5, 6}, 10);
+  while (rig.Step()) {
+  }
+  EXPECT(rig.replies[3] == Expected({5, 6}, 10));
 }
 
 TEST(stop_strings_are_never_given_out_in_part) {

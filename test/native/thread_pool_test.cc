@@ -57,6 +57,18 @@ TEST(each_task_runs_once) {
   for (const auto& count : counts) EXPECT_EQ(count.load(), 20);
 }
 
+TEST(phases_may_have_any_number_of_tasks) {
+  ThreadPool pool;
+  for (const int tasks : {99'999, 100'000, 100'001, 131'072, 1'000'003}) {
+    std::vector<std::atomic<uint8_t>> counts(static_cast<size_t>(tasks));
+    const Phase phase{[&] { return tasks; }, [&](int task, int) { counts[static_cast<size_t>(task)]++; }};
+    pool.Run(std::span(&phase, 1), 3);
+    int wrong = 0;
+    for (const auto& count : counts) wrong += count.load() != 1;
+    EXPECT_EQ(wrong, 0);
+  }
+}
+
 TEST(concurrent_runs_take_turns) {
   ThreadPool pool;
   std::vector<std::thread> callers;
