@@ -329,7 +329,7 @@ TEST(scores_cover_every_token_but_the_first) {
 }
 
 TEST(scores_survive_preemption) {
-  Rig rig(32, 8, 500);
+  Rig rig(30, 8, 470);
   // An older reply grows beside the score and takes its pages when the pool is used up.
   Request growing;
   growing.id = 1;
