@@ -338,7 +338,11 @@ TEST(scores_survive_preemption) {
   growing.ignore_eos = true;
   rig.scheduler.Submit(1, growing, Prompt(1, 200), Clock::now());
   for (int step = 0; step < 30; ++step) rig.Step();
-  const std::vector<Token> prompt = Prompt(9, 250);
+  std::vector<Token> prompt = {7};
+  while (prompt.size() < 250) {
+    const Token next = NextToken(prompt);
+    prompt.push_back(UniformAt(5, prompt.size()) < 0.5 || next == kEnd ? 'A' : next);
+  }
   Request request;
   request.id = 2;
   request.score = true;
