@@ -329,17 +329,17 @@ TEST(scores_cover_every_token_but_the_first) {
 }
 
 TEST(scores_survive_preemption) {
-  Rig rig(30, 8, 470);
+  Rig rig(32, 8, 480);
   // An older reply grows beside the score and takes its pages when the pool is used up.
   Request growing;
   growing.id = 1;
   growing.max_tokens = 250;
   growing.credits = 1000;
   growing.ignore_eos = true;
-  rig.scheduler.Submit(1, growing, Prompt(1, 200), Clock::now());
-  for (int step = 0; step < 30; ++step) rig.Step();
+  rig.scheduler.Submit(1, growing, Prompt(1, 216), Clock::now());
+  for (int step = 0; step < 32; ++step) rig.Step();
   std::vector<Token> prompt = {7};
-  while (prompt.size() < 250) {
+  while (prompt.size() < 268) {
     const Token next = NextToken(prompt);
     prompt.push_back(UniformAt(5, prompt.size()) < 0.5 || next == kEnd ? 'A' : next);
   }
