@@ -1,8 +1,16 @@
 export type { ChatMessage, ContentPart } from "./chat-message";
-export type { Completion, FinishReason, ReplyPart, TextPart, Timings, TokenLogprob, Usage } from "./completion";
+export type {
+  Completion,
+  FinishReason,
+  ReplyPart,
+  TextPart,
+  Timings,
+  TokenLogprob,
+  Usage,
+} from "./completion";
 export { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 export { loadModel } from "./load-model";
 export { loadTokenizer } from "./load-tokenizer";
-export type { Model, ModelInfo, ModelStats, Score, Tokenizer, TokenizeOptions } from "./model";
+export type { Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
 export type { GenerationOptions, LoadOptions, LogEvent, Progress, SourceOptions } from "./options";
 export { Reply } from "./reply";

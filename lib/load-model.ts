@@ -21,7 +21,8 @@ import { checkLoadOptions, invalid } from "./validate";
  * await model.dispose();
  */
 export async function loadModel(source: string, options: LoadOptions = {}): Promise<Model> {
-  if (typeof source !== "string" || source === "") throw invalid("source", source, "a path, alias or model reference");
+  if (typeof source !== "string" || source === "")
+    throw invalid("source", source, "a path, alias or model reference");
   checkLoadOptions(options);
   const { signal, onProgress, onLog } = options;
   const { path, name } = await resolveSource(source, options);
@@ -61,7 +62,9 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   } catch (error) {
     if (thrown) throw thrown.error;
     if (!signal?.aborted) throw toTokenmillError(error);
-    throw new TokenmillError("Aborted", `loading '${source}' was aborted by its signal`, { cause: signal.reason });
+    throw new TokenmillError("Aborted", `loading '${source}' was aborted by its signal`, {
+      cause: signal.reason,
+    });
   } finally {
     signal?.removeEventListener("abort", load.abort);
   }

@@ -1,5 +1,5 @@
 import { stat } from "node:fs/promises";
-import type { Tokenizer, TokenizeOptions } from "./model";
+import type { TokenizeOptions, Tokenizer } from "./model";
 import { callNative, type NativeTokenizer, native, toTokenmillError } from "./native";
 import type { SourceOptions } from "./options";
 import { resolveSource } from "./sources/resolve-source";
@@ -36,7 +36,8 @@ class LocalTokenizer implements Tokenizer {
  * const tokens = tokenizer.tokenize("Hello!");
  */
 export async function loadTokenizer(source: string, options: SourceOptions = {}): Promise<Tokenizer> {
-  if (typeof source !== "string" || source === "") throw invalid("source", source, "a path or model reference");
+  if (typeof source !== "string" || source === "")
+    throw invalid("source", source, "a path or model reference");
   const { path } = await resolveSource(source, options);
   const isJson = path.endsWith(".json") || (await stat(path)).isDirectory();
   try {

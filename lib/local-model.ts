@@ -1,5 +1,5 @@
-import type { ChatMessage } from "./chat-message";
 import { renderChat } from "./chat/render-chat";
+import type { ChatMessage } from "./chat-message";
 import { TokenmillError } from "./errors";
 import type { Model, ModelInfo, ModelStats, Score, TokenizeOptions } from "./model";
 import {
@@ -265,8 +265,18 @@ function describeModel(info: NativeModelInfo, fallbackName: string): ModelInfo {
     vocabularySize: info.tokenizer.vocabularySize,
     embeddingLength: info.embeddingLength,
     layers: info.layers,
-    device: Object.freeze({ type: "cpu" as const, isa: info.isa, threads: info.threads, reason: info.isaReason }),
-    capabilities: Object.freeze({ generate: true, chat: info.chatTemplate !== "", score: true, embed: false }),
+    device: Object.freeze({
+      type: "cpu" as const,
+      isa: info.isa,
+      threads: info.threads,
+      reason: info.isaReason,
+    }),
+    capabilities: Object.freeze({
+      generate: true,
+      chat: info.chatTemplate !== "",
+      score: true,
+      embed: false,
+    }),
     ...(info.chatTemplate ? { chatTemplate: info.chatTemplate } : {}),
   });
 }

@@ -165,7 +165,13 @@ interface NativeAddon {
   makeTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;
   loadModel(
     path: string,
-    options: { contextLength?: number; threads?: number; budget?: number; maxRows?: number; highPrecision?: boolean },
+    options: {
+      contextLength?: number;
+      threads?: number;
+      budget?: number;
+      maxRows?: number;
+      highPrecision?: boolean;
+    },
     callback: (...message: [loaded: number, total: number] | [events: NativeEvent[]]) => void,
   ): NativeLoad;
 }

@@ -32,17 +32,22 @@ function checkFunction(name: string, value: unknown): void {
 }
 
 function checkSignal(value: unknown): void {
-  if (value !== undefined && !(value instanceof AbortSignal)) throw invalid("signal", value, "an AbortSignal");
+  if (value !== undefined && !(value instanceof AbortSignal))
+    throw invalid("signal", value, "an AbortSignal");
 }
 
 function checkObject(name: string, value: unknown): asserts value is Record<string, unknown> {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw invalid(name, value, "an object");
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    throw invalid(name, value, "an object");
 }
 
 function checkKeys(name: string, value: object, known: readonly string[]): void {
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
-    throw new TokenmillError("InvalidArgument", `${name} has no option '${key}'; known are ${known.join(", ")}`);
+    throw new TokenmillError(
+      "InvalidArgument",
+      `${name} has no option '${key}'; known are ${known.join(", ")}`,
+    );
   }
 }
 
@@ -79,13 +84,23 @@ export function checkGenerationOptions(options: GenerationOptions): void {
 export function stopStrings(stop: GenerationOptions["stop"]): string[] {
   const strings = stop === undefined ? [] : Array.isArray(stop) ? stop : [stop];
   for (const string of strings) {
-    if (typeof string !== "string" || string === "") throw invalid("stop", string, "a string that is not empty");
+    if (typeof string !== "string" || string === "")
+      throw invalid("stop", string, "a string that is not empty");
   }
   if (strings.length > 256) throw invalid("stop", strings, "at most 256 strings");
   return strings;
 }
 
-const loadKeys = ["signal", "onProgress", "onLog", "contextLength", "threads", "memory", "maxBatchTokens", "precision"];
+const loadKeys = [
+  "signal",
+  "onProgress",
+  "onLog",
+  "contextLength",
+  "threads",
+  "memory",
+  "maxBatchTokens",
+  "precision",
+];
 
 export function checkLoadOptions(options: LoadOptions): void {
   checkObject("options", options);
@@ -111,7 +126,8 @@ export function toTokenArray(name: string, tokens: unknown, vocabularySize: numb
     throw invalid(name, tokens, "an array of token ids");
   }
   for (const token of tokens as ArrayLike<unknown> & Iterable<unknown>) {
-    if (typeof token === "number" && Number.isInteger(token) && token >= 0 && token < vocabularySize) continue;
+    if (typeof token === "number" && Number.isInteger(token) && token >= 0 && token < vocabularySize)
+      continue;
     throw invalid(`a token of ${name}`, token, `an integer from 0 to ${vocabularySize - 1}`);
   }
   return Int32Array.from(tokens as ArrayLike<number>);

@@ -50,7 +50,16 @@ for (const [name, limit] of Object.entries(limits)) {
     const ours = ["--ours", join(root, "build/native-tests/logits_cli"), model];
     const { status } = run(
       python,
-      ["test/oracle/kld.py", "--model", model, "--windows", values.windows, "--mean-kld-limit", bound, ...ours],
+      [
+        "test/oracle/kld.py",
+        "--model",
+        model,
+        "--windows",
+        values.windows,
+        "--mean-kld-limit",
+        bound,
+        ...ours,
+      ],
       { env: { ...process.env, TOKENMILL_ISA: isa }, mayFail: true },
     );
     failed ||= status !== 0;

@@ -23,13 +23,9 @@ const environment = {
 };
 
 function command(name, arguments_, options = {}) {
-  const { status, stdout, signal, error } = spawnSync(name, arguments_, {
-    cwd: root,
-    stdio: "inherit",
-    ...options,
-  });
-  if (error) console.error(`tokenmill: ${name} cannot run: ${error.message}`);
-  return { status, stdout, signal };
+  const result = spawnSync(name, arguments_, { cwd: root, stdio: "inherit", ...options });
+  if (result.error) console.error(`tokenmill: ${name} cannot run: ${result.error.message}`);
+  return result;
 }
 
 function build({ folder, sanitizers }) {
@@ -42,10 +38,17 @@ function build({ folder, sanitizers }) {
     `-DCMAKE_CXX_FLAGS=${flags}`,
   ];
   const parallel = process.env.CMAKE_BUILD_PARALLEL_LEVEL ?? String(availableParallelism());
-  const quiet = { stdio: ["ignore", "ignore", "inherit"] };
-  const configured = command("cmake", ["-S", ".", "-B", folder, ...options], quiet);
-  if (configured.status !== 0) return false;
-  return command("cmake", ["--build", folder, "--parallel", parallel], quiet).status === 0;
+  const quiet = { stdio: "pipe", encoding: "utf8", maxBuffer: 2 ** 28 };
+  for (const step of [
+    ["-S", ".", "-B", folder, ...options],
+    ["--build", folder, "--parallel", parallel],
+  ]) {
+    const { status, stdout, stderr } = command("cmake", step, quiet);
+    if (status === 0) continue;
+    console.error(`${stdout}${stderr}FAIL the build for ${sanitizers}`);
+    return false;
+  }
+  return true;
 }
 
 /** Runs the tests of one build. */

@@ -18,7 +18,9 @@ function command(name, arguments_, options = {}) {
 }
 
 function build() {
-  const configured = command("cmake", ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"], { stdio: "ignore" });
+  const configured = command("cmake", ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"], {
+    stdio: "ignore",
+  });
   const built = command("cmake", ["--build", "build", "--parallel", String(availableParallelism())], {
     stdio: ["ignore", "ignore", "inherit"],
   });
@@ -44,12 +46,12 @@ function fetchModels() {
   }
 }
 
-function runNative() {
-  const tests = readdirSync(nativeTests)
+function runNative(folder, label = "native") {
+  const tests = readdirSync(folder)
     .filter((name) => name.replace(/\.exe$/, "").endsWith("_test") && name.includes(filter))
     .sort();
   for (const name of tests) {
-    const { status, stdout } = command(join(nativeTests, name), [], {
+    const { status, stdout } = command(join(folder, name), [], {
       stdio: ["ignore", "pipe", "inherit"],
       encoding: "utf8",
     });
@@ -58,8 +60,39 @@ function runNative() {
     count.failed += Number(failed ?? 0);
     const ok = status === 0 && passed !== undefined;
     if (!ok && Number(failed ?? 0) === 0) count.failed += 1;
-    console.log(`${ok ? "ok  " : "FAIL"} native/${name}${ok ? ` (${passed})` : `\n${stdout}`}`);
+    console.log(`${ok ? "ok  " : "FAIL"} ${label}/${name}${ok ? ` (${passed})` : `\n${stdout}`}`);
   }
+}
+
+/** One more test: whether a command succeeds. */
+function runCheck(name, program, arguments_) {
+  const { status, stdout, stderr } = command(program, arguments_, { stdio: "pipe", encoding: "utf8" });
+  count[status === 0 ? "passed" : "failed"] += 1;
+  console.log(`${status === 0 ? "ok  " : "FAIL"} ${name}${status === 0 ? "" : `\n${stdout}${stderr}`}`);
+}
+
+/** What continuous integration checks besides: it needs more than a user's machine has. */
+function runCiChecks() {
+  runCheck("lint", process.execPath, [
+    "node_modules/@biomejs/biome/bin/biome",
+    "ci",
+    "--reporter=summary",
+    ".",
+  ]);
+  runCheck("fuzz: 50,000 mutated GGUF headers under ASan and UBSan", "bash", ["test/fuzz/run.sh", "50000"]);
+  // The AVX-512 kernels, on any machine: compiled against SIMDe's emulation.
+  const flags = ["-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_TESTS=ON", "-DTOKENMILL_EMULATE_AVX512=ON"];
+  runCheck("emulated AVX-512: configure", "cmake", ["-S", ".", "-B", "build-emulated", ...flags]);
+  const parallel = ["--parallel", String(availableParallelism())];
+  const tests = ["cpu_matmul_test", "cpu_vector_test", "cpu_attention_test", "cpu_executor_test"];
+  runCheck("emulated AVX-512: build", "cmake", [
+    "--build",
+    "build-emulated",
+    ...parallel,
+    "--target",
+    ...tests,
+  ]);
+  runNative(join(root, "build-emulated", "native-tests"), "emulated");
 }
 
 function nodeTestFiles(folder) {
@@ -90,9 +123,11 @@ process.chdir(root);
 build();
 process.env.TOKENMILL_NATIVE_TESTS = nativeTests;
 fetchModels();
-runNative();
+runNative(nativeTests);
 await runNode(nodeTestFiles("unit"), availableParallelism());
 for (const folder of ["model", "process", "types"]) await runNode(nodeTestFiles(folder), 1);
+
+if (process.env.TOKENMILL_CI_CHECKS) runCiChecks();
 
 const skipped = count.skipped > 0 ? `, ${count.skipped} skipped` : "";
 console.log(`${count.passed} passed, ${count.failed} failed${skipped}`);

@@ -6,14 +6,19 @@ import { test } from "node:test";
 import { loadModel } from "../../dist/index.mjs";
 import { gemma3, modelTest, root, smollm2, tinyModel } from "../support/models.mjs";
 
-const words = "mill river wheel stone flour grain water sluice miller morning bread village road hill".split(" ");
+const words = "mill river wheel stone flour grain water sluice miller morning bread village road hill".split(
+  " ",
+);
 const prompt = (seed, length) =>
   Array.from({ length }, (_, i) => words[(seed * 31 + i * i * 7 + i * seed) % words.length]).join(" ");
 
 const requests = [
   { prompt: `${prompt(1, 90)}. The`, options: { temperature: 0 } },
   { prompt: `${prompt(2, 7)}. And then`, options: { temperature: 0.8, seed: 42 } },
-  { prompt: `${prompt(3, 40)}. In the`, options: { temperature: 1, topK: 20, topP: 0.9, seed: 7, repetitionPenalty: 1.2 } },
+  {
+    prompt: `${prompt(3, 40)}. In the`,
+    options: { temperature: 1, topK: 20, topP: 0.9, seed: 7, repetitionPenalty: 1.2 },
+  },
 ];
 const others = Array.from({ length: 15 }, (_, i) => ({
   prompt: prompt(i + 10, 3 + ((i * 17) % 60)),
@@ -37,7 +42,9 @@ async function check(path, { maxTokens, contextLength }) {
     const model = await loadModel(path, { contextLength, ...variant });
     const alone = [];
     for (const request of requests) alone.push(essence(await start(model, request, maxTokens)));
-    const crowd = [...others.slice(0, 7), ...requests, ...others.slice(7)].map((r) => start(model, r, maxTokens));
+    const crowd = [...others.slice(0, 7), ...requests, ...others.slice(7)].map((r) =>
+      start(model, r, maxTokens),
+    );
     const crowded = (await Promise.all(crowd)).slice(7, 7 + requests.length).map(essence);
     await model.dispose();
     expected ??= alone;

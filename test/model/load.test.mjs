@@ -98,7 +98,9 @@ test("loads of one file at once share one engine; an aborted one leaves the othe
   controller.abort();
   assert.equal((await aborted).code, "Aborted");
   const models = await Promise.all(others);
-  const tokens = await Promise.all(models.map((model) => model.generate("a", { maxTokens: 5, ignoreEos: true })));
+  const tokens = await Promise.all(
+    models.map((model) => model.generate("a", { maxTokens: 5, ignoreEos: true })),
+  );
   assert.deepEqual(tokens[0].tokens, tokens[1].tokens);
   assert.equal(models[0].stats().finished, 2, "both ran in the same engine");
   await Promise.all(models.map((model) => model.dispose()));
@@ -150,7 +152,8 @@ test("high precision is closer to exact arithmetic", async () => {
 });
 
 modelTest("high precision is practically exact on a quantized model", smollm2, async (file) => {
-  const text = "The water came down from the hills and turned the wheel of the old mill all through the night.";
+  const text =
+    "The water came down from the hills and turned the wheel of the old mill all through the night.";
   const score = async (options) => {
     const model = await loadModel(file, { contextLength: 512, ...options });
     const { logprobs } = await model.score(text);
@@ -165,7 +168,9 @@ modelTest("high precision is practically exact on a quantized model", smollm2, a
   else process.env.TOKENMILL_ISA = isa;
   const fast = distance(await score({ precision: "fast" }), exact);
   const high = distance(await score({ precision: "high" }), exact);
-  console.log(`# RMS difference of log-probabilities from exact: fast ${fast.toFixed(5)}, high ${high.toFixed(5)}`);
+  console.log(
+    `# RMS difference of log-probabilities from exact: fast ${fast.toFixed(5)}, high ${high.toFixed(5)}`,
+  );
   if (isa === "reference") return;
   assert.ok(high < 0.01, `${high}`);
   assert.ok(high < fast / 5 || fast === high, `${fast} against ${high}`);
@@ -174,7 +179,21 @@ modelTest("high precision is practically exact on a quantized model", smollm2, a
 test("a tokenizer alone, also of a file without tensors", async () => {
   const model = await loadModel(path);
   const tensors = Object.fromEntries(
-    ["token_embd", "output_norm", ...["attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down"].flatMap((name) => [`blk.0.${name}`, `blk.1.${name}`])].map((name) => [`${name}.weight`, null]),
+    [
+      "token_embd",
+      "output_norm",
+      ...[
+        "attn_norm",
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_norm",
+        "ffn_gate",
+        "ffn_up",
+        "ffn_down",
+      ].flatMap((name) => [`blk.0.${name}`, `blk.1.${name}`]),
+    ].map((name) => [`${name}.weight`, null]),
   );
   const tokenizer = await loadTokenizer(temporaryFile(tinyLlama({ tensors })));
   for (const text of ["Hello, the sky is blue!", "", "\u0000 \n\t ", "naïve 東京 🙂 \ud800", "<|im_end|>"]) {

@@ -65,40 +65,54 @@ const bounds = {
 for (const [name, path] of Object.entries({ "smollm2-135m-instruct": smollm2, "gemma-3-270m": gemma3 })) {
   for (const isa of isas) {
     if (isa === "reference" && name === "gemma-3-270m") continue; // minutes; npm run test:kld has it
-    modelTest(`${name}, ${isa}: one window's divergence from the f32 oracle is within its bound`, path, async () => {
-      const fixture = readWindowFixture(name);
-      const logits = await logitsAt(path, isa, fixture.tokens, fixture.positions);
-      const divergences = fixture.top.map((row, i) => kldTop(row, logits[i]));
-      const mean = divergences.reduce((sum, value) => sum + value, 0) / divergences.length;
-      const same = fixture.top.filter((row, i) => {
-        const best = logits[i].reduce((top, value, id, all) => (value > all[top] ? id : top), 0);
-        return best === row.ids[0];
-      }).length;
-      console.log(`# ${name} ${isa}: mean KLD ${mean.toExponential(3)}, same top ${same}/${divergences.length}`);
-      const bound = bounds[name][isa === "reference" ? "reference" : "packed"];
-      assert.ok(mean <= bound, `mean KLD ${mean} is above ${bound}`);
-      assert.ok(same / divergences.length >= 0.9, `${same} of ${divergences.length} top tokens agree`);
-    });
+    modelTest(
+      `${name}, ${isa}: one window's divergence from the f32 oracle is within its bound`,
+      path,
+      async () => {
+        const fixture = readWindowFixture(name);
+        const logits = await logitsAt(path, isa, fixture.tokens, fixture.positions);
+        const divergences = fixture.top.map((row, i) => kldTop(row, logits[i]));
+        const mean = divergences.reduce((sum, value) => sum + value, 0) / divergences.length;
+        const same = fixture.top.filter((row, i) => {
+          const best = logits[i].reduce((top, value, id, all) => (value > all[top] ? id : top), 0);
+          return best === row.ids[0];
+        }).length;
+        console.log(
+          `# ${name} ${isa}: mean KLD ${mean.toExponential(3)}, same top ${same}/${divergences.length}`,
+        );
+        const bound = bounds[name][isa === "reference" ? "reference" : "packed"];
+        assert.ok(mean <= bound, `mean KLD ${mean} is above ${bound}`);
+        assert.ok(same / divergences.length >= 0.9, `${same} of ${divergences.length} top tokens agree`);
+      },
+    );
   }
 }
 
-modelTest("SmolLM2 continues greedily as the oracle does, up to its first near tie", smollm2, async (path) => {
-  const { cases } = JSON.parse(readFileSync(join(fixtures, "smollm2-135m-instruct.greedy.json"), "utf8"));
-  const model = await load(path);
-  const replies = await Promise.all(
-    cases.map(({ messages, continuation }) =>
-      model.chat(messages, { maxTokens: continuation.length, temperature: 0, ignoreEos: true }),
-    ),
-  );
-  let compared = 0;
-  for (const [i, { tokens, continuation, margins }] of cases.entries()) {
-    assert.equal(replies[i].usage.promptTokens, tokens.length, "the prompt has the oracle's number of tokens");
-    for (let t = 0; t < continuation.length && margins[t] > 0.75; t++, compared++) {
-      assert.equal(replies[i].tokens[t], continuation[t], `case ${i}, token ${t}`);
+modelTest(
+  "SmolLM2 continues greedily as the oracle does, up to its first near tie",
+  smollm2,
+  async (path) => {
+    const { cases } = JSON.parse(readFileSync(join(fixtures, "smollm2-135m-instruct.greedy.json"), "utf8"));
+    const model = await load(path);
+    const replies = await Promise.all(
+      cases.map(({ messages, continuation }) =>
+        model.chat(messages, { maxTokens: continuation.length, temperature: 0, ignoreEos: true }),
+      ),
+    );
+    let compared = 0;
+    for (const [i, { tokens, continuation, margins }] of cases.entries()) {
+      assert.equal(
+        replies[i].usage.promptTokens,
+        tokens.length,
+        "the prompt has the oracle's number of tokens",
+      );
+      for (let t = 0; t < continuation.length && margins[t] > 0.75; t++, compared++) {
+        assert.equal(replies[i].tokens[t], continuation[t], `case ${i}, token ${t}`);
+      }
     }
-  }
-  assert.ok(compared >= 40, `${compared} tokens were compared`);
-});
+    assert.ok(compared >= 40, `${compared} tokens were compared`);
+  },
+);
 
 modelTest("Gemma continues greedily as the oracle does, up to its first near tie", gemma3, async (path) => {
   const { cases } = JSON.parse(readFileSync(join(fixtures, "gemma-3-270m.greedy.json"), "utf8"));

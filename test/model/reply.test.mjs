@@ -30,8 +30,14 @@ test("the parts together are the completion", async () => {
   const parts = await collect(reply);
   const completion = await reply;
   assert.equal(parts.map((part) => part.text).join(""), completion.text);
-  assert.deepEqual(parts.flatMap((part) => part.tokens), completion.tokens);
-  assert.deepEqual(parts.flatMap((part) => part.logprobs ?? []), completion.logprobs);
+  assert.deepEqual(
+    parts.flatMap((part) => part.tokens),
+    completion.tokens,
+  );
+  assert.deepEqual(
+    parts.flatMap((part) => part.logprobs ?? []),
+    completion.logprobs,
+  );
   assert.equal(completion.tokens.length, 40);
   assert.equal(completion.finishReason, "length");
   assert.equal(completion.usage.completionTokens, 40);
@@ -127,7 +133,9 @@ test("a signal that is already aborted costs nothing", async () => {
   const error = await failure(model.generate("Hello", { signal: AbortSignal.abort("no") }));
   assert.equal(error.code, "Aborted");
   assert.equal(error.cause, "no");
-  const chat = await failure(model.chat([{ role: "user", content: "x" }], { signal: AbortSignal.abort("no") }));
+  const chat = await failure(
+    model.chat([{ role: "user", content: "x" }], { signal: AbortSignal.abort("no") }),
+  );
   assert.equal(chat.code, "Aborted");
   assert.equal(model.stats().steps, steps);
 });

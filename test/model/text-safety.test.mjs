@@ -57,10 +57,14 @@ function vocabularyWith(special) {
 
 /** The prompt's ids as the model reads them: a greedy reply's prompt cannot be seen, so they are scored. */
 async function promptTokens(model, messages) {
-  const { renderChat } = await import("../../dist/chat/render-chat.js").then((module) => module.default ?? module);
+  const { renderChat } = await import("../../dist/chat/render-chat.js").then(
+    (module) => module.default ?? module,
+  );
   const special = controlTexts(model);
   const pieces = await renderChat({ template: model.info.chatTemplate, messages, specialTokens: special });
-  return pieces.flatMap(({ text, special: isSpecial }) => model.tokenize(text, { special: isSpecial, bos: false }));
+  return pieces.flatMap(({ text, special: isSpecial }) =>
+    model.tokenize(text, { special: isSpecial, bos: false }),
+  );
 }
 
 const controls = new WeakMap();
@@ -85,11 +89,20 @@ async function checkFamily(model) {
   const plain = await promptTokens(model, [{ role: "user", content: "hello there" }]);
   assert.ok(count(plain) > 0, "the template itself uses special tokens");
   const halves = texts.flatMap((text) => [text.slice(0, 1), text.slice(0, -1), text.slice(1)]);
-  for (const content of [...texts, ...halves, texts.join(""), texts.join("\n"), `x${texts[0]}y ${texts[1]}`]) {
+  for (const content of [
+    ...texts,
+    ...halves,
+    texts.join(""),
+    texts.join("\n"),
+    `x${texts[0]}y ${texts[1]}`,
+  ]) {
     const messages = [{ role: "user", content }];
     const tokens = await promptTokens(model, messages);
     assert.equal(count(tokens), count(plain), `a message of ${JSON.stringify(content)}`);
-    assert.ok(model.detokenize(tokens, { special: true }).includes(content.trim()), "the text itself is kept");
+    assert.ok(
+      model.detokenize(tokens, { special: true }).includes(content.trim()),
+      "the text itself is kept",
+    );
     const reply = await model.chat(messages, { maxTokens: 1, ignoreEos: true });
     const added = reply.usage.promptTokens - tokens.length;
     assert.ok(added === 0 || added === 1, `chat reads these very tokens (and a BOS): ${added}`);
@@ -111,7 +124,10 @@ test("special tokens that a file calls user-defined are plain text too", async (
       metadata: {
         "tokenizer.chat_template": string(families.chatml.template),
         "tokenizer.ggml.tokens": array("string", tokens),
-        "tokenizer.ggml.token_type": array("int32", types.map((type) => (type === 3 ? 4 : type))),
+        "tokenizer.ggml.token_type": array(
+          "int32",
+          types.map((type) => (type === 3 ? 4 : type)),
+        ),
         "tokenizer.ggml.merges": array("string", merges),
       },
     }),
@@ -147,7 +163,9 @@ const hostile = {
 
 for (const [name, [template, code]] of Object.entries(hostile)) {
   test(`a template with ${name} fails alone`, async () => {
-    const bad = await loadModel(temporaryFile(tinyLlama({ metadata: { "tokenizer.chat_template": string(template) } })));
+    const bad = await loadModel(
+      temporaryFile(tinyLlama({ metadata: { "tokenizer.chat_template": string(template) } })),
+    );
     const good = await loadModel(familyModel(families.chatml));
     const messages = [{ role: "user", content: "hi" }];
     const failing = bad.chat(messages).then(

@@ -25,7 +25,9 @@ export const gemma3 = realModel("gemma-3-270m");
 
 /** A test that needs a real model; skipped, and said so, where there is none. */
 export function modelTest(name, path, body) {
-  test(name, { skip: path ? false : "TOKENMILL_TEST_MODELS is not set: no real models here" }, () => body(path));
+  test(name, { skip: path ? false : "TOKENMILL_TEST_MODELS is not set: no real models here" }, () =>
+    body(path),
+  );
 }
 
 const folder = mkdtempSync(join(tmpdir(), "tokenmill-test-"));
