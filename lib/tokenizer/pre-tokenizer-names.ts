@@ -107,8 +107,8 @@ function flatten(config: PreTokenizerConfig, stages: string[]): boolean {
 /**
  * The native name (`TokenizerSpec.pre`) of a byte-level BPE tokenizer.json's pre-tokenizer.
  *
- * The name stands for the cutting alone: whether the text is normalized to NFC, the beginning-of-sequence token
- * and `ignore_merges` are fields of the specification, to be filled from the other parts of the file.
+ * The name stands for the cutting alone: whether the text is normalized to NFC, the beginning-of-sequence
+ * token and `ignore_merges` are fields of the specification, to be filled from the file's other parts.
  *
  * @returns `undefined` when native code has no equal; the model is then unsupported.
  * @example

@@ -7,8 +7,8 @@
 namespace tokenmill {
 namespace {
 
-// GPT-2's alphabet writes each byte as one printable character: itself where Latin-1 has something visible, the
-// others in order from U+0100 on.
+// GPT-2's alphabet writes each byte as one printable character: itself where Latin-1 has something visible,
+// the others in order from U+0100 on.
 constexpr uint32_t kAlphabetEnd = 0x144;
 
 constexpr bool IsVisible(uint32_t byte) {
@@ -20,7 +20,8 @@ constexpr std::array<int16_t, kAlphabetEnd> MakeAlphabet() {
   std::array<int16_t, kAlphabetEnd> bytes{};
   for (int16_t& byte : bytes) byte = -1;
   uint32_t next = 0x100;
-  for (uint32_t byte = 0; byte < 256; ++byte) bytes[IsVisible(byte) ? byte : next++] = static_cast<int16_t>(byte);
+  for (uint32_t byte = 0; byte < 256; ++byte)
+    bytes[IsVisible(byte) ? byte : next++] = static_cast<int16_t>(byte);
   return bytes;
 }
 
@@ -69,8 +70,8 @@ Result<std::shared_ptr<const Tokenizer>> ByteLevelBpe::Create(TokenizerSpec spec
   TM_RETURN_IF_ERROR(bpe->FillByteTokens());
   TM_RETURN_IF_ERROR(bpe->FillMerges(merges));
   TM_ASSIGN_OR_RETURN(bpe->user_defined_, bpe->BuildMatcher({TokenKind::kUserDefined}));
-  TM_ASSIGN_OR_RETURN(bpe->all_special_, bpe->BuildMatcher({TokenKind::kUserDefined, TokenKind::kControl,
-                                                            TokenKind::kUnknown}));
+  TM_ASSIGN_OR_RETURN(bpe->all_special_,
+                      bpe->BuildMatcher({TokenKind::kUserDefined, TokenKind::kControl, TokenKind::kUnknown}));
   return std::shared_ptr<const Tokenizer>(bpe);
 }
 
@@ -79,8 +80,8 @@ Status ByteLevelBpe::FillTokens() {
   std::string bytes;
   for (size_t i = 0; i < spec_.tokens.size(); ++i) {
     const TokenKind kind = spec_.kinds[i];
-    const bool coded = (kind == TokenKind::kNormal || kind == TokenKind::kUnused) &&
-                       FromAlphabet(spec_.tokens[i], &bytes);
+    const bool coded =
+        (kind == TokenKind::kNormal || kind == TokenKind::kUnused) && FromAlphabet(spec_.tokens[i], &bytes);
     arena_.Append(coded ? bytes : spec_.tokens[i]);
     is_piece[i] = coded && kind == TokenKind::kNormal;
   }
@@ -94,7 +95,8 @@ Status ByteLevelBpe::FillByteTokens() {
     // Vocabularies leave rare bytes out, but none can do without those of plain text.
     const bool needed = (byte >= 0x20 && byte < 0x7F) || byte == '\n';
     if (needed && byte_tokens_[static_cast<size_t>(byte)] < 0) {
-      return Error(Code::kCorruptFile, "tokenizer: no token stands for the byte 0x%02x; byte-level BPE needs one",
+      return Error(Code::kCorruptFile,
+                   "tokenizer: no token stands for the byte 0x%02x; byte-level BPE needs one",
                    static_cast<unsigned>(byte));
     }
   }
@@ -112,7 +114,8 @@ Status ByteLevelBpe::FillMerges(const std::vector<std::pair<std::string, std::st
     const Token left = Find(left_text);
     const Token right = Find(right_text);
     if (left < 0 || right < 0) {
-      return Error(Code::kCorruptFile, "tokenizer: merge %zu joins %s and %s, but %s is not in the vocabulary", rank,
+      return Error(Code::kCorruptFile,
+                   "tokenizer: merge %zu joins %s and %s, but %s is not in the vocabulary", rank,
                    Quoted(left_text).c_str(), Quoted(right_text).c_str(),
                    Quoted(left < 0 ? left_text : right_text).c_str());
     }
@@ -155,9 +158,9 @@ void ByteLevelBpe::EncodePiece(std::string_view piece, Scratch* scratch, std::ve
     const Token id = byte_tokens_[static_cast<uint8_t>(piece[i])];
     if (id >= 0) symbols.push_back({id, static_cast<uint32_t>(i)});
   }
-  scratch->merger.Run(static_cast<uint32_t>(piece.size()), [this](const Symbol& left, const Symbol& right, uint32_t) {
-    return merges_.Find(left.id, right.id);
-  });
+  scratch->merger.Run(
+      static_cast<uint32_t>(piece.size()),
+      [this](const Symbol& left, const Symbol& right, uint32_t) { return merges_.Find(left.id, right.id); });
   if (whole >= 0) set_wholeness(whole, symbols.size() == 1 && symbols[0].id == whole);
   for (const Symbol& symbol : symbols) out->push_back(symbol.id);
 }

@@ -9,8 +9,8 @@
 
 namespace tokenmill {
 
-/// GPT-2's scheme: a text is cut by a pre-tokenizer, each piece starts as single bytes, and merges join them. As in
-/// PyPI's `tokenizers`, bytes that have no token are left out before merging.
+/// GPT-2's scheme: a text is cut by a pre-tokenizer, each piece starts as single bytes, and merges join them.
+/// As in PyPI's `tokenizers`, bytes that have no token are left out before merging.
 class ByteLevelBpe final : public VocabularyTokenizer {
  public:
   static Result<std::shared_ptr<const Tokenizer>> Create(TokenizerSpec spec);
@@ -24,7 +24,9 @@ class ByteLevelBpe final : public VocabularyTokenizer {
   std::string PieceBytes(std::string_view token_text) const override;
   void EncodePlain(std::string_view text, Scratch* scratch, std::vector<Token>* out) const override;
   void EncodePiece(std::string_view piece, Scratch* scratch, std::vector<Token>* out) const;
-  const SpecialMatcher& Matcher(bool special) const override { return special ? all_special_ : user_defined_; }
+  const SpecialMatcher& Matcher(bool special) const override {
+    return special ? all_special_ : user_defined_;
+  }
 
   const PreTokenizer* pre_tokenizer_ = nullptr;
   MergeTable merges_;

@@ -17,20 +17,31 @@ constexpr char kMerges[] = "tokenizer.ggml.merges";
 
 // Texts of tokens that end a reply, whatever the file's ids say. Chat models often name only one of theirs.
 constexpr std::string_view kEndTexts[] = {
-    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "<|end|>", "<|eot|>",
-    "<|return|>", "<|call|>", "<|end_of_turn|>", "<end_of_turn>", "<end_of_utterance>", "<eos>", "</s>",
-    "<EOT>", "<｜end▁of▁sentence｜>",
+    "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>",       "<|endoftext|>", "<|end|>",
+    "<|eot|>",    "<|return|>", "<|call|>",   "<|end_of_turn|>",       "<end_of_turn>", "<end_of_utterance>",
+    "<eos>",      "</s>",       "<EOT>",      "<｜end▁of▁sentence｜>",
 };
 
 /// An optional token id: `fallback` when the file has none.
 Result<Token> ReadId(const GgufFile& file, const char* key, size_t tokens, Token fallback) {
-  if (file.Find(key) == nullptr) return fallback >= 0 && static_cast<size_t>(fallback) < tokens ? fallback : -1;
+  if (file.Find(key) == nullptr)
+    return fallback >= 0 && static_cast<size_t>(fallback) < tokens ? fallback : -1;
   TM_ASSIGN_OR_RETURN(const uint64_t id, file.GetUint(key));
   if (id >= tokens || id > INT_MAX) {
     return Error(Code::kCorruptFile, "%s: token id out of range: %llu of %zu tokens", key,
                  static_cast<unsigned long long>(id), tokens);
   }
   return static_cast<Token>(id);
+}
+
+/// Whether a token's text has the shape that only control tokens have. Some files call such tokens
+/// user-defined, which would let a caller's text spell them.
+bool HasControlShape(std::string_view text) {
+  const auto between = [text](std::string_view begin, std::string_view end) {
+    return text.size() > begin.size() + end.size() && text.substr(0, begin.size()) == begin &&
+           text.substr(text.size() - end.size()) == end;
+  };
+  return between("<|", "|>") || between("<｜", "｜>");
 }
 
 Status ReadKinds(const GgufFile& file, TokenizerSpec* spec) {
@@ -47,12 +58,15 @@ Status ReadKinds(const GgufFile& file, TokenizerSpec* spec) {
       return Error(Code::kCorruptFile, "%s: token %zu has type %lld; types go from 0 to 6", kTokenTypes, i,
                    static_cast<long long>(type));
     }
-    spec->kinds.push_back(type == 0 ? TokenKind::kNormal : static_cast<TokenKind>(type));  // 0: not told
+    TokenKind kind = type == 0 ? TokenKind::kNormal : static_cast<TokenKind>(type);  // 0: not told
+    if (kind == TokenKind::kUserDefined && HasControlShape(spec->tokens[i])) kind = TokenKind::kControl;
+    spec->kinds.push_back(kind);
   }
   return Status();
 }
 
-/// Splits "a b" at its space. A part may hold spaces itself: then the split counts that leaves two known tokens.
+/// Splits "a b" at its space. A part may hold spaces itself: then the split counts that leaves two known
+/// tokens.
 Result<std::pair<std::string, std::string>> SplitMerge(const std::string& text, size_t rank,
                                                        const std::vector<std::string>& tokens,
                                                        std::unordered_set<std::string_view>* known) {
@@ -79,9 +93,10 @@ Status ReadByteLevelBpe(const GgufFile& file, TokenizerSpec* spec) {
     return Error(Code::kUnsupportedModel, "tokenizer.ggml.pre names the pre-tokenizer %s; known are %s",
                  Quoted(spec->pre).c_str(), PreTokenizerNames().c_str());
   }
-  spec->nfc = pre->nfc;
-  spec->ignore_merges = pre->ignore_merges;
-  TM_ASSIGN_OR_RETURN(spec->add_bos, file.GetBool("tokenizer.ggml.add_bos_token", pre->add_bos));
+  spec->nfc = pre->Has(PreTokenizer::kNfc);
+  spec->ignore_merges = pre->Has(PreTokenizer::kIgnoreMerges);
+  TM_ASSIGN_OR_RETURN(spec->add_bos,
+                      file.GetBool("tokenizer.ggml.add_bos_token", pre->Has(PreTokenizer::kAddBos)));
   TM_ASSIGN_OR_RETURN(const GgufValue::Strings* merges, file.GetStrings(kMerges));
   std::unordered_set<std::string_view> known;
   spec->merges.reserve(merges->size());
@@ -107,7 +122,8 @@ Status ReadSpecialIds(const GgufFile& file, TokenizerSpec* spec) {
   const bool sentencepiece = spec->model == TokenizerSpec::Model::kSentencePieceBpe;
   TM_ASSIGN_OR_RETURN(spec->bos, ReadId(file, "tokenizer.ggml.bos_token_id", count, sentencepiece ? 1 : -1));
   TM_ASSIGN_OR_RETURN(spec->eos, ReadId(file, "tokenizer.ggml.eos_token_id", count, sentencepiece ? 2 : -1));
-  TM_ASSIGN_OR_RETURN(spec->unk, ReadId(file, "tokenizer.ggml.unknown_token_id", count, sentencepiece ? 0 : -1));
+  TM_ASSIGN_OR_RETURN(spec->unk,
+                      ReadId(file, "tokenizer.ggml.unknown_token_id", count, sentencepiece ? 0 : -1));
   TM_ASSIGN_OR_RETURN(spec->pad, ReadId(file, "tokenizer.ggml.padding_token_id", count, -1));
   TM_ASSIGN_OR_RETURN(const Token eot, ReadId(file, "tokenizer.ggml.eot_token_id", count, -1));
   TM_ASSIGN_OR_RETURN(const Token eom, ReadId(file, "tokenizer.ggml.eom_token_id", count, -1));
@@ -123,10 +139,9 @@ void AddEndsByText(TokenizerSpec* spec) {
   Token end = -1, channel_return = -1, call = -1;
   for (size_t i = 0; i < spec->kinds.size(); ++i) {
     const std::string& text = spec->tokens[i];
-    // Texts of this shape are no accident; a plain one such as "</s>" may be markup that the user means.
-    const bool marked = spec->kinds[i] == TokenKind::kControl ||
-                        (spec->kinds[i] == TokenKind::kUserDefined && text.rfind("<|", 0) == 0);
-    if (!marked || std::find(std::begin(kEndTexts), std::end(kEndTexts), text) == std::end(kEndTexts)) continue;
+    // A plain text such as "</s>" may be markup that the user means, unless it is a control token.
+    const bool known = std::find(std::begin(kEndTexts), std::end(kEndTexts), text) != std::end(kEndTexts);
+    if (!known || spec->kinds[i] != TokenKind::kControl) continue;
     const Token id = static_cast<Token>(i);
     ends.push_back(id);
     if (text == "<|end|>") end = id;
@@ -149,9 +164,10 @@ Result<TokenizerSpec> ReadTokenizerSpec(const GgufFile& file) {
   } else if (model == "llama") {
     spec.model = TokenizerSpec::Model::kSentencePieceBpe;
   } else {
-    return Error(Code::kUnsupportedModel,
-                 "tokenizer.ggml.model is %s; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
-                 Quoted(model).c_str());
+    return Error(
+        Code::kUnsupportedModel,
+        "tokenizer.ggml.model is %s; supported are gpt2 (byte-level BPE) and llama (SentencePiece BPE)",
+        Quoted(model).c_str());
   }
   TM_ASSIGN_OR_RETURN(const GgufValue::Strings* tokens, file.GetStrings(kTokens));
   spec.tokens = *tokens;

@@ -16,16 +16,16 @@ struct Symbol {
   uint32_t begin;  // first byte within the piece; it ends where the next symbol begins
 };
 
-/// Byte-pair merging: again and again the neighbours with the lowest rank, the leftmost of equals, become one.
-/// Short pieces scan an array; long ones keep a heap, so that time is n log n and memory linear whatever the text.
-/// One object serves one thread and is reused from piece to piece.
+/// Byte-pair merging: again and again the neighbours with the lowest rank, the leftmost of equals, become
+/// one. Short pieces scan an array; long ones keep a heap, so that time is n log n and memory linear whatever
+/// the text. One object serves one thread and is reused from piece to piece.
 class Merger {
  public:
   /// The symbols to merge; refilled by the caller, in order, before each Run.
   std::vector<Symbol> symbols;
 
-  /// Merges `symbols` in place. `size` is the piece's length in bytes. `lookup(left, right, end)` is the Merge
-  /// of two neighbours, of which the right one ends at byte `end` of the piece.
+  /// Merges `symbols` in place. `size` is the piece's length in bytes. `lookup(left, right, end)` is the
+  /// Merge of two neighbours, of which the right one ends at byte `end` of the piece.
   template <class Lookup>
   void Run(uint32_t size, const Lookup& lookup) {
     if (symbols.size() < 2) return;
@@ -45,9 +45,7 @@ class Merger {
     size_t count = symbols.size();
     Symbol* const s = symbols.data();
     Merge merges[kShort];  // merges[i] is that of symbols i and i + 1
-    const auto find = [&](size_t i) {
-      return lookup(s[i], s[i + 1], i + 2 < count ? s[i + 2].begin : size);
-    };
+    const auto find = [&](size_t i) { return lookup(s[i], s[i + 1], i + 2 < count ? s[i + 2].begin : size); };
     for (size_t i = 0; i + 1 < count; ++i) merges[i] = find(i);
     while (count > 1) {
       size_t best = 0;
@@ -80,7 +78,8 @@ class Merger {
       link.merge = lookup(symbols[i], symbols[link.next], after == kEnd ? size : symbols[after].begin);
       return link.merge.rank != Merge::kNone;
     };
-    for (uint32_t i = 0; i < count; ++i) links_[i] = {i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1, {}};
+    for (uint32_t i = 0; i < count; ++i)
+      links_[i] = {i == 0 ? kEnd : i - 1, i + 1 == count ? kEnd : i + 1, {}};
     for (uint32_t i = 0; i < count; ++i) {
       if (refresh(i)) heap_.push_back(HeapKey(i));
     }
@@ -121,7 +120,7 @@ class Merger {
 
   struct Link {
     uint32_t previous, next;  // kEnd: none
-    Merge merge;              // with the next symbol
+    Merge merge;  // with the next symbol
   };
   std::vector<Link> links_;
   std::vector<uint64_t> heap_;  // rank << 32 | index, least first

@@ -19,8 +19,8 @@ constexpr uint32_t kSBase = 0xAC00, kLBase = 0x1100, kVBase = 0x1161, kTBase = 0
 constexpr uint32_t kLCount = 19, kVCount = 21, kTCount = 28, kSCount = kLCount * kVCount * kTCount;
 
 uint8_t CombiningClass(uint32_t code_point) {
-  const uint32_t* after = std::upper_bound(std::begin(kCombiningRanges), std::end(kCombiningRanges),
-                                           code_point << 8 | 0xFF);
+  const uint32_t* after =
+      std::upper_bound(std::begin(kCombiningRanges), std::end(kCombiningRanges), code_point << 8 | 0xFF);
   return static_cast<uint8_t>(after[-1] & 0xFF);
 }
 
@@ -62,11 +62,11 @@ struct Mark {
   uint8_t combining_class;
 };
 
-/// Appends the full canonical decomposition of a character that is not a Hangul syllable. Syllables stay whole:
-/// they would only compose again.
+/// Appends the full canonical decomposition of a character that is not a Hangul syllable. Syllables stay
+/// whole: they would only compose again.
 void Decompose(uint32_t code_point, std::vector<Mark>* out) {
-  const uint64_t* row =
-      std::lower_bound(std::begin(kDecompositions), std::end(kDecompositions), static_cast<uint64_t>(code_point) << 43);
+  const uint64_t* row = std::lower_bound(std::begin(kDecompositions), std::end(kDecompositions),
+                                         static_cast<uint64_t>(code_point) << 43);
   if (row == std::end(kDecompositions) || (*row >> 43) != code_point) {
     out->push_back({code_point, CombiningClass(code_point)});
     return;

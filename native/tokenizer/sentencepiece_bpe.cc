@@ -70,10 +70,12 @@ Status SentencePieceBpe::FillTokens() {
   joins_space_[' '] = true;
   for (size_t i = 0; i < spec_.tokens.size(); ++i) {
     const std::string& text = spec_.tokens[i];
-    if (!typed_bytes && kinds[i] == TokenKind::kNormal && ByteOf(text) >= 0) spec_.kinds[i] = TokenKind::kByte;
+    if (!typed_bytes && kinds[i] == TokenKind::kNormal && ByteOf(text) >= 0)
+      spec_.kinds[i] = TokenKind::kByte;
     if (kinds[i] == TokenKind::kByte) {
       if (ByteOf(text) < 0) {
-        return Error(Code::kCorruptFile, "tokenizer: token %zu is a byte token, but %s is not like \"<0x0A>\"", i,
+        return Error(Code::kCorruptFile,
+                     "tokenizer: token %zu is a byte token, but %s is not like \"<0x0A>\"", i,
                      Quoted(text).c_str());
       }
       const char byte = static_cast<char>(ByteOf(text));
@@ -100,7 +102,8 @@ void SentencePieceBpe::NoteInnerSpaces(std::string_view piece) {
 
 size_t SentencePieceBpe::WordEnd(std::string_view text, size_t from) const {
   size_t at = text.find(' ', from + 1);
-  while (at != std::string_view::npos && joins_space_[static_cast<uint8_t>(text[at - 1])]) at = text.find(' ', at + 1);
+  while (at != std::string_view::npos && joins_space_[static_cast<uint8_t>(text[at - 1])])
+    at = text.find(' ', at + 1);
   return at == std::string_view::npos ? text.size() : at;
 }
 
@@ -136,7 +139,8 @@ void SentencePieceBpe::EncodePlain(std::string_view text, Scratch* scratch, std:
   EncodeMergeable(text.substr(done), scratch, out);
 }
 
-void SentencePieceBpe::EncodeMergeable(std::string_view text, Scratch* scratch, std::vector<Token>* out) const {
+void SentencePieceBpe::EncodeMergeable(std::string_view text, Scratch* scratch,
+                                       std::vector<Token>* out) const {
   scratch->last_was_unknown = false;
   for (size_t at = 0; at < text.size();) {
     const size_t end = WordEnd(text, at);

@@ -8,9 +8,9 @@
 
 namespace tokenmill {
 
-/// SentencePiece's BPE (LLaMA 2, Gemma): characters merge to the piece with the best score, the leftmost of equals;
-/// what has no piece becomes bytes or the unknown token. Pieces are kept with spaces in place of U+2581, and the two
-/// characters mean the same in a text.
+/// SentencePiece's BPE (LLaMA 2, Gemma): characters merge to the piece with the best score, the leftmost of
+/// equals; what has no piece becomes bytes or the unknown token. Pieces are kept with spaces in place of
+/// U+2581, and the two characters mean the same in a text.
 class SentencePieceBpe final : public VocabularyTokenizer {
  public:
   static Result<std::shared_ptr<const Tokenizer>> Create(TokenizerSpec spec);
@@ -30,10 +30,10 @@ class SentencePieceBpe final : public VocabularyTokenizer {
   Merge FindMerge(std::string_view joined) const;
   const SpecialMatcher& Matcher(bool special) const override { return special ? control_ : none_; }
 
-  std::vector<uint32_t> ranks_;         // of each token as a product; better scores have lower ranks
+  std::vector<uint32_t> ranks_;  // of each token as a product; better scores have lower ranks
   std::array<Token, 256> byte_tokens_;  // all -1 without byte fallback
-  // Bytes that some piece has before a space. After any other byte no merge spans the space, so that what comes
-  // before and after merges on its own: texts fall into words, and known words need no merging.
+  // Bytes that some piece has before a space. After any other byte no merge spans the space, so that what
+  // comes before and after merges on its own: texts fall into words, and known words need no merging.
   std::array<bool, 256> joins_space_;
   bool has_unused_ = false;
   SpecialMatcher user_defined_;

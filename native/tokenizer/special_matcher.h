@@ -34,14 +34,14 @@ class SpecialMatcher {
     uint32_t first_child;  // children are consecutive, in the order of their bytes
     uint16_t child_count;
     uint8_t byte;  // on the edge from the parent
-    Token token;   // that ends here, or -1
+    Token token;  // that ends here, or -1
   };
 
   /// The child of `node` by `byte`, or 0: the root is nobody's child.
   uint32_t Child(uint32_t node, uint8_t byte) const;
 
-  std::vector<Node> nodes_;              // nodes_[0] is the root
-  std::array<uint32_t, 256> roots_;      // the root's children by byte; 0: none
+  std::vector<Node> nodes_;  // nodes_[0] is the root
+  std::array<uint32_t, 256> roots_;  // the root's children by byte; 0: none
 };
 
 }  // namespace tokenmill

@@ -150,7 +150,8 @@ inline bool IsAsciiLetter(uint8_t byte) { return static_cast<uint8_t>((byte | 0x
 
 inline size_t PunctuatedWord(const Reader& r, size_t at) {
   const uint8_t mark = r.Byte(at);
-  const bool punctuation = mark > 0x20 && mark < 0x7F && !IsAsciiLetter(mark) && !(mark >= '0' && mark <= '9');
+  const bool punctuation =
+      mark > 0x20 && mark < 0x7F && !IsAsciiLetter(mark) && !(mark >= '0' && mark <= '9');
   if (!punctuation || !IsAsciiLetter(r.Byte(at + 1))) return at;
   size_t end = at + 1;
   while (IsAsciiLetter(r.Byte(end))) ++end;
@@ -185,8 +186,8 @@ bool FindWord(std::string_view text, size_t from, size_t* begin, size_t* end) {
   return FindFirst<Word<rules>>(text, from, begin, end);
 }
 
-/// The family of GPT-4o's expression, with U = upper-like and W = lower-like (uncased letters and marks are both):
-/// `[^\r\n\p{L}\p{N}]?U*W+ contraction?|[^\r\n\p{L}\p{N}]?U+W* contraction?|\p{N}{1,digits_max}|
+/// The family of GPT-4o's expression, with U = upper-like and W = lower-like (uncased letters and marks are
+/// both): `[^\r\n\p{L}\p{N}]?U*W+ contraction?|[^\r\n\p{L}\p{N}]?U+W* contraction?|\p{N}{1,digits_max}|
 ///  ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`.
 struct CasedRules {
   bool contractions;
@@ -243,7 +244,7 @@ bool FindCased(std::string_view text, size_t from, size_t* begin, size_t* end) {
 struct RunRules {
   size_t min = 1;
   size_t max = kUnlimited;
-  CharSet prefix = 0;         // an optional character before
+  CharSet prefix = 0;  // an optional character before
   bool space_prefix = false;  // an optional U+0020 before
 };
 
@@ -314,20 +315,25 @@ struct SpacedPunctuation {
 /// Unified ideographs of the first version and Japanese syllables.
 struct CjkAndKana {
   static constexpr RunRules kRules{};
-  static bool Contains(uint32_t c, CharSet) { return Between(c, 0x4E00, 0x9FA5) || Between(c, 0x3040, 0x30FF); }
+  static bool Contains(uint32_t c, CharSet) {
+    return Between(c, 0x4E00, 0x9FA5) || Between(c, 0x3040, 0x30FF);
+  }
 };
 
 /// U+0800 to the end of the ideographs, and Hangul.
 struct EastAsian {
   static constexpr RunRules kRules{};
-  static bool Contains(uint32_t c, CharSet) { return Between(c, 0x0800, 0x9FA5) || Between(c, 0xAC00, 0xD7FF); }
+  static bool Contains(uint32_t c, CharSet) {
+    return Between(c, 0x0800, 0x9FA5) || Between(c, 0xAC00, 0xD7FF);
+  }
 };
 
 /// Punctuation and the ASCII symbols that count as such.
 struct PunctuationRun {
   static constexpr RunRules kRules{};
   static bool Contains(uint32_t c, CharSet set) {
-    return (set & chars::kPunctuation) || (c < 0x80 && std::string_view("$+<=>^~|").find(static_cast<char>(c)) != std::string_view::npos);
+    return (set & chars::kPunctuation) ||
+           (c < 0x80 && std::string_view("$+<=>^~|").find(static_cast<char>(c)) != std::string_view::npos);
   }
 };
 

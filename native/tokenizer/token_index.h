@@ -21,8 +21,8 @@ inline uint64_t Mix(uint64_t hash, uint64_t word) {
   return hash ^ hash >> 32;
 }
 
-/// Reads eight bytes a step; the tail overlaps what was read before. Not for untrusted floods: a vocabulary's keys
-/// are checked once, and lookups of absent keys end at the first empty slot of a half-empty table.
+/// Reads eight bytes a step; the tail overlaps what was read before. Not for untrusted floods: a vocabulary's
+/// keys are checked once, and lookups of absent keys end at the first empty slot of a half-empty table.
 inline uint64_t Bytes(const char* p, size_t size) {
   uint64_t hash = size * kMultiplier;
   uint64_t word = 0;
@@ -68,8 +68,8 @@ class TokenArena {
   std::vector<size_t> starts_{0};
 };
 
-/// Byte string → token: open addressing with linear probing, at most half full. A slot is eight bytes; the strings
-/// are compared in the arena, and only where 32 bits of hash agree.
+/// Byte string → token: open addressing with linear probing, at most half full. A slot is eight bytes; the
+/// strings are compared in the arena, and only where 32 bits of hash agree.
 class TokenIndex {
  public:
   /// Makes room for `tokens` entries and forgets those there were. `arena` must outlive the index.

@@ -11,7 +11,15 @@ namespace tokenmill {
 /// General categories as far as the pre-tokenizers tell them apart; values are those of unicode_tables.py.
 enum UnicodeCategory : uint8_t {
   kCategoryOther = 0,  // controls, formats, unassigned
-  kCategoryLu, kCategoryLl, kCategoryLt, kCategoryLm, kCategoryLo, kCategoryM, kCategoryN, kCategoryP, kCategoryS,
+  kCategoryLu,
+  kCategoryLl,
+  kCategoryLt,
+  kCategoryLm,
+  kCategoryLo,
+  kCategoryM,
+  kCategoryN,
+  kCategoryP,
+  kCategoryS,
   kCategorySpace,        // White_Space; no character of the categories above has it
   kCategoryNumberLater,  // numbers since Unicode 17: unassigned for regular expressions, digits for Digits
 };
@@ -41,7 +49,9 @@ class UnicodeTable {
   static const UnicodeTable& Get();
 
   /// `code_point` is below 0x110000.
-  CharSet operator[](uint32_t code_point) const { return pages_[page_of_[code_point >> 8]][code_point & 0xFF]; }
+  CharSet operator[](uint32_t code_point) const {
+    return pages_[page_of_[code_point >> 8]][code_point & 0xFF];
+  }
 
  private:
   using Page = std::array<CharSet, 256>;

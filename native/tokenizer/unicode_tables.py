@@ -119,15 +119,34 @@ def write(path, arrays):
 def main():
     folder = pathlib.Path(__file__).parent
     classes, pairs = combining_classes(), decompositions()
-    write(folder / "unicode_classes.inc", [
-        ("Start of a range << 8 | its class: a UnicodeCategory, 0x80 added where NFC may change the text.",
-         "constexpr uint32_t kClassRanges[]", class_ranges(not_nfc(classes, pairs)))])
-    write(folder / "unicode_nfc.inc", [
-        ("Start of a range << 8 | its canonical combining class.",
-         "constexpr uint32_t kCombiningRanges[]", combining_ranges(classes)),
-        ("Character << 43 | first << 22 | second << 1 | whether the pair composes; by character.",
-         "constexpr uint64_t kDecompositions[]",
-         [(c << 43) | (first << 22) | (second << 1) | composes for c, first, second, composes in pairs])])
+    write(
+        folder / "unicode_classes.inc",
+        [
+            (
+                "Start of a range << 8 | its class: a UnicodeCategory, 0x80 added where NFC may change the text.",
+                "constexpr uint32_t kClassRanges[]",
+                class_ranges(not_nfc(classes, pairs)),
+            )
+        ],
+    )
+    write(
+        folder / "unicode_nfc.inc",
+        [
+            (
+                "Start of a range << 8 | its canonical combining class.",
+                "constexpr uint32_t kCombiningRanges[]",
+                combining_ranges(classes),
+            ),
+            (
+                "Character << 43 | first << 22 | second << 1 | whether the pair composes; by character.",
+                "constexpr uint64_t kDecompositions[]",
+                [
+                    (c << 43) | (first << 22) | (second << 1) | composes
+                    for c, first, second, composes in pairs
+                ],
+            ),
+        ],
+    )
 
 
 if __name__ == "__main__":

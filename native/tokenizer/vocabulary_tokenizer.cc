@@ -13,14 +13,14 @@ constexpr size_t kPatternBytesMax = 1024;     // of a token that is matched as a
 constexpr size_t kPlainBytesMax = 1u << 28;   // longer texts are cut at a character, so that offsets fit
 
 Status Repeated(const TokenizerSpec& spec, Token first, Token second) {
-  return Error(Code::kCorruptFile, "tokenizer: tokens %d and %d are both %s; every token must be different", first,
-               second, Quoted(spec.tokens[static_cast<size_t>(second)]).c_str());
+  return Error(Code::kCorruptFile, "tokenizer: tokens %d and %d are both %s; every token must be different",
+               first, second, Quoted(spec.tokens[static_cast<size_t>(second)]).c_str());
 }
 
 Status CheckId(const TokenizerSpec& spec, const char* name, Token id) {
   if (id >= -1 && id < static_cast<int64_t>(spec.tokens.size())) return Status();
-  return Error(Code::kCorruptFile, "tokenizer: the %s token is %d, but the vocabulary has %zu tokens", name, id,
-               spec.tokens.size());
+  return Error(Code::kCorruptFile, "tokenizer: the %s token is %d, but the vocabulary has %zu tokens", name,
+               id, spec.tokens.size());
 }
 
 }  // namespace
@@ -28,7 +28,8 @@ Status CheckId(const TokenizerSpec& spec, const char* name, Token id) {
 Status VocabularyTokenizer::Adopt(TokenizerSpec spec) {
   const size_t count = spec.tokens.size();
   if (count == 0) return Error(Code::kCorruptFile, "tokenizer: the vocabulary is empty");
-  if (count > INT_MAX) return Error(Code::kCorruptFile, "tokenizer: %zu tokens are more than ids can tell", count);
+  if (count > INT_MAX)
+    return Error(Code::kCorruptFile, "tokenizer: %zu tokens are more than ids can tell", count);
   if (spec.kinds.empty()) spec.kinds.assign(count, TokenKind::kNormal);
   if (spec.kinds.size() != count) {
     return Error(Code::kCorruptFile, "tokenizer: %zu tokens, but %zu token types", count, spec.kinds.size());
@@ -73,7 +74,8 @@ Result<SpecialMatcher> VocabularyTokenizer::BuildMatcher(std::initializer_list<T
     if (std::find(kinds.begin(), kinds.end(), spec_.kinds[i]) == kinds.end()) continue;
     const std::string_view bytes = arena_[static_cast<Token>(i)];
     if (bytes.size() > kPatternBytesMax) {
-      return Error(Code::kCorruptFile, "tokenizer: special token %zu, %s, has %zu bytes; at most %zu are allowed", i,
+      return Error(Code::kCorruptFile,
+                   "tokenizer: special token %zu, %s, has %zu bytes; at most %zu are allowed", i,
                    Quoted(bytes).c_str(), bytes.size(), kPatternBytesMax);
     }
     patterns.emplace_back(bytes, static_cast<Token>(i));

@@ -16,7 +16,8 @@
 
 namespace tokenmill {
 
-/// What byte-level and SentencePiece BPE share: the bytes of tokens, lookups, special tokens in a text, decoding.
+/// What byte-level and SentencePiece BPE share: the bytes of tokens, lookups, special tokens in a text,
+/// decoding.
 class VocabularyTokenizer : public Tokenizer {
  public:
   void Encode(std::string_view text, const EncodeOptions& options, std::vector<Token>* out) const final;
@@ -29,14 +30,15 @@ class VocabularyTokenizer : public Tokenizer {
   struct Scratch {
     Merger merger;
     bool last_was_unknown = false;
-    std::vector<std::pair<Token, uint32_t>> splits;  // unused products of a word and the bytes of their left part
+    std::vector<std::pair<Token, uint32_t>>
+        splits;  // unused products of a word and the bytes of their left part
   };
 
   /// Checks what does not depend on the model and takes the spec. To be called first.
   Status Adopt(TokenizerSpec spec);
 
-  /// Fills the indices from the arena, which has an entry for each token by now. `is_piece[id]` tells the tokens
-  /// that parts of a text can become from those that are known by their stored text only.
+  /// Fills the indices from the arena, which has an entry for each token by now. `is_piece[id]` tells the
+  /// tokens that parts of a text can become from those that are known by their stored text only.
   Status IndexTokens(const std::vector<bool>& is_piece);
 
   /// A matcher for the tokens of these kinds; CorruptFile when one is too long to be real.
@@ -45,14 +47,15 @@ class VocabularyTokenizer : public Tokenizer {
   /// The bytes under which a piece with this stored text would be in `pieces_`.
   virtual std::string PieceBytes(std::string_view token_text) const = 0;
 
-  /// Appends the ids of a text between special tokens: valid UTF-8, not empty, short enough for 32-bit offsets.
+  /// Appends the ids of a text between special tokens: valid UTF-8, not empty, short enough for 32-bit
+  /// offsets.
   virtual void EncodePlain(std::string_view text, Scratch* scratch, std::vector<Token>* out) const = 0;
 
   /// The tokens to cut out of a text before anything else.
   virtual const SpecialMatcher& Matcher(bool special) const = 0;
 
-  /// Whether merging the bytes of `token` gives `token` alone, so that merging can be skipped. Found out once per
-  /// token, as texts come by; any thread may do so.
+  /// Whether merging the bytes of `token` gives `token` alone, so that merging can be skipped. Found out once
+  /// per token, as texts come by; any thread may do so.
   enum class Wholeness : uint8_t { kUnknown, kWhole, kSplit };
   Wholeness wholeness(Token token) const { return wholeness_[Index(token)].load(std::memory_order_relaxed); }
   void set_wholeness(Token token, bool whole) const {
@@ -62,7 +65,7 @@ class VocabularyTokenizer : public Tokenizer {
   static size_t Index(Token token) { return static_cast<size_t>(token); }
   bool Has(Token token) const { return token >= 0 && Index(token) < spec_.tokens.size(); }
 
-  TokenArena arena_;   // the bytes that each token stands for
+  TokenArena arena_;  // the bytes that each token stands for
   TokenIndex pieces_;  // by those bytes: what parts of a text can become
   size_t piece_bytes_max_ = 0;
   bool strips_first_space_ = false;  // decoding takes the dummy prefix's space away

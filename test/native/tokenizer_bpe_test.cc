@@ -146,10 +146,12 @@ TEST(EncodingIsLinear) {
     spec.nfc = std::string(pre) == "qwen2";
     const auto tokenizer = fixtures::Make(std::move(spec));
     if (tokenizer == nullptr) return;
-    for (const auto& [what, text] : fixtures::LongTexts()) {
-      fixtures::ExpectLinear(std::string(pre) + ", " + what, text.size(), [&] {
+    for (const auto& named : fixtures::LongTexts()) {
+      const std::string& text = named.second;
+      fixtures::ExpectLinear(std::string(pre) + ", " + named.first, text.size(), [&] {
         const std::vector<Token> ids = fixtures::Encode(*tokenizer, text, {.special = true});
-        if (!tokenizer->spec().nfc) EXPECT(tokenizer->Decode(ids.data(), ids.size(), true) == ToValidUtf8(text));
+        if (!tokenizer->spec().nfc)
+          EXPECT(tokenizer->Decode(ids.data(), ids.size(), true) == ToValidUtf8(text));
       });
     }
   }

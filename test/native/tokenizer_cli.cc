@@ -1,6 +1,6 @@
-// Runs the tokenizers from a script, so that test/oracle/tokenizer_compare.py can hold them against their oracle,
-// and times them. Requests come from standard input as a 32-bit length and that many bytes; each answer is a
-// 32-bit count and that many 32-bit words (or bytes, for text).
+// Runs the tokenizers from a script, so that test/oracle/tokenizer_compare.py can hold them against their
+// oracle, and times them. Requests come from standard input as a 32-bit length and that many bytes; each
+// answer is a 32-bit count and that many 32-bit words (or bytes, for text).
 //
 //   tokenizer_cli encode MODEL.gguf [special]   text → ids
 //   tokenizer_cli decode MODEL.gguf [special]   ids → text
@@ -84,10 +84,13 @@ int Bench(const GgufFile& file, const char* path, int runs) {
       decode_ms = std::min(decode_ms, MillisecondsSince(start));
     }
   }
-  std::printf("spec %.1f ms, create %.1f ms, %zu bytes -> %zu tokens: encode %.2f ms, %.1f MB/s, %.2f M tokens/s; decode %.1f MB/s\n",
-              spec_ms, create_ms, text.size(), tokens.size(), encode_ms,
-              static_cast<double>(text.size()) / encode_ms / 1e3, static_cast<double>(tokens.size()) / encode_ms / 1e3,
-              static_cast<double>(text.size()) / decode_ms / 1e3);
+  std::printf(
+      "spec %.1f ms, create %.1f ms, %zu bytes -> %zu tokens: encode %.2f ms, %.1f MB/s, %.2f M tokens/s; "
+      "decode %.1f MB/s\n",
+      spec_ms, create_ms, text.size(), tokens.size(), encode_ms,
+      static_cast<double>(text.size()) / encode_ms / 1e3,
+      static_cast<double>(tokens.size()) / encode_ms / 1e3,
+      static_cast<double>(text.size()) / decode_ms / 1e3);
   return 0;
 }
 

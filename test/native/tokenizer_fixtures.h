@@ -86,27 +86,31 @@ inline std::shared_ptr<const Tokenizer> Make(TokenizerSpec spec) {
   return nullptr;
 }
 
-inline std::shared_ptr<const Tokenizer> Load(const std::string& name) { return Make(SpecOf(Folder() + name)); }
+inline std::shared_ptr<const Tokenizer> Load(const std::string& name) {
+  return Make(SpecOf(Folder() + name));
+}
 
 /// A real model's tokenizer; nullptr, loudly, when TOKENMILL_TEST_MODELS does not say where the files are.
 inline std::shared_ptr<const Tokenizer> LoadReal(const std::string& name) {
   const char* folder = std::getenv("TOKENMILL_TEST_MODELS");
   if (folder == nullptr) {
-    std::printf("SKIPPED: TOKENMILL_TEST_MODELS is not set, so nothing is checked against %s\n", name.c_str());
+    std::printf("SKIPPED: TOKENMILL_TEST_MODELS is not set, so nothing is checked against %s\n",
+                name.c_str());
     return nullptr;
   }
   return Make(SpecOf(std::string(folder) + "/" + name));
 }
 
-inline std::vector<Token> Encode(const Tokenizer& tokenizer, std::string_view text, EncodeOptions options = {}) {
+inline std::vector<Token> Encode(const Tokenizer& tokenizer, std::string_view text,
+                                 EncodeOptions options = {}) {
   std::vector<Token> ids;
   tokenizer.Encode(text, options, &ids);
   return ids;
 }
 
 /// Holds the ids of every text against the lines of a fixture.
-inline void ExpectIds(const Tokenizer& tokenizer, const std::vector<std::string>& texts, const std::string& name,
-                      EncodeOptions options = {}) {
+inline void ExpectIds(const Tokenizer& tokenizer, const std::vector<std::string>& texts,
+                      const std::string& name, EncodeOptions options = {}) {
   const std::vector<std::string> lines = Lines(name);
   EXPECT_EQ(lines.size(), texts.size());
   int wrong = 0;
@@ -115,7 +119,8 @@ inline void ExpectIds(const Tokenizer& tokenizer, const std::vector<std::string>
     const std::string oracle = Shown(Numbers(lines[i]));
     if (ours != oracle) {
       ++wrong;
-      harness::Fail(__FILE__, __LINE__, name + " line " + std::to_string(i + 1) + ": " + ours + "instead of " + oracle);
+      harness::Fail(__FILE__, __LINE__,
+                    name + " line " + std::to_string(i + 1) + ": " + ours + "instead of " + oracle);
     }
   }
 }
@@ -151,11 +156,22 @@ inline std::vector<std::pair<std::string, std::string>> LongTexts() {
     return text;
   };
   return {
-      {"a", fill("a")}, {"spaces", fill(" ")}, {"newlines", fill("\n")}, {"space, newline", fill(" \n")},
-      {"emoji", fill("\U0001F600")}, {"letter, digit", fill("a1")}, {"digits", fill("1")}, {"upper", fill("A")},
-      {"uncased, then upper", fill("D", "\u3042")}, {"apostrophes", fill("'")}, {"marks", fill("\u0301\u0323", "a")},
-      {"jamo", fill("\u1100\u1161\u11A8")}, {"Han", fill("\u72D0\u72F8")}, {"prefix of special", fill("<|im_star")},
-      {"invalid", fill("\xF0\x9F\x98")}, {"words", fill("The quick brown fox. ")},
+      {"a", fill("a")},
+      {"spaces", fill(" ")},
+      {"newlines", fill("\n")},
+      {"space, newline", fill(" \n")},
+      {"emoji", fill("\U0001F600")},
+      {"letter, digit", fill("a1")},
+      {"digits", fill("1")},
+      {"upper", fill("A")},
+      {"uncased, then upper", fill("D", "\u3042")},
+      {"apostrophes", fill("'")},
+      {"marks", fill("\u0301\u0323", "a")},
+      {"jamo", fill("\u1100\u1161\u11A8")},
+      {"Han", fill("\u72D0\u72F8")},
+      {"prefix of special", fill("<|im_star")},
+      {"invalid", fill("\xF0\x9F\x98")},
+      {"words", fill("The quick brown fox. ")},
   };
 }
 

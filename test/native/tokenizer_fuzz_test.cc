@@ -1,5 +1,5 @@
-// Random bytes as text and as vocabularies: nothing crashes, decoding gives texts back, streams agree with the whole.
-// Most cases are short, so that the test is; TOKENMILL_FUZZ_LONG=1 makes all of them up to 4 KB.
+// Random bytes as text and as vocabularies: nothing crashes, decoding gives texts back, streams agree with
+// the whole. Most cases are short, so that the test is; TOKENMILL_FUZZ_LONG=1 makes all of them up to 4 KB.
 
 #include "harness.h"
 #include "tokenizer_fixtures.h"
@@ -36,9 +36,16 @@ std::string RandomBytes(Random* random, const Tokenizer& tokenizer) {
   std::string bytes;
   while (bytes.size() < size) {
     switch (temper) {
-      case 0: bytes.push_back(static_cast<char>(random->Below(256))); break;
-      case 1: bytes.push_back(static_cast<char>(random->Below(16) == 0 ? random->Below(256) : 32 + random->Below(95))); break;
-      case 2: bytes.push_back(few[random->Below(few.size())]); break;
+      case 0:
+        bytes.push_back(static_cast<char>(random->Below(256)));
+        break;
+      case 1:
+        bytes.push_back(
+            static_cast<char>(random->Below(16) == 0 ? random->Below(256) : 32 + random->Below(95)));
+        break;
+      case 2:
+        bytes.push_back(few[random->Below(few.size())]);
+        break;
       default:
         bytes += tokenizer.spec().tokens[random->Below(static_cast<size_t>(tokenizer.vocabulary_size()))];
     }
@@ -76,18 +83,31 @@ void Damage(TokenizerSpec* spec, Random* random) {
   const auto token = [&]() -> std::string& { return spec->tokens[random->Below(spec->tokens.size())]; };
   for (size_t n = 1 + random->Below(4); n > 0; --n) {
     switch (random->Below(8)) {
-      case 0: token() = token(); break;
-      case 1: token().push_back(static_cast<char>(random->Below(256))); break;
-      case 2: token().clear(); break;
-      case 3: spec->kinds[random->Below(spec->kinds.size())] = static_cast<TokenKind>(1 + random->Below(6)); break;
-      case 4: spec->tokens.pop_back(); break;
+      case 0:
+        token() = token();
+        break;
+      case 1:
+        token().push_back(static_cast<char>(random->Below(256)));
+        break;
+      case 2:
+        token().clear();
+        break;
+      case 3:
+        spec->kinds[random->Below(spec->kinds.size())] = static_cast<TokenKind>(1 + random->Below(6));
+        break;
+      case 4:
+        spec->tokens.pop_back();
+        break;
       case 5:
         if (!spec->merges.empty()) spec->merges[random->Below(spec->merges.size())].second = token();
         break;
       case 6:
-        if (!spec->scores.empty()) spec->scores[random->Below(spec->scores.size())] = static_cast<float>(random->Below(9));
+        if (!spec->scores.empty())
+          spec->scores[random->Below(spec->scores.size())] = static_cast<float>(random->Below(9));
         break;
-      default: spec->bos = static_cast<Token>(random->Next()); break;
+      default:
+        spec->bos = static_cast<Token>(random->Next());
+        break;
     }
   }
 }
@@ -105,7 +125,8 @@ void FuzzSpecs(const char* fixture) {
       continue;
     }
     ++made;
-    const std::vector<Token> ids = fixtures::Encode(*tokenizer.value(), "The dog's 12\n\u00e9\u0301 <|im_start|>", {.special = true});
+    const std::vector<Token> ids =
+        fixtures::Encode(*tokenizer.value(), "The dog's 12\n\u00e9\u0301 <|im_start|>", {.special = true});
     fixtures::ExpectStreams(*tokenizer.value(), ids);
   }
   EXPECT(made > 10 && made < 990);

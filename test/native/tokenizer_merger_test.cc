@@ -31,8 +31,9 @@ Table RandomTable(Token letters, int merges, bool ties) {
   for (int i = 0; i < merges; ++i) {
     const size_t known = static_cast<size_t>(letters + i);
     const std::pair<Token, Token> parts(static_cast<Token>(Below(known)), static_cast<Token>(Below(known)));
-    table.merges.emplace(parts, Merge{static_cast<uint32_t>(ties ? Below(5) : Below(1000) * 100 + static_cast<size_t>(i)),
-                                      static_cast<Token>(letters + i)});
+    table.merges.emplace(
+        parts, Merge{static_cast<uint32_t>(ties ? Below(5) : Below(1000) * 100 + static_cast<size_t>(i)),
+                     static_cast<Token>(letters + i)});
   }
   return table;
 }
@@ -54,7 +55,8 @@ std::vector<Token> ByDefinition(std::vector<Token> ids, const Table& table) {
 /// Letters are one byte each, so every symbol must begin where the letters before it end.
 void Compare(const std::vector<Token>& letters, const Table& table, Merger* merger) {
   merger->symbols.clear();
-  for (size_t i = 0; i < letters.size(); ++i) merger->symbols.push_back({letters[i], static_cast<uint32_t>(i)});
+  for (size_t i = 0; i < letters.size(); ++i)
+    merger->symbols.push_back({letters[i], static_cast<uint32_t>(i)});
   const uint32_t size = static_cast<uint32_t>(letters.size());
   merger->Run(size, [&](const Symbol& left, const Symbol& right, uint32_t end) {
     EXPECT(left.begin < right.begin && right.begin < end && end <= size);

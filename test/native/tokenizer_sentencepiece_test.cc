@@ -101,8 +101,9 @@ TEST(EveryTokenIsFoundByItsText) {
 TEST(EncodingIsLinear) {
   const auto tokenizer = fixtures::Load("sentencepiece.gguf");
   if (tokenizer == nullptr) return;
-  for (const auto& [what, text] : fixtures::LongTexts()) {
-    fixtures::ExpectLinear(what, text.size(), [&] {
+  for (const auto& named : fixtures::LongTexts()) {
+    const std::string& text = named.second;
+    fixtures::ExpectLinear(named.first, text.size(), [&] {
       const std::vector<Token> ids = fixtures::Encode(*tokenizer, text, {.special = true});
       EXPECT(tokenizer->Decode(ids.data(), ids.size(), true) == ToValidUtf8(text));
     });

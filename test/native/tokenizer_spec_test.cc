@@ -60,12 +60,14 @@ Status ReadAndCreate(const GgufWriter& writer) {
 void ExpectError(const Status& status, Code code, std::string_view part) {
   EXPECT_EQ(CodeName(status.code()), CodeName(code));
   if (status.message().find(part) == std::string::npos) {
-    harness::Fail(__FILE__, __LINE__, "\"" + status.message() + "\" does not say \"" + std::string(part) + "\"");
+    harness::Fail(__FILE__, __LINE__,
+                  "\"" + status.message() + "\" does not say \"" + std::string(part) + "\"");
   }
 }
 
 /// Changes a good spec and expects it to be refused.
-void ExpectRefused(const char* fixture, std::string_view part, const std::function<void(TokenizerSpec*)>& change) {
+void ExpectRefused(const char* fixture, std::string_view part,
+                   const std::function<void(TokenizerSpec*)>& change) {
   TokenizerSpec spec = fixtures::SpecOf(fixtures::Folder() + fixture);
   change(&spec);
   ExpectError(Tokenizer::Create(std::move(spec)).status(), Code::kCorruptFile, part);
@@ -77,7 +79,8 @@ TEST(DefaultsFollowThePreTokenizer) {
   const Vocabulary vocabulary;
   auto plain = Read(vocabulary.Write());
   EXPECT(plain.ok());
-  EXPECT(!plain.value().add_bos && !plain.value().add_eos && !plain.value().nfc && !plain.value().ignore_merges);
+  EXPECT(!plain.value().add_bos && !plain.value().add_eos && !plain.value().nfc &&
+         !plain.value().ignore_merges);
   EXPECT_EQ(plain.value().bos, -1);
   auto llama = Read(vocabulary.Write("gpt2", "llama-bpe"));
   EXPECT(llama.ok() && llama.value().add_bos && llama.value().ignore_merges);
@@ -101,7 +104,8 @@ TEST(EndsOfGenerationComeFromIdsAndTexts) {
   EXPECT(spec.ok());
   // A plain text that only looks like an end token counts if it is a control token.
   std::vector<Token> expected = {0, 1};
-  for (const char* text : {"<|im_end|>", "<|end|>", "</s>", "<|eot_id|>"}) expected.push_back(vocabulary.Id(text));
+  for (const char* text : {"<|im_end|>", "<|end|>", "</s>", "<|eot_id|>"})
+    expected.push_back(vocabulary.Id(text));
   EXPECT_EQ(fixtures::Shown(spec.value().end_of_generation), fixtures::Shown(expected));
 
   vocabulary.Add("<|return|>", 3);
@@ -111,6 +115,21 @@ TEST(EndsOfGenerationComeFromIdsAndTexts) {
   const std::vector<Token>& ends = channels.value().end_of_generation;
   EXPECT(std::find(ends.begin(), ends.end(), vocabulary.Id("<|end|>")) == ends.end());
   EXPECT(std::find(ends.begin(), ends.end(), vocabulary.Id("<|return|>")) != ends.end());
+}
+
+TEST(ControlShapesAreControlTokens) {
+  Vocabulary vocabulary;
+  vocabulary.Add("<｜User｜>", 4);
+  vocabulary.Add("<|>", 4);
+  auto spec = Read(vocabulary.Write());
+  EXPECT(spec.ok());
+  const auto kind = [&](const char* text) {
+    return spec.value().kinds[static_cast<size_t>(vocabulary.Id(text))];
+  };
+  EXPECT(kind("<|eot_id|>") == TokenKind::kControl);
+  EXPECT(kind("<｜User｜>") == TokenKind::kControl);
+  EXPECT(kind("<eos>") == TokenKind::kUserDefined);
+  EXPECT(kind("<|>") == TokenKind::kUserDefined);
 }
 
 TEST(UnknownNamesAreUnsupported) {
@@ -184,16 +203,18 @@ TEST(BadByteLevelSpecsAreCorrupt) {
     s->pre = "gpt-2";
   });
   ExpectRefused(fixture, "token types", [](TokenizerSpec* s) { s->kinds.pop_back(); });
-  ExpectRefused(fixture, "are both \"<|im_start|>\"", [](TokenizerSpec* s) { s->tokens[0] = "<|im_start|>"; });
-  ExpectRefused(fixture, "are both \"abc\"", [](TokenizerSpec* s) { s->tokens[500] = s->tokens[501] = "abc"; });
+  ExpectRefused(fixture, "are both \"<|im_start|>\"",
+                [](TokenizerSpec* s) { s->tokens[0] = "<|im_start|>"; });
+  ExpectRefused(fixture, "are both \"abc\"",
+                [](TokenizerSpec* s) { s->tokens[500] = s->tokens[501] = "abc"; });
   ExpectRefused(fixture, "are both \"a\"", [](TokenizerSpec* s) { s->tokens[0] = "a"; });
   ExpectRefused(fixture, "byte 0x61", [](TokenizerSpec* s) {
     *std::find(s->tokens.begin(), s->tokens.end(), "a") = "something else";
   });
-  ExpectRefused(fixture, "\"nowhere\" is not in the vocabulary", [](TokenizerSpec* s) {
-    s->merges.emplace_back("a", "nowhere");
-  });
-  ExpectRefused(fixture, "beginning-of-sequence token is 1000000", [](TokenizerSpec* s) { s->bos = 1000000; });
+  ExpectRefused(fixture, "\"nowhere\" is not in the vocabulary",
+                [](TokenizerSpec* s) { s->merges.emplace_back("a", "nowhere"); });
+  ExpectRefused(fixture, "beginning-of-sequence token is 1000000",
+                [](TokenizerSpec* s) { s->bos = 1000000; });
   ExpectRefused(fixture, "padding token is -2", [](TokenizerSpec* s) { s->pad = -2; });
   ExpectRefused(fixture, "end-of-generation", [](TokenizerSpec* s) { s->end_of_generation = {-1}; });
   ExpectRefused(fixture, "at most", [](TokenizerSpec* s) { s->tokens[0] = std::string(5000, 'x'); });
@@ -202,9 +223,8 @@ TEST(BadByteLevelSpecsAreCorrupt) {
 TEST(BadSentencePieceSpecsAreCorrupt) {
   const char* fixture = "sentencepiece.gguf";
   ExpectRefused(fixture, "scores", [](TokenizerSpec* s) { s->scores.pop_back(); });
-  ExpectRefused(fixture, "not a number", [](TokenizerSpec* s) {
-    s->scores.back() = std::numeric_limits<float>::quiet_NaN();
-  });
+  ExpectRefused(fixture, "not a number",
+                [](TokenizerSpec* s) { s->scores.back() = std::numeric_limits<float>::quiet_NaN(); });
   const auto rename_byte = [](TokenizerSpec* s, const char* name) {
     *std::find(s->tokens.begin(), s->tokens.end(), "<0x0A>") = name;
   };

@@ -30,9 +30,9 @@ class Counter final : public PieceSink {
   void OnPiece(std::string_view piece) override { total += piece.size(); }
 };
 
-constexpr const char* kNames[] = {"smollm", "gpt-2", "llama-bpe", "qwen2", "bailingmoe", "seed-coder", "qwen35",
-                                  "minicpm5", "deepseek-v3", "deepseek-coder", "gpt-4o", "tekken", "bloom", "viking",
-                                  "default"};
+constexpr const char* kNames[] = {"smollm",     "gpt-2",  "llama-bpe", "qwen2",       "bailingmoe",
+                                  "seed-coder", "qwen35", "minicpm5",  "deepseek-v3", "deepseek-coder",
+                                  "gpt-4o",     "tekken", "bloom",     "viking",      "default"};
 
 }  // namespace
 
@@ -50,8 +50,9 @@ TEST(PiecesAreTheOracles) {
       pre->Split(texts[i], &lengths);
       EXPECT_EQ(lengths.total, texts[i].size());
       if (lengths.packed != lines[i]) {
-        harness::Fail(__FILE__, __LINE__, std::string(name) + " line " + std::to_string(i + 1) + ": " + lengths.packed +
-                                              " instead of " + lines[i]);
+        harness::Fail(__FILE__, __LINE__,
+                      std::string(name) + " line " + std::to_string(i + 1) + ": " + lengths.packed +
+                          " instead of " + lines[i]);
       }
     }
   }

