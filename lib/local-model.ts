@@ -61,6 +61,7 @@ export class LocalModel implements Model {
   #nextId = 1;
   #runnable = 0;
   #disposed: Promise<void> | undefined;
+  #onIdle: (() => void) | undefined;
 
   /** `receivers` is what the engine's events are handed to; it must not refer to the model. */
   constructor(native: NativeModel, receivers: Receivers, fallbackName: string) {
@@ -100,7 +101,7 @@ export class LocalModel implements Model {
     const outcome = await new Promise<NonNullable<NativeEvent["outcome"]>>((resolve) => {
       const end = (event: NativeEvent) => {
         if (!event.outcome) return;
-        this.#receivers.delete(id);
+        this.#release(id);
         this.#hold(false);
         signal?.removeEventListener("abort", cancel);
         resolve(event.outcome);
@@ -148,12 +149,18 @@ export class LocalModel implements Model {
     const { code, message } = disposedError();
     for (const state of this.#states) state.stop({ code, message });
     for (const id of this.#receivers.keys()) this.#native.cancel(id);
-    while (this.#receivers.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    if (this.#receivers.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
     await this.#native.close();
   }
 
   #checkUsable(): void {
     if (this.#disposed) throw disposedError();
+  }
+
+  /** A request has ended. */
+  #release(id: number): void {
+    this.#receivers.delete(id);
+    if (this.#receivers.size === 0) this.#onIdle?.();
   }
 
   /** Counts what can go on by itself: while there is any, the process stays alive. */
@@ -180,8 +187,8 @@ export class LocalModel implements Model {
         ...this.#control,
         ended: () => {
           signal?.removeEventListener?.("abort", abort);
-          this.#receivers.delete(state.id);
           this.#states.delete(state);
+          this.#release(state.id);
         },
       },
     );

@@ -81,15 +81,15 @@ class LoadWorker final : public Napi::AsyncWorker {
     worker->channel_->Close();
   }
 
-  // A hundred reports a load, from whichever thread passes the next percent.
+  // A hundred reports a load, in order, from whichever thread passes the next percent.
   void Report(uint64_t loaded, uint64_t total) {
     const int percent = static_cast<int>(loaded * 100 / total);
-    int seen = reported_.load();
-    while (percent > seen && !reported_.compare_exchange_weak(seen, percent)) {
-    }
-    if (percent <= seen) return;
+    const std::lock_guard<std::mutex> lock(report_mutex_);
+    if (percent <= reported_) return;
+    reported_ = percent;
     channel_->Send([loaded, total](Napi::Env env, Napi::Function callback) {
-      callback.Call({Napi::Number::New(env, static_cast<double>(loaded)), Napi::Number::New(env, static_cast<double>(total))});
+      callback.Call(
+          {Napi::Number::New(env, static_cast<double>(loaded)), Napi::Number::New(env, static_cast<double>(total))});
     });
   }
 
@@ -97,7 +97,8 @@ class LoadWorker final : public Napi::AsyncWorker {
   const EngineOptions options_;
   const std::shared_ptr<Channel> channel_;
   const std::shared_ptr<std::atomic<bool>> aborted_;
-  std::atomic<int> reported_{-1};
+  std::mutex report_mutex_;
+  int reported_ = -1;
   Napi::Promise::Deferred deferred_;
   Result<std::shared_ptr<Engine>> result_ = Status(Code::kInternal, "not loaded");
 };
