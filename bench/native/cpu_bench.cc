@@ -80,7 +80,8 @@ void AddLayer(const Shape& s, int layer, Program* p) {
   const int q = s.query_heads * s.head_dim, kv = s.kv_heads * s.head_dim;
   const auto norm = [&] { return Norm{AddWeight(p, DType::kF32, 1, s.width), 1e-5f}; };
   p->kv_layers.push_back({0, layer, s.query_heads, s.kv_heads, s.head_dim});
-  p->ops.push_back(NormProject{0, norm(),
+  p->ops.push_back(NormProject{0,
+                               norm(),
                                {{AddWeight(p, s.matrices, q, s.width), kNone, 1},
                                 {AddWeight(p, s.matrices, kv, s.width), kNone, 2},
                                 {AddWeight(p, s.matrices, kv, s.width), kNone, 3}}});
@@ -125,7 +126,8 @@ class Bench {
     }
     executor_ = std::move(compiled).value();
     std::printf("{\"model\":\"%s\",\"weight_mb\":%.1f,\"scratch_mb\":%.1f}\n", shape.name,
-                static_cast<double>(executor_->weight_bytes()) / 1e6, static_cast<double>(executor_->scratch_bytes()) / 1e6);
+                static_cast<double>(executor_->weight_bytes()) / 1e6,
+                static_cast<double>(executor_->scratch_bytes()) / 1e6);
     const int pages = kDepth / kPageTokens * 2;
     if (!executor_->AddSlab(0, 0, pages).ok()) std::exit(1);
     for (int i = 0; i < pages; ++i) pages_.push_back(static_cast<int32_t>(i * 101 % pages));
@@ -140,7 +142,8 @@ class Bench {
       StepSequence part = {s * rows, rows, position, {}};
       part.pages[0] = pages_.data() + s * ((position + rows + kPageTokens - 1) / kPageTokens);
       parts.push_back(part);
-      for (int i = 0; i < rows; ++i) tokens.push_back(static_cast<int32_t>((s * 977 + i * 131 + position) % program_.vocabulary));
+      for (int i = 0; i < rows; ++i)
+        tokens.push_back(static_cast<int32_t>((s * 977 + i * 131 + position) % program_.vocabulary));
       HeadRow row;
       row.row = (s + 1) * rows - 1;
       row.candidates = 1;
@@ -161,7 +164,8 @@ class Bench {
     const double per_cpu_second = tokens * rounds_ / (CpuSeconds() - begin);
     std::sort(speeds.begin(), speeds.end());
     std::printf(
-        "{\"work\":\"%s\",\"threads\":%d,\"best\":%.1f,\"median\":%.1f,\"per_cpu_second\":%.1f,\"read_gb_s\":%.1f}\n",
+        "{\"work\":\"%s\",\"threads\":%d,\"best\":%.1f,\"median\":%.1f,\"per_cpu_second\":%.1f,\"read_gb_s\":"
+        "%.1f}\n",
         name, threads_, speeds.back(), speeds[speeds.size() / 2], per_cpu_second, ReadSpeed());
     std::fflush(stdout);
   }
@@ -186,7 +190,8 @@ class Bench {
                          [&](int task, int) {
                            uint64_t lanes[8] = {};
                            for (size_t i = 0; i + 8 <= part; i += 8) {
-                             for (size_t j = 0; j < 8; ++j) lanes[j] += memory[static_cast<size_t>(task) * part + i + j];
+                             for (size_t j = 0; j < 8; ++j)
+                               lanes[j] += memory[static_cast<size_t>(task) * part + i + j];
                            }
                            for (uint64_t lane : lanes) sums[static_cast<size_t>(task) * 8] += lane;
                          }};

@@ -131,13 +131,15 @@ class Sequence {
     std::vector<double> out(static_cast<size_t>(c_.dim));
     for (int p = first; p <= row; ++p) {
       for (int d = 0; d < c_.dim; ++d) {
-        out[static_cast<size_t>(d)] += weights[static_cast<size_t>(p - first)] / sum * values_[KeyAt(p, kv_head, d)];
+        out[static_cast<size_t>(d)] +=
+            weights[static_cast<size_t>(p - first)] / sum * values_[KeyAt(p, kv_head, d)];
       }
     }
     return out;
   }
 
-  void CheckBlocks(const CpuKernels& kernels, const std::vector<float>& out, const std::vector<ActivationBlock>& got) {
+  void CheckBlocks(const CpuKernels& kernels, const std::vector<float>& out,
+                   const std::vector<ActivationBlock>& got) {
     std::vector<ActivationBlock> want(out.size() / kBlock);
     kernels.quantize(out.data(), static_cast<int>(out.size()), want.data());
     EXPECT(std::memcmp(want.data(), got.data(), want.size() * sizeof(ActivationBlock)) == 0);
@@ -156,7 +158,8 @@ std::vector<Case> Cases() {
     for (int dim : {16, 32, 64, 80, 96, 128, 256}) cases.push_back({2, group, dim, 0, 37, 0});
   }
   for (int window : {1, 20, 256, 300}) {
-    for (int length : {1, 15, 300, 700}) cases.push_back({1, 3, 64, window, length, window == 20 ? 5.0f : 0.0f});
+    for (int length : {1, 15, 300, 700})
+      cases.push_back({1, 3, 64, window, length, window == 20 ? 5.0f : 0.0f});
   }
   cases.push_back({3, 3, 64, 0, 1100, 0});
   cases.push_back({1, 4, 20, 0, 300, 30});
@@ -170,10 +173,12 @@ TEST(AgreesWithScalarArithmetic) {
   for (const CpuKernels* kernels : AllKernels()) {
     for (const Case& c : Cases()) {
       Sequence sequence(c);
-      const std::vector<float> got = sequence.Run(*kernels, 0, c.length, 2), want = sequence.Expected(0, c.length);
+      const std::vector<float> got = sequence.Run(*kernels, 0, c.length, 2),
+                               want = sequence.Expected(0, c.length);
       const double nmse = Nmse(got.data(), want.data(), got.size());
       if (!(nmse <= 1e-11)) {
-        std::printf("    group %d dim %d window %d length %d: %.2e\n", c.group, c.dim, c.window, c.length, nmse);
+        std::printf("    group %d dim %d window %d length %d: %.2e\n", c.group, c.dim, c.window, c.length,
+                    nmse);
       }
       EXPECT(nmse <= 1e-11);
     }
@@ -205,7 +210,8 @@ TEST(IsasGiveTheSameBits) {
   if (all.size() < 2) return;
   for (const Case& c : Cases()) {
     Sequence sequence(c);
-    const std::vector<float> first = sequence.Run(*all[0], 0, c.length, 2), second = sequence.Run(*all[1], 0, c.length, 2);
+    const std::vector<float> first = sequence.Run(*all[0], 0, c.length, 2),
+                             second = sequence.Run(*all[1], 0, c.length, 2);
     EXPECT(SameBits(first.data(), second.data(), first.size()));
   }
 }

@@ -13,8 +13,9 @@ using namespace cpu_test;
 
 namespace {
 
-constexpr DType kTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_0, DType::kQ5_1, DType::kQ5_K,
-                            DType::kQ6_K, DType::kQ8_0, DType::kF32,  DType::kF16,  DType::kBF16};
+constexpr DType kTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_0,
+                            DType::kQ5_1, DType::kQ5_K, DType::kQ6_K, DType::kQ8_0,
+                            DType::kF32,  DType::kF16,  DType::kBF16};
 
 // A matrix [n][k] as a file has it, as floats and packed.
 struct Matrix {
@@ -39,7 +40,8 @@ Matrix MakeMatrix(DType dtype, int n, int64_t k, uint32_t seed) {
   }
   for (int row = 0; row < n; row += kPairColumns) {
     m.pairs.emplace_back(PairBytes(m.format, k));
-    PackPair(dtype, m.file.data() + row_bytes * row, std::min(kPairColumns, n - row), k, m.pairs.back().data());
+    PackPair(dtype, m.file.data() + row_bytes * row, std::min(kPairColumns, n - row), k,
+             m.pairs.back().data());
   }
   return m;
 }
@@ -61,13 +63,14 @@ Inputs MakeInputs(const CpuKernels& kernels, int rows, int64_t k, uint32_t seed,
 }
 
 // [rows][pairs * 32]
-std::vector<float> Multiply(const CpuKernels& kernels, const Matrix& m, const Inputs& inputs, int first, int rows) {
+std::vector<float> Multiply(const CpuKernels& kernels, const Matrix& m, const Inputs& inputs, int first,
+                            int rows) {
   const bool quantized = LayoutOf(m.format).quantized;
   const int64_t stride = quantized ? m.k / kBlock : m.k;
   std::vector<float> out(rows * m.pairs.size() * kPairColumns);
   std::vector<float> tile(static_cast<size_t>(rows) * kPairColumns);
   for (size_t p = 0; p < m.pairs.size(); ++p) {
-    MatmulArgs args = {m.pairs[p].data(), m.k, nullptr, nullptr, stride, rows, tile.data()};
+    MatmulArgs args = {m.pairs[p].data(), m.k, nullptr, nullptr, stride, rows, tile.data(), p % 2 == 0};
     if (quantized) args.blocks = inputs.blocks.data() + first * stride;
     else args.inputs = inputs.values.data() + first * stride;
     kernels.matmul[static_cast<int>(m.format)](args);
@@ -150,7 +153,8 @@ TEST(QuantizedActivations) {
     EXPECT_EQ(blocks[0].scale, largest / 127);
     int sum = 0, first = 0;
     for (int i = 0; i < 32; ++i) {
-      EXPECT_EQ(static_cast<int>(blocks[0].quants[i]), static_cast<int>(std::nearbyint(x[i] * (127 / largest))));
+      EXPECT_EQ(static_cast<int>(blocks[0].quants[i]),
+                static_cast<int>(std::nearbyint(x[i] * (127 / largest))));
       sum += blocks[0].quants[i];
       if (i < 16) first += blocks[0].quants[i];
     }
@@ -216,7 +220,8 @@ TEST(ExtremeLevelsDoNotSaturate) {
       m.pairs.emplace_back(PairBytes(m.format, k));
       PackPair(dtype, m.file.data(), 32, k, m.pairs[0].data());
       for (float sign : {1.0f, -1.0f}) {
-        Inputs inputs = {4, k, std::vector<float>(4 * k, sign * 127), std::vector<ActivationBlock>(4 * k / 32)};
+        Inputs inputs = {4, k, std::vector<float>(4 * k, sign * 127),
+                         std::vector<ActivationBlock>(4 * k / 32)};
         kernels->quantize(inputs.values.data(), 4 * k, inputs.blocks.data());
         const std::vector<float> got = Multiply(*kernels, m, inputs, 0, 4), want = Expected(m, inputs, true);
         EXPECT_LE(Nmse(got.data(), want.data(), got.size()), 1e-11);

@@ -41,7 +41,8 @@ TEST(RmsNorm) {
     double squares = 0;
     for (float value : x) squares += static_cast<double>(value) * value;
     std::vector<float> got(x), want;
-    for (int i = 0; i < n; ++i) want.push_back(static_cast<float>(x[i] * weight[i] / std::sqrt(squares / n + 1e-5)));
+    for (int i = 0; i < n; ++i)
+      want.push_back(static_cast<float>(x[i] * weight[i] / std::sqrt(squares / n + 1e-5)));
     kernels.rms_norm(got.data(), weight.data(), 1e-5f, got.data(), n);
     EXPECT_LE(Nmse(got.data(), want.data(), n), 1e-13);
     return got;
@@ -65,7 +66,8 @@ TEST(SoftmaxIsAccurateToTheUlp) {
         EXPECT_EQ(got[i], 0.0f);
         continue;
       }
-      const double shifted = static_cast<double>(scores[i] - max), want = shifted < -87.3 ? 0 : std::exp(shifted);
+      const double shifted = static_cast<double>(scores[i] - max),
+                   want = shifted < -87.3 ? 0 : std::exp(shifted);
       EXPECT_LE(UlpsOff(got[i], want), 2.0);
       sum += want;
     }
@@ -117,7 +119,8 @@ TEST(Rope) {
     for (int style = 0; style < 2; ++style) {
       std::vector<float> a(2 * pairs), b(2 * pairs), got(x);
       for (int i = 0; i < pairs; ++i) {
-        const float cosine = static_cast<float>(std::cos(0.3 * i)), sine = static_cast<float>(std::sin(0.3 * i));
+        const float cosine = static_cast<float>(std::cos(0.3 * i)),
+                    sine = static_cast<float>(std::sin(0.3 * i));
         if (style == 1) {
           a[i] = cosine, b[i] = sine;
         } else {
@@ -129,7 +132,8 @@ TEST(Rope) {
       std::vector<float> want(x);
       for (int i = 0; i < pairs; ++i) {
         const int p = style == 0 ? 2 * i : i, q = style == 0 ? 2 * i + 1 : i + pairs;
-        const double cosine = static_cast<float>(std::cos(0.3 * i)), sine = static_cast<float>(std::sin(0.3 * i));
+        const double cosine = static_cast<float>(std::cos(0.3 * i)),
+                     sine = static_cast<float>(std::sin(0.3 * i));
         want[p] = static_cast<float>(x[p] * cosine - x[q] * sine);
         want[q] = static_cast<float>(x[p] * sine + x[q] * cosine);
       }
@@ -160,7 +164,8 @@ TEST(HalvesRoundLikeTheScalarOnes) {
 TEST(TilesAreStored) {
   OnAll([](const CpuKernels& kernels, int n) {
     const int columns = std::min(n, 32), rows = 3;
-    const std::vector<float> tile = RandomFloats(rows * 32, 9), bias = RandomFloats(32, 10), before = RandomFloats(rows * 40, 11);
+    const std::vector<float> tile = RandomFloats(rows * 32, 9), bias = RandomFloats(32, 10),
+                             before = RandomFloats(rows * 40, 11);
     std::vector<float> got(before);
     kernels.store_tile(tile.data(), rows, columns, bias.data(), true, got.data(), 40);
     for (int row = 0; row < rows; ++row) {

@@ -192,8 +192,8 @@ void Attention::MergeUnit(const AttentionUnit& unit, const AttentionScratch& scr
   for (int segment = 0; segment < unit.segments; ++segment) {
     const size_t first = static_cast<size_t>(segment * unit.queries);
     Merge(unit.queries, plan_->states() + unit.states + first,
-          plan_->sums() + unit.sums + first * static_cast<size_t>(plan_->shape().padded_dim()), scratch.states(),
-          scratch.sums());
+          plan_->sums() + unit.sums + first * static_cast<size_t>(plan_->shape().padded_dim()),
+          scratch.states(), scratch.sums());
   }
 }
 

@@ -86,11 +86,11 @@ class AttentionScratch {
  public:
   Status Allocate(int queries_max, int padded_dim_max);
 
-  float* queries() const { return queries_; }         // [queries][head_dim]
-  float* scores() const { return scores_; }           // [queries][kSegmentTokens]
-  float* segment_sums() const { return segment_; }    // [queries][padded_dim]
-  float* sums() const { return sums_; }               // [queries][padded_dim]
-  float* page() const { return page_; }               // keys or values in f32
+  float* queries() const { return queries_; }                       // [queries][head_dim]
+  float* scores() const { return scores_; }                         // [queries][kSegmentTokens]
+  float* segment_sums() const { return segment_; }                  // [queries][padded_dim]
+  float* sums() const { return sums_; }                             // [queries][padded_dim]
+  float* page() const { return page_; }                             // keys or values in f32
   SoftmaxState* segment_states() const { return segment_states_; }  // [queries]
   SoftmaxState* states() const { return states_; }
   size_t bytes() const { return memory_.size(); }
@@ -131,11 +131,12 @@ class Attention {
   Range Visible(const AttentionTask& task, int row, int segment) const;
   void LoadQueries(const AttentionTask& task, const AttentionScratch& scratch) const;
   void ScoreSegment(const AttentionTask& task, int segment, const AttentionScratch& scratch) const;
-  void WeighSegment(const AttentionTask& task, int segment, const AttentionScratch& scratch, float* sums) const;
+  void WeighSegment(const AttentionTask& task, int segment, const AttentionScratch& scratch,
+                    float* sums) const;
   void WeighRange(const AttentionTask& task, int segment, int row_begin, int row_end, Range range,
                   const AttentionScratch& scratch, float* sums) const;
-  void RunSegment(const AttentionTask& task, int segment, const AttentionScratch& scratch, SoftmaxState* states,
-                  float* sums) const;
+  void RunSegment(const AttentionTask& task, int segment, const AttentionScratch& scratch,
+                  SoftmaxState* states, float* sums) const;
   void Merge(int queries, const SoftmaxState* next_states, const float* next, SoftmaxState* states,
              float* sums) const;
   void MergeUnit(const AttentionUnit& unit, const AttentionScratch& scratch) const;

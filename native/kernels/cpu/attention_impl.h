@@ -1,5 +1,5 @@
-// The attention kernels over Vec. Included by vector_avx2.cc and vector_avx512.cc only, after vector_impl.h and
-// kQueryTile: the most queries that share one load of keys or values.
+// The attention kernels over Vec. Included by vector_avx2.cc and vector_avx512.cc only, after vector_impl.h
+// and kQueryTile: the most queries that share one load of keys or values.
 
 namespace tokenmill::cpu {
 namespace {
@@ -56,7 +56,8 @@ void WeighTile(const WeighArgs& args, int first) {
       const Vec value = LoadKv(values + t * args.dim + d);
       if (prefetch != nullptr) Prefetch(prefetch + 32 * (t + d));
 #pragma GCC unroll 8
-      for (int q = 0; q < kQueries; ++q) sums[q] = Fma(Set(weights[q * args.weight_stride + t]), value, sums[q]);
+      for (int q = 0; q < kQueries; ++q)
+        sums[q] = Fma(Set(weights[q * args.weight_stride + t]), value, sums[q]);
     }
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) Store(out + q * args.out_stride, sums[q]);

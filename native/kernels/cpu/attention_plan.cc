@@ -18,7 +18,8 @@ Status AttentionPlan::Allocate() {
   states_ = SystemBuffer(kSplitStates * sizeof(SoftmaxState));
   sums_ = SystemBuffer(kSplitFloats * sizeof(float));
   if (!states_ || !sums_) {
-    return Error(Code::kOutOfMemory, "the system refused %zu bytes for attention", kSplitFloats * sizeof(float));
+    return Error(Code::kOutOfMemory, "the system refused %zu bytes for attention",
+                 kSplitFloats * sizeof(float));
   }
   remaining_ = std::make_unique<std::atomic<int>[]>(kUnitsMax);
   return {};
@@ -88,7 +89,8 @@ Status AttentionScratch::Allocate(int queries_max, int padded_dim_max) {
   const size_t states = queries * sizeof(SoftmaxState) / sizeof(float);
   const size_t floats = queries * (3 * dim + kSegmentTokens) + page + 2 * states;
   memory_ = SystemBuffer(floats * sizeof(float));
-  if (!memory_) return Error(Code::kOutOfMemory, "the system refused %zu bytes for attention", floats * sizeof(float));
+  if (!memory_)
+    return Error(Code::kOutOfMemory, "the system refused %zu bytes for attention", floats * sizeof(float));
   queries_ = memory_.as<float>();
   scores_ = queries_ + queries * dim;
   segment_ = scores_ + queries * kSegmentTokens;

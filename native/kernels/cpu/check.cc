@@ -125,13 +125,21 @@ Status CheckStep(const Program& program, const CompileOptions& options, const St
   }
   int next = 0;
   for (const StepSequence& sequence : input.sequences) {
-    if (sequence.row_begin != next || sequence.rows < 0 || sequence.position < 0) return BadStep("a gap in its rows");
+    if (sequence.row_begin != next || sequence.rows < 0 || sequence.position < 0)
+      return BadStep("a gap in its rows");
     if (sequence.rows > rows - next) return BadStep("more rows in its sequences than tokens");
     next += sequence.rows;
   }
   if (next != rows) return BadStep("tokens that belong to no sequence");
   for (const HeadRow& head : input.head) {
     if (head.row < 0 || head.row >= rows) return BadStep("a head row that does not exist");
+    const auto known = [&program](int32_t token) { return token >= 0 && token < program.vocabulary; };
+    for (const LogitEdit& edit : head.edits) {
+      if (!known(edit.token)) return BadStep("an edit outside the vocabulary");
+    }
+    for (const int32_t target : head.targets) {
+      if (!known(target)) return BadStep("a target outside the vocabulary");
+    }
   }
   return {};
 }

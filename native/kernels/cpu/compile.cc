@@ -3,8 +3,8 @@
 #include "kernels/cpu/executor.h"
 #include "kernels/cpu/pack.h"
 
-// Operations to phases. What an operation does per row joins the row work before it; products, attention and the
-// head are phases of their own.
+// Operations to phases. What an operation does per row joins the row work before it; products, attention and
+// the head are phases of their own.
 
 namespace tokenmill::cpu {
 
@@ -30,16 +30,20 @@ Status CpuExecutor::Compile() {
 Status CpuExecutor::AllocateRows(int rows, int width, bool floats, bool blocks, RowBuffer* buffer) {
   const size_t elements = static_cast<size_t>(rows) * static_cast<size_t>(width);
   const size_t float_bytes = floats ? elements * sizeof(float) : 0;
-  const size_t block_bytes = blocks ? elements / kBlock * sizeof(ActivationBlock) * static_cast<size_t>(options_.activation_terms) : 0;
+  const size_t block_bytes =
+      blocks ? elements / kBlock * sizeof(ActivationBlock) * static_cast<size_t>(options_.activation_terms)
+             : 0;
   buffer->width = width;
   buffer->terms = options_.activation_terms;
   for (const size_t bytes : {float_bytes, block_bytes}) {
     if (bytes == 0) continue;
     memory_.emplace_back(bytes);
-    if (!memory_.back()) return Error(Code::kOutOfMemory, "the system refused %zu bytes for activations", bytes);
+    if (!memory_.back())
+      return Error(Code::kOutOfMemory, "the system refused %zu bytes for activations", bytes);
   }
   if (blocks && block_bytes != 0) buffer->blocks = memory_.back().as<ActivationBlock>();
-  if (floats && float_bytes != 0) buffer->floats = memory_[memory_.size() - (block_bytes != 0 ? 2 : 1)].as<float>();
+  if (floats && float_bytes != 0)
+    buffer->floats = memory_[memory_.size() - (block_bytes != 0 ? 2 : 1)].as<float>();
   return {};
 }
 
@@ -58,10 +62,12 @@ Status CpuExecutor::AllocateBuffers() {
   const int norm_width = forms_.norm_width();
   TM_RETURN_IF_ERROR(AllocateRows(rows, norm_width, forms_.norms().floats, forms_.norms().blocks, &normed_));
   TM_RETURN_IF_ERROR(AllocateRows(rows, product_width, true, false, &product_));
-  norm_scratch_.assign(static_cast<size_t>(options_.threads), std::vector<float>(static_cast<size_t>(norm_width)));
+  norm_scratch_.assign(static_cast<size_t>(options_.threads),
+                       std::vector<float>(static_cast<size_t>(norm_width)));
   for (const RopeTable& table : program_.ropes) {
     angles_.push_back(std::make_unique<RopeAngles>(table, rows));
-    if (!angles_.back()->allocated()) return Error(Code::kOutOfMemory, "the system refused memory for rotations");
+    if (!angles_.back()->allocated())
+      return Error(Code::kOutOfMemory, "the system refused memory for rotations");
   }
   return {};
 }
@@ -125,7 +131,8 @@ RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, bool floats, bool b
 }
 
 void CpuExecutor::AddQuantize(RowBuffer rows) {
-  AddStepRows([this, rows](int row, int) { rows.Quantize(*state_.kernels, row, 0, rows.row(row), rows.width); });
+  AddStepRows(
+      [this, rows](int row, int) { rows.Quantize(*state_.kernels, row, 0, rows.row(row), rows.width); });
 }
 
 void CpuExecutor::AddProducts(RowBuffer in, std::vector<Product> products) {
@@ -138,7 +145,8 @@ void CpuExecutor::AddOp(const Embed& op) {
   AddStepRows([this, op, out = value(op.out)](int row, int) {
     const PackedMatrix& table = matrix(op.table);
     const int32_t token = state_.input->tokens[static_cast<size_t>(row)];
-    UnpackColumn(table.format, table.pair(token / kPairColumns), token % kPairColumns, table.cols, out.row(row));
+    UnpackColumn(table.format, table.pair(token / kPairColumns), token % kPairColumns, table.cols,
+                 out.row(row));
     if (op.scale != 1) state_.kernels->scale(out.row(row), op.scale, out.width);
   });
 }
@@ -148,7 +156,8 @@ void CpuExecutor::AddOp(const NormProject& op) {
   std::vector<WeightId> matrices;
   for (const Projection& projection : op.projections) {
     const RowBuffer& out = value(projection.out);
-    products.push_back({&matrix(projection.matrix), weights_.vector(projection.bias), false, out.floats, out.width});
+    products.push_back(
+        {&matrix(projection.matrix), weights_.vector(projection.bias), false, out.floats, out.width});
     matrices.push_back(projection.matrix);
   }
   const Forms::Form form = forms_.OfNorm(matrices);
@@ -189,8 +198,8 @@ void CpuExecutor::AddOp(const ProjectAdd& op) {
 void CpuExecutor::AddOp(const GatedMlp& op) {
   const Forms::Form form = forms_.OfNorm({op.gate, op.up});
   const RowBuffer normed = AddNorm(op.in, op.norm, form.floats, form.blocks);
-  auto work = std::make_shared<const GatedProduct>(&state_, normed, &matrix(op.gate), &matrix(op.up), op.activation,
-                                                   value(op.out));
+  auto work = std::make_shared<const GatedProduct>(&state_, normed, &matrix(op.gate), &matrix(op.up),
+                                                   op.activation, value(op.out));
   builder_.Add([this, work] { return work->Tasks(state_.rows); },
                [this, work](int task, int) { work->Run(task, state_.rows); });
   quantized_[static_cast<size_t>(op.out)] = value(op.out).blocks != nullptr;
@@ -200,7 +209,8 @@ void CpuExecutor::AddOp(const Head&) {
   body_phases_ = builder_.size();
   HeadWork* head = head_.get();
   builder_.Separate();
-  builder_.AddRows([head] { return head->rows(); }, options_.threads, [head](int row, int) { head->NormRow(row); });
+  builder_.AddRows([head] { return head->rows(); }, options_.threads,
+                   [head](int row, int) { head->NormRow(row); });
   builder_.Add([head] { return head->LogitTasks(); }, [head](int task, int) { head->RunLogits(task); });
   builder_.Add([head] { return head->rows(); }, [head](int task, int) { head->Reduce(task); });
 }

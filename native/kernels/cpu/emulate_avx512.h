@@ -30,8 +30,8 @@ struct IntHalves {
 };
 
 inline __m512 EmulateCvtphPs(__m256i a) {
-  return Reinterpret<__m512>(Halves{_mm256_cvtph_ps(_mm256_castsi256_si128(a)),
-                                    _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))});
+  return Reinterpret<__m512>(
+      Halves{_mm256_cvtph_ps(_mm256_castsi256_si128(a)), _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))});
 }
 template <int kRounding>
 inline __m256i EmulateCvtpsPh(__m512 a) {

@@ -20,7 +20,9 @@ CpuExecutor::CpuExecutor(const Program& program, const CpuKernels* kernels, cons
   state_.position_of.resize(static_cast<size_t>(options.max_rows));
 }
 
-Status CpuExecutor::LoadWeights(const WeightSource& source) { return weights_.Load(program_, source, options_); }
+Status CpuExecutor::LoadWeights(const WeightSource& source) {
+  return weights_.Load(program_, source, options_);
+}
 
 Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
   TM_RETURN_IF_ERROR(CheckStep(program_, options_, input));
@@ -39,7 +41,9 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
   // The phases write to what is reserved here: they must not throw.
   result->head.assign(input.head.size(), HeadResult());
   for (size_t i = 0; i < input.head.size(); ++i) {
-    const auto most = [this](int count) { return static_cast<size_t>(std::clamp(count, 0, program_.vocabulary)); };
+    const auto most = [this](int count) {
+      return static_cast<size_t>(std::clamp(count, 0, program_.vocabulary));
+    };
     result->head[i].candidates.reserve(most(input.head[i].candidates));
     result->head[i].raw_top.reserve(most(input.head[i].raw_top));
     result->head[i].targets.reserve(input.head[i].targets.size());

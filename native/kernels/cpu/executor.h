@@ -14,8 +14,8 @@
 
 namespace tokenmill::cpu {
 
-/// A program as phases over the thread pool. Operations become phases when compiled (compile.cc); Run sets the
-/// step's state and walks through them.
+/// A program as phases over the thread pool. Operations become phases when compiled (compile.cc); Run sets
+/// the step's state and walks through them.
 class CpuExecutor final : public Executor {
  public:
   CpuExecutor(const Program& program, const CpuKernels* kernels, const CompileOptions& options);
@@ -63,9 +63,9 @@ class CpuExecutor final : public Executor {
   StepState state_;
   std::vector<RowBuffer> values_;
   std::vector<bool> quantized_;  // while compiling: whether a value's last writer gave its blocks too
-  RowBuffer normed_;       // [max_rows], what follows a norm; as wide as the widest
-  RowBuffer product_;      // [max_rows], what a post norm takes
-  RowBuffer head_normed_;  // [max_head_rows]
+  RowBuffer normed_;             // [max_rows], what follows a norm; as wide as the widest
+  RowBuffer product_;            // [max_rows], what a post norm takes
+  RowBuffer head_normed_;        // [max_head_rows]
   std::vector<std::vector<float>> norm_scratch_;  // one a thread, for a row that only blocks are made of
   std::vector<SystemBuffer> memory_;              // behind the row buffers
   std::vector<std::unique_ptr<RopeAngles>> angles_;

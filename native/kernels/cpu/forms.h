@@ -6,8 +6,8 @@
 
 namespace tokenmill::cpu {
 
-/// In which forms the values of a program and the outputs of its norms are read: as floats, or as int8 blocks by
-/// products with quantized matrices.
+/// In which forms the values of a program and the outputs of its norms are read: as floats, or as int8 blocks
+/// by products with quantized matrices.
 class Forms {
  public:
   struct Form {

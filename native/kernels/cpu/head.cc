@@ -69,7 +69,7 @@ void HeadWork::RunLogits(int run) const {
     const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, matrix_->rows - column));
     for (int row = 0; row < rows_; row += kTileRows) {
       const int count = std::min(kTileRows, rows_ - row);
-      MultiplyPair(kernels, *matrix_, pair, normed_, row, count, tile);
+      MultiplyPair(kernels, *matrix_, pair, normed_, row, count, row == 0, tile);
       kernels.store_tile(tile, count, columns, nullptr, false, logits(row) + column, stride_);
     }
   }
@@ -97,7 +97,8 @@ void HeadWork::ScanRun(int index, int run, size_t count, std::span<const LogitEd
   }
 }
 
-void HeadWork::Best(int index, int count, std::span<const LogitEdit> edits, std::vector<Candidate>* best) const {
+void HeadWork::Best(int index, int count, std::span<const LogitEdit> edits,
+                    std::vector<Candidate>* best) const {
   const size_t wanted = static_cast<size_t>(std::clamp<int64_t>(count, 0, matrix_->rows));
   if (wanted == 0) return;
   for (const LogitEdit& edit : edits) {

@@ -7,13 +7,13 @@
 
 // The table of kernels that each ISA fills. Plain pointers and structs only: the ISA files share nothing else
 // with the rest of the program. Every function gives the same bits on every ISA and for a row whatever the
-// other rows are. Where sums run over an unpacked vector, element i goes to lane i % 16 in ascending order and
-// the lanes are added as i + (i + 8), then 4, 2, 1.
+// other rows are. Where sums run over an unpacked vector, element i goes to lane i % 16 in ascending order
+// and the lanes are added as i + (i + 8), then 4, 2, 1.
 
 namespace tokenmill::cpu {
 
-/// Product of rows with one pair of strips. Blocks of 32 k (single k for plain formats) are added in ascending
-/// order by FMA, starting from 0.
+/// Product of rows with one pair of strips. Blocks of 32 k (single k for plain formats) are added in
+/// ascending order by FMA, starting from 0.
 struct MatmulArgs {
   const uint8_t* weights;
   int64_t k;
@@ -21,7 +21,8 @@ struct MatmulArgs {
   const float* inputs;            // [rows], of plain formats
   int64_t stride;                 // from row to row, in blocks or in floats
   int rows;
-  float* out;                     // [rows][32]
+  float* out;     // [rows][32]
+  bool prefetch;  // ask for the weights ahead of the first rows
 };
 using MatmulFunction = void (*)(const MatmulArgs& args);
 
@@ -72,13 +73,14 @@ struct CpuKernels {
   void (*rms_norm)(const float* x, const float* weight, float epsilon, float* out, int n);
   /// x += y
   void (*add)(float* x, const float* y, int n);
-  /// Copies `columns` of each [32] row of a tile to out, plus bias where there is one; added to out with `add`.
+  /// Copies `columns` of each [32] row of a tile to out, plus bias where there is one; added to out with
+  /// `add`.
   void (*store_tile)(const float* tile, int rows, int columns, const float* bias, bool add, float* out,
                      int64_t out_stride);
   /// out = activation(gate) * up, by Activation. out may be gate or up.
   void (*gated[2])(const float* gate, const float* up, float* out, int n);
-  /// Rotates the first elements of a head in place, by RopeStyle, for `pairs` pairs. Halves: a = cos, b = sin,
-  /// one a pair. Interleaved: each pair's cos twice in a; -sin, sin in b.
+  /// Rotates the first elements of a head in place, by RopeStyle, for `pairs` pairs. Halves: a = cos, b =
+  /// sin, one a pair. Interleaved: each pair's cos twice in a; -sin, sin in b.
   void (*rope[2])(float* x, const float* a, const float* b, int pairs);
   /// To f16, to nearest even; finite numbers beyond its range become ±65504.
   void (*to_half)(const float* x, uint16_t* out, int n);

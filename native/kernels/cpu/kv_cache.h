@@ -24,7 +24,8 @@ class KvCache {
     const Layer& layer = layers_[static_cast<size_t>(kv_layer)];
     const Group& group = groups_[static_cast<size_t>(layer.group)];
     std::byte* base = group.slabs[static_cast<size_t>(page / group.slab_pages)].data();
-    return reinterpret_cast<uint16_t*>(base + static_cast<size_t>(page % group.slab_pages) * group.page_bytes +
+    return reinterpret_cast<uint16_t*>(base +
+                                       static_cast<size_t>(page % group.slab_pages) * group.page_bytes +
                                        layer.offset + static_cast<size_t>(kv_head) * layer.head_bytes);
   }
   /// From keys to values of the same head and page, in elements.

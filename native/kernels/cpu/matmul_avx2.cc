@@ -10,15 +10,15 @@ constexpr int kPlainStrips = 1;
 // After the definitions that it is written in.
 #include "kernels/cpu/plain_matmul_impl.h"
 
-// Without VNNI: maddubs multiplies unsigned levels of 4 bits by activations into sums of two in 16 bits. Eight
-// such sums, a whole block, stay within 8 * 2 * 15 * 127 < 2^15. Byte levels are split into nibbles.
+// Without VNNI: maddubs multiplies unsigned levels of 4 bits by activations into sums of two in 16 bits.
+// Eight such sums, a whole block, stay within 8 * 2 * 15 * 127 < 2^15. Byte levels are split into nibbles.
 
 namespace tokenmill::cpu {
 namespace {
 
 constexpr int kHalf = 8;  // columns of a register
 
-// Small batches read the weights from memory once: ask for them this far ahead.
+// How far ahead weights are asked for: about a pair of strips.
 constexpr int kPrefetchBytes = 12 * 1024;
 
 TM_INLINE __m256i Broadcast4(const int8_t* p) {
@@ -56,7 +56,8 @@ struct Nibbles {
   TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
 
   template <int kRows, int kHalves>
-  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride, __m256i (&sums)[kRows][kHalves]) {
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                     __m256i (&sums)[kRows][kHalves]) {
     const __m256i mask = _mm256_set1_epi8(15);
     __m256i words[kRows][kHalves];
 #pragma GCC unroll 4
@@ -136,14 +137,17 @@ struct Bytes {
   }
 
   template <int kRows, int kHalves>
-  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride, __m256i (&sums)[kRows][kHalves]) {
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                     __m256i (&sums)[kRows][kHalves]) {
     DotTiles<0, 8>(levels, a, stride, sums);
   }
 };
 
 // Scales of one block and 8 columns: sum += d * (level sum - offset * sum of activations) + m * sum.
 struct ScaleD {
-  TM_INLINE __m256 D(const uint8_t*, const uint8_t* scales, int column) { return LoadF16Half(scales + 2 * column); }
+  TM_INLINE __m256 D(const uint8_t*, const uint8_t* scales, int column) {
+    return LoadF16Half(scales + 2 * column);
+  }
 };
 struct ScaleDM : ScaleD {
   TM_INLINE __m256 M(const uint8_t*, const uint8_t* scales, int column) {
@@ -230,8 +234,8 @@ TM_INLINE void AddHalfBlock(__m256 d, const __m256i (&dots)[kRows][kHalves], int
 }
 
 template <int kRows, int kHalves>
-TM_INLINE void AddBlockK16(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
-                           int half, __m256 (&sums)[kRows][kHalves]) {
+TM_INLINE void AddBlockK16(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                           int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
   const uint8_t* scales = block + FormatByteK16::kLayout.level_bytes;
   __m256i dots[kRows][kHalves];
 #pragma GCC unroll 2
@@ -244,7 +248,8 @@ TM_INLINE void AddBlockK16(const uint8_t* header, const uint8_t* block, const Ac
 #pragma GCC unroll 4
     for (int h = 0; h < kHalves; ++h) {
       const int column = kHalf * (half + h);
-      const __m256 d = _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadI8Half(scales + 32 * part + column));
+      const __m256 d =
+          _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadI8Half(scales + 32 * part + column));
       AddHalfBlock<kRows, kHalves>(d, dots, h, a, stride, part == 1, sums);
     }
   }
@@ -284,15 +289,13 @@ void Tile(const MatmulArgs& args, int row, int half) {
 
 template <class F, int kRows>
 void Rows(const MatmulArgs& args, int row) {
-  if constexpr (kRows == 1) {
-    Tile<F, 1, 4, true>(args, row, 0);
-  } else if constexpr (kRows == 2) {
-    Tile<F, 2, 2, true>(args, row, 0);
-    Tile<F, 2, 2, false>(args, row, 2);
-  } else {
-    constexpr int kHalves = F::Levels::kHalvesAtOnce;
-    for (int half = 0; half < 4; half += kHalves) Tile<F, kRows, kHalves, false>(args, row, half);
+  constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesAtOnce;
+  int half = 0;
+  if (args.prefetch && row == 0) {
+    Tile<F, kRows, kHalves, true>(args, row, 0);
+    half = kHalves;
   }
+  for (; half < 4; half += kHalves) Tile<F, kRows, kHalves, false>(args, row, half);
 }
 
 template <class F>
@@ -300,9 +303,12 @@ void Matmul(const MatmulArgs& args) {
   int row = 0;
   for (; row + 4 <= args.rows; row += 4) Rows<F, 4>(args, row);
   switch (args.rows - row) {
-    case 3: return Rows<F, 3>(args, row);
-    case 2: return Rows<F, 2>(args, row);
-    case 1: return Rows<F, 1>(args, row);
+    case 3:
+      return Rows<F, 3>(args, row);
+    case 2:
+      return Rows<F, 2>(args, row);
+    case 1:
+      return Rows<F, 1>(args, row);
   }
 }
 

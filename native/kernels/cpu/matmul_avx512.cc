@@ -10,15 +10,16 @@ constexpr int kPlainStrips = 2;
 // After the definitions that it is written in.
 #include "kernels/cpu/plain_matmul_impl.h"
 
-// dpbusd adds four products of an unsigned level and an activation to each column. The sums of a block start at
-// -offset * (sum of activations). Tiles of up to 4 rows × both strips: 8 integer and 8 float sums in registers.
+// dpbusd adds four products of an unsigned level and an activation to each column. The sums of a block start
+// at -offset * (sum of activations). Tiles of up to 4 rows × both strips: 8 integer and 8 float sums in
+// registers.
 
 namespace tokenmill::cpu {
 namespace {
 
 constexpr int kTileRows = 4;
 
-// Small batches read the weights from memory once: ask for them this far ahead.
+// How far ahead weights are asked for: about a pair of strips.
 constexpr int kPrefetchBytes = 12 * 1024;
 
 TM_INLINE __m512i LoadLevels(const uint8_t* p) { return _mm512_loadu_si512(p); }
@@ -118,8 +119,8 @@ struct Format {
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
 
   template <int kRows>
-  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
-                          __m512 (&sums)[kRows][2]) {
+  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                          int64_t stride, __m512 (&sums)[kRows][2]) {
     const uint8_t* scales = block + kLayout.level_bytes;
     __m512i dots[kRows][2];
 #pragma GCC unroll 8
@@ -161,8 +162,8 @@ using FormatByteK = Format<PackedFormat::kByteK, Bytes, ScaleK, true>;
 // A scale per 16 k: the halves of a block are added one after the other.
 struct FormatByteK16 : Format<PackedFormat::kByteK16, Bytes, ScaleD, false> {
   template <int kRows>
-  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
-                          __m512 (&sums)[kRows][2]) {
+  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                          int64_t stride, __m512 (&sums)[kRows][2]) {
     const uint8_t* scales = block + kLayout.level_bytes;
 #pragma GCC unroll 2
     for (int part = 0; part < 2; ++part) {
@@ -218,15 +219,23 @@ void Tile(const MatmulArgs& args, int row) {
   }
 }
 
+template <class F, int kRows>
+void Rows(const MatmulArgs& args, int row) {
+  if (args.prefetch && row == 0) return Tile<F, kRows, true>(args, row);
+  Tile<F, kRows, false>(args, row);
+}
+
 template <class F>
 void Matmul(const MatmulArgs& args) {
   int row = 0;
-  if (args.rows == kTileRows) return Tile<F, kTileRows, true>(args, 0);
-  for (; row + kTileRows <= args.rows; row += kTileRows) Tile<F, kTileRows, false>(args, row);
+  for (; row + kTileRows <= args.rows; row += kTileRows) Rows<F, kTileRows>(args, row);
   switch (args.rows - row) {
-    case 3: return Tile<F, 3, true>(args, row);
-    case 2: return Tile<F, 2, true>(args, row);
-    case 1: return Tile<F, 1, true>(args, row);
+    case 3:
+      return Rows<F, 3>(args, row);
+    case 2:
+      return Rows<F, 2>(args, row);
+    case 1:
+      return Rows<F, 1>(args, row);
   }
 }
 

@@ -150,7 +150,9 @@ void TakeLevels(const PackedLayout& layout, const uint8_t* block, int column, ui
   }
 }
 
-void PutHalf(uint16_t half, int column, uint8_t* halves) { std::memcpy(halves + 2 * column, &half, sizeof(half)); }
+void PutHalf(uint16_t half, int column, uint8_t* halves) {
+  std::memcpy(halves + 2 * column, &half, sizeof(half));
+}
 
 float TakeHalf(const uint8_t* halves, int column) {
   uint16_t half;
@@ -159,8 +161,8 @@ float TakeHalf(const uint8_t* halves, int column) {
 }
 
 bool HasMins(PackedFormat format) {
-  return format == PackedFormat::kNibbleDM || format == PackedFormat::kByteDM || format == PackedFormat::kNibbleK ||
-         format == PackedFormat::kByteK;
+  return format == PackedFormat::kNibbleDM || format == PackedFormat::kByteDM ||
+         format == PackedFormat::kNibbleK || format == PackedFormat::kByteK;
 }
 
 void PutGroup(PackedFormat format, const Group& group, int column, uint8_t* out) {
@@ -210,8 +212,8 @@ void PackPlain(const void* source, int rows, int64_t k, uint8_t* pair) {
 }
 
 // d and m of a block's 32 k (or of 16 where `part` says which) as DequantizeBlock has them.
-void TakeScales(PackedFormat format, const uint8_t* group, const uint8_t* block, int column, int part, float* d,
-                float* m) {
+void TakeScales(PackedFormat format, const uint8_t* group, const uint8_t* block, int column, int part,
+                float* d, float* m) {
   const PackedLayout& layout = LayoutOf(format);
   const uint8_t* scales = block + layout.level_bytes;
   *m = 0;
@@ -251,34 +253,54 @@ void UnpackQuantized(PackedFormat format, const uint8_t* pair, int column, int64
 
 PackedFormat FormatOf(DType dtype) {
   switch (dtype) {
-    case DType::kQ4_0: return PackedFormat::kNibbleD;
-    case DType::kQ4_1: return PackedFormat::kNibbleDM;
-    case DType::kQ4_K: return PackedFormat::kNibbleK;
+    case DType::kQ4_0:
+      return PackedFormat::kNibbleD;
+    case DType::kQ4_1:
+      return PackedFormat::kNibbleDM;
+    case DType::kQ4_K:
+      return PackedFormat::kNibbleK;
     case DType::kQ5_0:
-    case DType::kQ8_0: return PackedFormat::kByteD;
-    case DType::kQ5_1: return PackedFormat::kByteDM;
-    case DType::kQ5_K: return PackedFormat::kByteK;
-    case DType::kQ6_K: return PackedFormat::kByteK16;
-    case DType::kF16: return PackedFormat::kPlainF16;
-    case DType::kBF16: return PackedFormat::kPlainBf16;
-    default: return PackedFormat::kPlainF32;
+    case DType::kQ8_0:
+      return PackedFormat::kByteD;
+    case DType::kQ5_1:
+      return PackedFormat::kByteDM;
+    case DType::kQ5_K:
+      return PackedFormat::kByteK;
+    case DType::kQ6_K:
+      return PackedFormat::kByteK16;
+    case DType::kF16:
+      return PackedFormat::kPlainF16;
+    case DType::kBF16:
+      return PackedFormat::kPlainBf16;
+    default:
+      return PackedFormat::kPlainF32;
   }
 }
 
 void PackPair(DType dtype, const void* source, int rows, int64_t k, uint8_t* pair) {
   const PackedFormat format = FormatOf(dtype);
   switch (dtype) {
-    case DType::kQ4_0: return PackQuantized<BlockQ4_0>(format, source, rows, k, pair);
-    case DType::kQ4_1: return PackQuantized<BlockQ4_1>(format, source, rows, k, pair);
-    case DType::kQ4_K: return PackQuantized<BlockQ4_K>(format, source, rows, k, pair);
-    case DType::kQ5_0: return PackQuantized<BlockQ5_0>(format, source, rows, k, pair);
-    case DType::kQ5_1: return PackQuantized<BlockQ5_1>(format, source, rows, k, pair);
-    case DType::kQ5_K: return PackQuantized<BlockQ5_K>(format, source, rows, k, pair);
-    case DType::kQ6_K: return PackQuantized<BlockQ6_K>(format, source, rows, k, pair);
-    case DType::kQ8_0: return PackQuantized<BlockQ8_0>(format, source, rows, k, pair);
+    case DType::kQ4_0:
+      return PackQuantized<BlockQ4_0>(format, source, rows, k, pair);
+    case DType::kQ4_1:
+      return PackQuantized<BlockQ4_1>(format, source, rows, k, pair);
+    case DType::kQ4_K:
+      return PackQuantized<BlockQ4_K>(format, source, rows, k, pair);
+    case DType::kQ5_0:
+      return PackQuantized<BlockQ5_0>(format, source, rows, k, pair);
+    case DType::kQ5_1:
+      return PackQuantized<BlockQ5_1>(format, source, rows, k, pair);
+    case DType::kQ5_K:
+      return PackQuantized<BlockQ5_K>(format, source, rows, k, pair);
+    case DType::kQ6_K:
+      return PackQuantized<BlockQ6_K>(format, source, rows, k, pair);
+    case DType::kQ8_0:
+      return PackQuantized<BlockQ8_0>(format, source, rows, k, pair);
     case DType::kF16:
-    case DType::kBF16: return PackPlain<uint16_t>(source, rows, k, pair);
-    default: return PackPlain<float>(source, rows, k, pair);
+    case DType::kBF16:
+      return PackPlain<uint16_t>(source, rows, k, pair);
+    default:
+      return PackPlain<float>(source, rows, k, pair);
   }
 }
 
@@ -297,7 +319,8 @@ void UnpackColumn(PackedFormat format, const uint8_t* pair, int column, int64_t 
         out[i] = Bf16ToF32(value);
       }
       return;
-    default: return UnpackQuantized(format, pair, column, k, out);
+    default:
+      return UnpackQuantized(format, pair, column, k, out);
   }
 }
 

@@ -20,13 +20,13 @@ inline constexpr int kPairColumns = 32;
 inline constexpr int kBlock = 32;
 
 enum class PackedFormat : uint8_t {
-  kNibbleD,    // f16 d per 32; offset 8
-  kNibbleDM,   // f16 d, m per 32
-  kNibbleK,    // f16 d, dmin per 256; u8 scale, min per 32
-  kByteD,      // f16 d per 32; offset 128
-  kByteDM,     // f16 d, m per 32
-  kByteK,      // f16 d, dmin per 256; u8 scale, min per 32
-  kByteK16,    // f16 d per 256; i8 scale per 16; offset 128
+  kNibbleD,   // f16 d per 32; offset 8
+  kNibbleDM,  // f16 d, m per 32
+  kNibbleK,   // f16 d, dmin per 256; u8 scale, min per 32
+  kByteD,     // f16 d per 32; offset 128
+  kByteDM,    // f16 d, m per 32
+  kByteK,     // f16 d, dmin per 256; u8 scale, min per 32
+  kByteK16,   // f16 d per 256; i8 scale per 16; offset 128
   kPlainF32,
   kPlainF16,
   kPlainBf16,
@@ -41,20 +41,20 @@ struct PackedLayout {
   int level_bytes;   // of a pair and 32 k, both strips; of a pair and one k for plain formats
   int scale_bytes;   // of a pair and 32 k
   int group_bytes;
-  int offset;        // what a level stands above its value
+  int offset;  // what a level stands above its value
 };
 
 inline constexpr PackedLayout kPackedLayouts[kPackedFormats] = {
-    {true, 32, 0, 512, 64, 576, 8},  // kNibbleD
-    {true, 32, 0, 512, 128, 640, 0},  // kNibbleDM
-    {true, 256, 128, 512, 64, 4736, 0},  // kNibbleK
-    {true, 32, 0, 1024, 64, 1088, 128},  // kByteD
-    {true, 32, 0, 1024, 128, 1152, 0},  // kByteDM
-    {true, 256, 128, 1024, 64, 8832, 0},  // kByteK
+    {true, 32, 0, 512, 64, 576, 8},        // kNibbleD
+    {true, 32, 0, 512, 128, 640, 0},       // kNibbleDM
+    {true, 256, 128, 512, 64, 4736, 0},    // kNibbleK
+    {true, 32, 0, 1024, 64, 1088, 128},    // kByteD
+    {true, 32, 0, 1024, 128, 1152, 0},     // kByteDM
+    {true, 256, 128, 1024, 64, 8832, 0},   // kByteK
     {true, 256, 64, 1024, 64, 8768, 128},  // kByteK16
-    {false, 1, 0, 128, 0, 128, 0},  // kPlainF32
-    {false, 1, 0, 64, 0, 64, 0},  // kPlainF16
-    {false, 1, 0, 64, 0, 64, 0},  // kPlainBf16
+    {false, 1, 0, 128, 0, 128, 0},         // kPlainF32
+    {false, 1, 0, 64, 0, 64, 0},           // kPlainF16
+    {false, 1, 0, 64, 0, 64, 0},           // kPlainBf16
 };
 
 static constexpr const PackedLayout& LayoutOf(PackedFormat format) {

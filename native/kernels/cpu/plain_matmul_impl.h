@@ -58,9 +58,12 @@ void PlainMatmul(const MatmulArgs& args) {
   int row = 0;
   for (; row + 4 <= args.rows; row += 4) PlainRows<Element, 4>(args, row);
   switch (args.rows - row) {
-    case 3: return PlainRows<Element, 3>(args, row);
-    case 2: return PlainRows<Element, 2>(args, row);
-    case 1: return PlainRows<Element, 1>(args, row);
+    case 3:
+      return PlainRows<Element, 3>(args, row);
+    case 2:
+      return PlainRows<Element, 2>(args, row);
+    case 1:
+      return PlainRows<Element, 1>(args, row);
   }
 }
 

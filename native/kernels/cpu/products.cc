@@ -13,7 +13,8 @@ constexpr int64_t kBlockBytes = 192 * 1024;
 }  // namespace
 
 Grid::Grid(int rows, const RowBuffer& in, int pairs, int threads) {
-  const int64_t row_bytes = in.terms * (in.width / kBlock) * static_cast<int64_t>(sizeof(ActivationBlock)) + 1;
+  const int64_t row_bytes =
+      in.terms * (in.width / kBlock) * static_cast<int64_t>(sizeof(ActivationBlock)) + 1;
   const int most = static_cast<int>(std::max<int64_t>(16, kBlockBytes / row_bytes));
   row_blocks = (rows + most - 1) / most;
   row_block = row_blocks == 0 ? 4 : (rows + row_blocks - 1) / row_blocks;
@@ -24,9 +25,10 @@ Grid::Grid(int rows, const RowBuffer& in, int pairs, int threads) {
   runs = (pairs + run_pairs - 1) / run_pairs;
 }
 
-void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in, int row,
-                  int rows, float* tile) {
+void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in,
+                  int row, int rows, bool first, float* tile) {
   MatmulArgs args = {};
+  args.prefetch = first;
   args.weights = matrix.pair(pair);
   args.k = matrix.cols;
   args.rows = rows;
@@ -70,18 +72,18 @@ void Products::Run(int task, int rows) const {
       const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, matrix.rows - column));
       for (int row = row_begin; row < row_end; row += kTileRows) {
         const int count = std::min(kTileRows, row_end - row);
-        MultiplyPair(*state_->kernels, matrix, pair, in_, row, count, tile);
-        state_->kernels->store_tile(tile, count, columns, product.bias == nullptr ? nullptr : product.bias + column,
-                                    product.add, product.out + row * product.out_stride + column,
-                                    product.out_stride);
+        MultiplyPair(*state_->kernels, matrix, pair, in_, row, count, row == row_begin, tile);
+        state_->kernels->store_tile(tile, count, columns,
+                                    product.bias == nullptr ? nullptr : product.bias + column, product.add,
+                                    product.out + row * product.out_stride + column, product.out_stride);
       }
     }
     base += matrix.pairs;
   }
 }
 
-GatedProduct::GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate, const PackedMatrix* up,
-                           Activation activation, RowBuffer out)
+GatedProduct::GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate,
+                           const PackedMatrix* up, Activation activation, RowBuffer out)
     : state_(state), in_(in), gate_(gate), up_(up), activation_(activation), out_(out) {}
 
 int GatedProduct::Tasks(int rows) const { return Grid(rows, in_, gate_->pairs, state_->threads).tasks(); }
@@ -103,8 +105,8 @@ void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
   alignas(64) float up[kTermsMax * kTileRows * kPairColumns];
   for (int row = row_begin; row < row_end; row += kTileRows) {
     const int count = std::min(kTileRows, row_end - row);
-    MultiplyPair(kernels, *gate_, pair, in_, row, count, gate);
-    MultiplyPair(kernels, *up_, pair, in_, row, count, up);
+    MultiplyPair(kernels, *gate_, pair, in_, row, count, row == row_begin, gate);
+    MultiplyPair(kernels, *up_, pair, in_, row, count, row == row_begin, up);
     kernels.gated[static_cast<int>(activation_)](gate, up, gate, count * kPairColumns);
     if (out_.blocks != nullptr) {
       for (int i = 0; i < count; ++i) {

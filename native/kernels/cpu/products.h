@@ -66,8 +66,9 @@ class GatedProduct {
 /// Most terms of a RowBuffer.
 inline constexpr int kTermsMax = 2;
 
-/// One pair of strips times rows row … row + rows - 1: tile [rows][32], with room for kTermsMax times the rows.
-void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in, int row,
-                  int rows, float* tile);
+/// One pair of strips times rows row … row + rows - 1: tile [rows][32], with room for kTermsMax times the
+/// rows. `first` where the pair's weights have not been used for other rows just before.
+void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in,
+                  int row, int rows, bool first, float* tile);
 
 }  // namespace tokenmill::cpu

@@ -9,9 +9,9 @@ namespace tokenmill::cpu {
 
 RopeAngles::RopeAngles(const RopeTable& table, int max_rows)
     : table_(table),
-      memory_(table.dims == 0
-                  ? SystemBuffer()
-                  : SystemBuffer(sizeof(float) * 2 * static_cast<size_t>(table.dims) * static_cast<size_t>(max_rows))) {}
+      memory_(table.dims == 0 ? SystemBuffer()
+                              : SystemBuffer(sizeof(float) * 2 * static_cast<size_t>(table.dims) *
+                                             static_cast<size_t>(max_rows))) {}
 
 void RopeAngles::FillRow(int row, int position) const {
   float* cosines = a(row);

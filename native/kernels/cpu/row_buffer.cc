@@ -11,7 +11,8 @@ void RowBuffer::Quantize(const CpuKernels& kernels, int64_t row, int first, cons
   ActivationBlock* low = high + width / kBlock;
   float rest[kBlock];
   for (int block = 0; block < n / kBlock; ++block) {
-    for (int i = 0; i < kBlock; ++i) rest[i] = x[block * kBlock + i] - high[block].scale * high[block].quants[i];
+    for (int i = 0; i < kBlock; ++i)
+      rest[i] = x[block * kBlock + i] - high[block].scale * high[block].quants[i];
     kernels.quantize(rest, kBlock, low + block);
   }
 }

@@ -11,8 +11,8 @@
 
 namespace tokenmill::cpu {
 
-/// Rows of activations [max_rows][width] in the forms that someone reads; the others are null. With two terms a
-/// row has its blocks twice: the values to 8 bits, then what that left over to 8 bits.
+/// Rows of activations [max_rows][width] in the forms that someone reads; the others are null. With two terms
+/// a row has its blocks twice: the values to 8 bits, then what that left over to 8 bits.
 struct RowBuffer {
   int width = 0;
   float* floats = nullptr;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <mutex>
 
 #include "kernels/cpu/pack.h"
@@ -100,7 +101,12 @@ class Packer {
     while (!stopped_.load(std::memory_order_relaxed)) {
       const size_t piece = next_.fetch_add(1);
       if (piece >= pieces_.size()) return;
-      Status status = Pack(pieces_[piece], buffers_[static_cast<size_t>(task)].data());
+      Status status;
+      try {
+        status = Pack(pieces_[piece], buffers_[static_cast<size_t>(task)].data());
+      } catch (const std::exception& exception) {  // the pool's tasks must not throw
+        status = Error(Code::kInternal, "loading failed: %s", exception.what());
+      }
       if (status.ok()) continue;
       const std::lock_guard<std::mutex> lock(mutex_);
       if (!stopped_.exchange(true)) failure_ = std::move(status);
@@ -176,14 +182,16 @@ Status Weights::Allocate(const Program& program) {
     const size_t bytes = static_cast<size_t>(matrix.pairs) * matrix.pair_bytes;
     matrix.data = SystemBuffer(bytes);
     if (!matrix.data) {
-      return Error(Code::kOutOfMemory, "the system refused %zu bytes for the tensor '%s'", bytes, desc.name.c_str());
+      return Error(Code::kOutOfMemory, "the system refused %zu bytes for the tensor '%s'", bytes,
+                   desc.name.c_str());
     }
     bytes_ += bytes;
   }
   return {};
 }
 
-Status Weights::LoadVectors(const Program& program, const WeightSource& source, const CompileOptions& options) {
+Status Weights::LoadVectors(const Program& program, const WeightSource& source,
+                            const CompileOptions& options) {
   std::vector<std::byte> raw;
   for (size_t w = 0; w < vectors_.size(); ++w) {
     if (vectors_[w].empty()) continue;

@@ -20,11 +20,13 @@ struct PackedMatrix {
   SystemBuffer data;
 
   bool quantized() const { return LayoutOf(format).quantized; }
-  const uint8_t* pair(int64_t index) const { return data.as<uint8_t>() + static_cast<size_t>(index) * pair_bytes; }
+  const uint8_t* pair(int64_t index) const {
+    return data.as<uint8_t>() + static_cast<size_t>(index) * pair_bytes;
+  }
 };
 
-/// A program's weights by WeightId: packed where an operation multiplies by them or looks up rows, else as f32
-/// vectors. Each is stored once, however often it is used.
+/// A program's weights by WeightId: packed where an operation multiplies by them or looks up rows, else as
+/// f32 vectors. Each is stored once, however often it is used.
 class Weights {
  public:
   /// Reads and packs on the pool's threads, in blocks of bounded size.
