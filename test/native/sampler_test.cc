@@ -78,7 +78,7 @@ TEST(draws_follow_the_filtered_distribution) {
       }
     }
   }
-  constexpr int kDraws = 20000;
+  constexpr int kDraws = 4000;
   for (const SamplingOptions& options : cases) {
     const auto allowed = Allowed(options, logits);
     std::map<int32_t, int> counts;
