@@ -125,7 +125,8 @@ Request ToRequest(const Napi::Object& object) {
   const Napi::Value stop = object.Get("stop");
   if (stop.IsArray()) {
     const Napi::Array array = stop.As<Napi::Array>();
-    for (uint32_t i = 0; i < array.Length(); ++i) request.stop.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+    for (uint32_t i = 0; i < array.Length(); ++i)
+      request.stop.push_back(array.Get(i).As<Napi::String>().Utf8Value());
   }
   request.ignore_eos = GetBool(object, "ignoreEos", false);
   request.logprobs = static_cast<int>(GetNumber(object, "logprobs", -1));

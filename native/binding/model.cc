@@ -88,8 +88,8 @@ class LoadWorker final : public Napi::AsyncWorker {
     if (percent <= reported_) return;
     reported_ = percent;
     channel_->Send([loaded, total](Napi::Env env, Napi::Function callback) {
-      callback.Call(
-          {Napi::Number::New(env, static_cast<double>(loaded)), Napi::Number::New(env, static_cast<double>(total))});
+      callback.Call({Napi::Number::New(env, static_cast<double>(loaded)),
+                     Napi::Number::New(env, static_cast<double>(total))});
     });
   }
 
@@ -106,16 +106,18 @@ class LoadWorker final : public Napi::AsyncWorker {
 }  // namespace
 
 Napi::Function ModelHandle::Define(Napi::Env env) {
-  return DefineClass(env, "NativeModel",
-                     {InstanceMethod("info", &ModelHandle::Info), InstanceMethod("stats", &ModelHandle::Stats),
-                      InstanceMethod("tokenize", &ModelHandle::TokenizeText),
-                      InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
-                      InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
-                      InstanceMethod("addCredits", &ModelHandle::AddCredits), InstanceMethod("ref", &ModelHandle::Ref),
-                      InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
+  return DefineClass(
+      env, "NativeModel",
+      {InstanceMethod("info", &ModelHandle::Info), InstanceMethod("stats", &ModelHandle::Stats),
+       InstanceMethod("tokenize", &ModelHandle::TokenizeText),
+       InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
+       InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
+       InstanceMethod("addCredits", &ModelHandle::AddCredits), InstanceMethod("ref", &ModelHandle::Ref),
+       InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
 }
 
-Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine, std::shared_ptr<Channel> channel) {
+Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine,
+                              std::shared_ptr<Channel> channel) {
   Napi::Object object = InstanceOf(env).model_class.New({});
   ModelHandle* handle = Napi::ObjectWrap<ModelHandle>::Unwrap(object);
   handle->client_ = engine->AddClient(std::make_shared<ChannelSink>(channel));
@@ -124,7 +126,8 @@ Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine, std
   return object;
 }
 
-ModelHandle::ModelHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelHandle>(info), env_(info.Env()) {
+ModelHandle::ModelHandle(const Napi::CallbackInfo& info)
+    : Napi::ObjectWrap<ModelHandle>(info), env_(info.Env()) {
   // At the environment's end (exit, a terminated worker) the engine is left before its threads could call in.
   napi_add_env_cleanup_hook(env_, DetachAtExit, this);
 }
@@ -158,7 +161,8 @@ void ModelHandle::Cancel(const Napi::CallbackInfo& info) {
 
 void ModelHandle::AddCredits(const Napi::CallbackInfo& info) {
   if (!engine_) return;
-  engine_->AddCredits(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()), info[1].ToNumber().Int64Value());
+  engine_->AddCredits(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
+                      info[1].ToNumber().Int64Value());
 }
 
 void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }
@@ -216,7 +220,9 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const EngineStats stats = engine(env).Stats();
   Napi::Object object = Napi::Object::New(env);
-  const auto set = [](Napi::Object target, const char* key, auto value) { target.Set(key, static_cast<double>(value)); };
+  const auto set = [](Napi::Object target, const char* key, auto value) {
+    target.Set(key, static_cast<double>(value));
+  };
   set(object, "queued", stats.scheduler.queued);
   set(object, "running", stats.scheduler.running);
   set(object, "paused", stats.scheduler.paused);
@@ -257,7 +263,9 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   auto* worker = new LoadWorker(env, info[0].As<Napi::String>().Utf8Value(), options, channel);
   Napi::Object load = Napi::Object::New(env);
   load.Set("promise", worker->promise());
-  load.Set("abort", Napi::Function::New(env, [aborted = worker->aborted()](const Napi::CallbackInfo&) { aborted->store(true); }));
+  load.Set("abort", Napi::Function::New(env, [aborted = worker->aborted()](const Napi::CallbackInfo&) {
+             aborted->store(true);
+           }));
   worker->Queue();
   return load;
 }

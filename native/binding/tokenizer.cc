@@ -13,7 +13,8 @@ std::vector<std::string> ToStrings(const Napi::Value& value) {
   if (!value.IsArray()) return strings;
   const Napi::Array array = value.As<Napi::Array>();
   strings.reserve(array.Length());
-  for (uint32_t i = 0; i < array.Length(); ++i) strings.push_back(array.Get(i).As<Napi::String>().Utf8Value());
+  for (uint32_t i = 0; i < array.Length(); ++i)
+    strings.push_back(array.Get(i).As<Napi::String>().Utf8Value());
   return strings;
 }
 
@@ -21,7 +22,8 @@ std::vector<std::string> ToStrings(const Napi::Value& value) {
 std::vector<std::pair<std::string, std::string>> ToMerges(const Napi::Value& value) {
   std::vector<std::string> flat = ToStrings(value);
   std::vector<std::pair<std::string, std::string>> merges;
-  for (size_t i = 0; i + 1 < flat.size(); i += 2) merges.emplace_back(std::move(flat[i]), std::move(flat[i + 1]));
+  for (size_t i = 0; i + 1 < flat.size(); i += 2)
+    merges.emplace_back(std::move(flat[i]), std::move(flat[i + 1]));
   return merges;
 }
 
@@ -51,7 +53,8 @@ TokenizerSpec ToSpec(const Napi::Object& object) {
   spec.pad = static_cast<Token>(GetNumber(object, "pad", -1));
   if (object.Get("endOfGeneration").IsArray()) {
     const Napi::Array ends = object.Get("endOfGeneration").As<Napi::Array>();
-    for (uint32_t i = 0; i < ends.Length(); ++i) spec.end_of_generation.push_back(ends.Get(i).ToNumber().Int32Value());
+    for (uint32_t i = 0; i < ends.Length(); ++i)
+      spec.end_of_generation.push_back(ends.Get(i).ToNumber().Int32Value());
   }
   return spec;
 }
@@ -104,15 +107,17 @@ Napi::Value Detokenize(const Napi::CallbackInfo& info, const Tokenizer& tokenize
   const std::vector<Token> tokens = ToTokens(info[0]);
   for (const Token token : tokens) {
     if (token >= 0 && token < tokenizer.vocabulary_size()) continue;
-    throw ToError(info.Env(), Error(Code::kInvalidArgument, "token %d is not in the vocabulary of %d tokens", token,
-                                    tokenizer.vocabulary_size()));
+    throw ToError(info.Env(), Error(Code::kInvalidArgument, "token %d is not in the vocabulary of %d tokens",
+                                    token, tokenizer.vocabulary_size()));
   }
   return Napi::String::New(info.Env(), tokenizer.Decode(tokens.data(), tokens.size(), info[1].ToBoolean()));
 }
 
 Napi::Object DescribeTokenizer(Napi::Env env, const Tokenizer& tokenizer) {
   const TokenizerSpec& spec = tokenizer.spec();
-  const auto text = [&](Token token) { return token < 0 ? std::string() : std::string(tokenizer.Bytes(token, true)); };
+  const auto text = [&](Token token) {
+    return token < 0 ? std::string() : std::string(tokenizer.Bytes(token, true));
+  };
   Napi::Object object = Napi::Object::New(env);
   object.Set("vocabularySize", tokenizer.vocabulary_size());
   object.Set("addBos", spec.add_bos);
@@ -140,11 +145,12 @@ Napi::Object TokenizerHandle::New(Napi::Env env, std::shared_ptr<const Tokenizer
 }
 
 Napi::Value OpenTokenizer(const Napi::CallbackInfo& info) {
-  return MakeTokenizerWorker::Start(info.Env(), [path = info[0].As<Napi::String>().Utf8Value()]() -> MakeResult {
-    TM_ASSIGN_OR_RETURN(const auto file, GgufFile::Open(path));
-    TM_ASSIGN_OR_RETURN(TokenizerSpec spec, ReadTokenizerSpec(*file));
-    return Tokenizer::Create(std::move(spec));
-  });
+  return MakeTokenizerWorker::Start(info.Env(),
+                                    [path = info[0].As<Napi::String>().Utf8Value()]() -> MakeResult {
+                                      TM_ASSIGN_OR_RETURN(const auto file, GgufFile::Open(path));
+                                      TM_ASSIGN_OR_RETURN(TokenizerSpec spec, ReadTokenizerSpec(*file));
+                                      return Tokenizer::Create(std::move(spec));
+                                    });
 }
 
 Napi::Value MakeTokenizer(const Napi::CallbackInfo& info) {

@@ -41,7 +41,8 @@ CpuFeatures Detect() {
   const bool zmm = (xcr0 & 0xe6) == 0xe6;
   const bool fma = Bit(leaf1.ecx, 12), f16c = Bit(leaf1.ecx, 29);
   features.avx2 = ymm && fma && f16c && Bit(leaf7.ebx, 5);
-  const bool f = Bit(leaf7.ebx, 16), dq = Bit(leaf7.ebx, 17), bw = Bit(leaf7.ebx, 30), vl = Bit(leaf7.ebx, 31);
+  const bool f = Bit(leaf7.ebx, 16), dq = Bit(leaf7.ebx, 17), bw = Bit(leaf7.ebx, 30),
+             vl = Bit(leaf7.ebx, 31);
   features.avx512_vnni = features.avx2 && zmm && f && dq && bw && vl && Bit(leaf7.ecx, 11);
   features.avx512_bf16 = features.avx512_vnni && Bit(leaf7_1.eax, 5);
   features.avx_vnni = features.avx2 && Bit(leaf7_1.eax, 4);

@@ -92,7 +92,8 @@ uint64_t CgroupAvailable() {
   const auto consider = [&available](std::optional<uint64_t> limit, std::optional<uint64_t> used) {
     if (limit && used) available = std::min(available, *limit > *used ? *limit - *used : 0);
   };
-  consider(InCgroup<uint64_t>("", "memory.max", ReadNumber), InCgroup<uint64_t>("", "memory.current", ReadNumber));
+  consider(InCgroup<uint64_t>("", "memory.max", ReadNumber),
+           InCgroup<uint64_t>("", "memory.current", ReadNumber));
   consider(InCgroup<uint64_t>("memory", "memory.limit_in_bytes", ReadNumber),
            InCgroup<uint64_t>("memory", "memory.usage_in_bytes", ReadNumber));
   return available;
@@ -106,7 +107,8 @@ uint64_t AvailableMemoryBytes() { return std::min(SystemAvailable(), CgroupAvail
 
 SystemBuffer::SystemBuffer(size_t bytes) {
   if (bytes == 0) return;
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return;
   constexpr size_t kHugePage = size_t{2} << 20;
   if (bytes >= 2 * kHugePage) madvise(memory, bytes, MADV_HUGEPAGE);

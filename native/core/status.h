@@ -44,7 +44,9 @@ class [[nodiscard]] Result {
   Status status() const { return ok() ? Status() : std::get<Status>(state_); }
   T& value() & { return std::get<T>(state_); }
   const T& value() const& { return std::get<T>(state_); }
-  T value() && { return std::get<T>(std::move(state_)); }  // by value, so that a reference to it may outlive this
+  T value() && {
+    return std::get<T>(std::move(state_));
+  }  // by value, so that a reference to it may outlive this
 
  private:
   std::variant<Status, T> state_;
@@ -62,15 +64,14 @@ Status Error(Code code, const char* format, ...) __attribute__((format(printf, 2
 #define TM_CONCAT(a, b) TM_CONCAT_INNER(a, b)
 
 /// Returns from the enclosing function when `expression` is a failed Status.
-#define TM_RETURN_IF_ERROR(expression)                  \
-  do {                                                  \
-    ::tokenmill::Status tm_status = (expression);       \
-    if (!tm_status.ok()) return tm_status;              \
+#define TM_RETURN_IF_ERROR(expression)            \
+  do {                                            \
+    ::tokenmill::Status tm_status = (expression); \
+    if (!tm_status.ok()) return tm_status;        \
   } while (false)
 
 /// Declares or assigns `target` from a Result, or returns its Status.
-#define TM_ASSIGN_OR_RETURN(target, expression)                           \
-  auto TM_CONCAT(tm_result_, __LINE__) = (expression);                    \
-  if (!TM_CONCAT(tm_result_, __LINE__).ok())                              \
-    return TM_CONCAT(tm_result_, __LINE__).status();                      \
+#define TM_ASSIGN_OR_RETURN(target, expression)                                               \
+  auto TM_CONCAT(tm_result_, __LINE__) = (expression);                                        \
+  if (!TM_CONCAT(tm_result_, __LINE__).ok()) return TM_CONCAT(tm_result_, __LINE__).status(); \
   target = std::move(TM_CONCAT(tm_result_, __LINE__)).value()

@@ -53,7 +53,8 @@ struct ThreadPool::State {
   std::atomic<int> remaining{0};
   std::atomic<const Phase*> phase{nullptr};
   std::atomic<int> phase_tasks{0};
-  std::atomic<int> claim_tasks{1};     // consecutive tasks that one claim takes: more than one where the word's bits
+  std::atomic<int> claim_tasks{
+      1};     // consecutive tasks that one claim takes: more than one where the word's bits
                                        // could not count them
   const Phase* phases_end = nullptr;  // of the run; touched by the thread that ends a phase
 

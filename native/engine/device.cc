@@ -55,15 +55,19 @@ Result<Device> SelectDevice() {
     for (const IsaRow& row : kIsas) {
       if (std::string(wanted) != row.name) continue;
       if (Available(row.isa)) return Device{row.isa, "TOKENMILL_ISA asks for it"};
-      return Error(Code::kDeviceUnavailable, "TOKENMILL_ISA is '%s' but this CPU lacks %s; unset it to use '%s'", wanted,
-                   row.needs, Available(CpuIsa::kAvx2) ? "avx2" : "reference");
+      return Error(Code::kDeviceUnavailable,
+                   "TOKENMILL_ISA is '%s' but this CPU lacks %s; unset it to use '%s'", wanted, row.needs,
+                   Available(CpuIsa::kAvx2) ? "avx2" : "reference");
     }
-    return Error(Code::kInvalidArgument, "TOKENMILL_ISA is '%s'; known are avx512, avx2 and reference", wanted);
+    return Error(Code::kInvalidArgument, "TOKENMILL_ISA is '%s'; known are avx512, avx2 and reference",
+                 wanted);
   }
   for (const IsaRow& row : kIsas) {
     if (!Available(row.isa)) continue;
     if (row.isa == CpuIsa::kReference) {
-      return Device{row.isa, "this CPU has no AVX2: plain f32 loops are used, which are slow and hold the weights in f32"};
+      return Device{
+          row.isa,
+          "this CPU has no AVX2: plain f32 loops are used, which are slow and hold the weights in f32"};
     }
     return Device{row.isa, std::string("the best that this CPU has: ") + row.needs};
   }

@@ -167,7 +167,8 @@ void Engine::Apply(Command command) {
 void Engine::DeliverEvents() {
   PublishStats();
   std::map<ClientId, std::vector<Event>> by_client;
-  for (ClientEvent& event : scheduler_->TakeEvents()) by_client[event.client].push_back(std::move(event.event));
+  for (ClientEvent& event : scheduler_->TakeEvents())
+    by_client[event.client].push_back(std::move(event.event));
   for (auto& [client, events] : by_client) {
     std::shared_ptr<EventSink> sink;
     {

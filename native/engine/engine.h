@@ -48,7 +48,8 @@ class Engine {
  public:
   /// `on_progress` is told the bytes of weights read and ends the load with Aborted by returning false.
   /// OutOfMemory with the numbers when the budget cannot hold the model and a useful context.
-  static Result<std::shared_ptr<Engine>> Load(std::shared_ptr<const ModelFile> model, const EngineOptions& options,
+  static Result<std::shared_ptr<Engine>> Load(std::shared_ptr<const ModelFile> model,
+                                              const EngineOptions& options,
                                               const std::function<bool(uint64_t, uint64_t)>& on_progress);
   /// Ends what runs without telling anyone; waits for the step under way.
   ~Engine();

@@ -23,7 +23,8 @@ size_t KvBytes(const Executor& executor, const Program& program, int tokens, int
 
 }  // namespace
 
-Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> model, const EngineOptions& options,
+Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> model,
+                                             const EngineOptions& options,
                                              const std::function<bool(uint64_t, uint64_t)>& on_progress) {
   std::shared_ptr<Engine> engine(new Engine());
   engine->model_ = std::move(model);
@@ -43,8 +44,10 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   const uint64_t total = weights.total_bytes();
   if (total > engine->budget_bytes_) {
     return Error(Code::kOutOfMemory,
-                 "the weights take %llu MiB; the memory budget is %llu MiB. Raise memory.budget or take a smaller model",
-                 static_cast<unsigned long long>(total >> 20), static_cast<unsigned long long>(engine->budget_bytes_ >> 20));
+                 "the weights take %llu MiB; the memory budget is %llu MiB. Raise memory.budget or take a "
+                 "smaller model",
+                 static_cast<unsigned long long>(total >> 20),
+                 static_cast<unsigned long long>(engine->budget_bytes_ >> 20));
   }
 
   std::atomic<uint64_t> loaded{0};
@@ -64,8 +67,9 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
                                             : CompileCpu(program, weights, isa, compile);
   TM_ASSIGN_OR_RETURN(engine->executor_, std::move(compiled));
   TM_RETURN_IF_ERROR(engine->SizeContext(options));
-  engine->scheduler_ = std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups, engine->pool_.get(),
-                                                   SchedulerLimits{engine->max_rows_, engine->context_length_});
+  engine->scheduler_ =
+      std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups, engine->pool_.get(),
+                                  SchedulerLimits{engine->max_rows_, engine->context_length_});
   engine->PublishStats();
   engine->intake_thread_ = std::thread([raw = engine.get()] { raw->IntakeLoop(); });
   engine->step_thread_ = std::thread([raw = engine.get()] { raw->StepLoop(); });
@@ -91,11 +95,12 @@ Status Engine::SizeContext(const EngineOptions& options) {
   }
   if (!fits(context_length_) || context_length_ < std::min(kUsefulContext, wanted)) {
     const int needed = options.context_length > 0 ? wanted : std::min(kUsefulContext, wanted);
-    return Error(Code::kOutOfMemory,
-                 "weights and scratch take %zu MiB and %d tokens of context %zu MiB; the memory budget is %llu MiB. "
-                 "Raise memory.budget or lower contextLength",
-                 fixed >> 20, needed, KvBytes(*executor_, program, needed, max_rows_) >> 20,
-                 static_cast<unsigned long long>(budget_bytes_ >> 20));
+    return Error(
+        Code::kOutOfMemory,
+        "weights and scratch take %zu MiB and %d tokens of context %zu MiB; the memory budget is %llu MiB. "
+        "Raise memory.budget or lower contextLength",
+        fixed >> 20, needed, KvBytes(*executor_, program, needed, max_rows_) >> 20,
+        static_cast<unsigned long long>(budget_bytes_ >> 20));
   }
   pool_ = std::make_unique<BlockPool>(executor_.get(), static_cast<int>(program.kv_groups.size()), kv);
   return {};

@@ -16,7 +16,8 @@ class Penalties {
   explicit Penalties(const SamplingOptions& options) : options_(options) {}
 
   bool active() const {
-    return options_.repetition_penalty != 1 || options_.frequency_penalty != 0 || options_.presence_penalty != 0;
+    return options_.repetition_penalty != 1 || options_.frequency_penalty != 0 ||
+           options_.presence_penalty != 0;
   }
   void Count(Token token, bool in_reply) {
     if (!active()) return;
@@ -27,8 +28,10 @@ class Penalties {
   std::span<const LogitEdit> Edits() {
     edits_.clear();
     for (const auto& [token, count] : replies_) {
-      const double subtract = options_.frequency_penalty * count + (count > 0 ? options_.presence_penalty : 0);
-      edits_.push_back({token, static_cast<float>(options_.repetition_penalty), static_cast<float>(subtract)});
+      const double subtract =
+          options_.frequency_penalty * count + (count > 0 ? options_.presence_penalty : 0);
+      edits_.push_back(
+          {token, static_cast<float>(options_.repetition_penalty), static_cast<float>(subtract)});
     }
     return edits_;
   }

@@ -33,11 +33,13 @@ bool Same(const FileIdentity& a, const FileIdentity& b) {
 
 // The entry to load into, or the engine that is there. Waits while another thread loads the same.
 std::shared_ptr<Engine> FindOrClaim(const FileIdentity& identity, const EngineOptions& options,
-                                    const std::function<bool(uint64_t, uint64_t)>& on_progress, Entry** claimed) {
+                                    const std::function<bool(uint64_t, uint64_t)>& on_progress,
+                                    Entry** claimed) {
   Registry& registry = TheRegistry();
   std::unique_lock<std::mutex> lock(registry.mutex);
   for (;;) {
-    std::erase_if(registry.entries, [](const Entry& entry) { return !entry.loading && entry.engine.expired(); });
+    std::erase_if(registry.entries,
+                  [](const Entry& entry) { return !entry.loading && entry.engine.expired(); });
     Entry* found = nullptr;
     for (Entry& entry : registry.entries) {
       if (Same(entry.identity, identity) && entry.options == options) found = &entry;

@@ -17,7 +17,7 @@ using RequestId = uint64_t;
 
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy
-  int top_k = 0;           // 0: all
+  int top_k = 0;  // 0: all
   double top_p = 1;
   double min_p = 0;
   double repetition_penalty = 1;
@@ -33,17 +33,17 @@ struct PromptPiece {
 };
 
 struct Request {
-  RequestId id = 0;                 // unique within its client
+  RequestId id = 0;  // unique within its client
   std::vector<PromptPiece> pieces;  // or, when `tokens` is set, nothing
   std::optional<std::vector<Token>> tokens;
-  bool bos = false;                 // put the BOS token before the pieces
-  bool score = false;               // log-probabilities of the prompt instead of a continuation
-  int max_tokens = -1;              // -1: to the context's end
+  bool bos = false;  // put the BOS token before the pieces
+  bool score = false;  // log-probabilities of the prompt instead of a continuation
+  int max_tokens = -1;  // -1: to the context's end
   SamplingOptions sampling;
   std::vector<std::string> stop;
   bool ignore_eos = false;
-  int logprobs = -1;                // alternatives reported a token; -1: none and no log-probabilities
-  int credits = 0;                  // parts that may be sent before the reader asks for more
+  int logprobs = -1;  // alternatives reported a token; -1: none and no log-probabilities
+  int credits = 0;  // parts that may be sent before the reader asks for more
 };
 
 struct TokenLogprob {

@@ -31,8 +31,8 @@ const Candidate& Draw(const SamplingOptions& options, uint64_t index, std::span<
 
 // The nucleus of candidates, best first, of which `total` is the sum of all weights; then min-p; then a draw.
 // False when the candidates end before the nucleus does.
-bool DrawFiltered(const SamplingOptions& options, uint64_t index, std::span<const Candidate> candidates, double total,
-                  bool complete, Candidate* drawn) {
+bool DrawFiltered(const SamplingOptions& options, uint64_t index, std::span<const Candidate> candidates,
+                  double total, bool complete, Candidate* drawn) {
   std::vector<double> weights;
   double sum = 0;
   for (const Candidate& candidate : candidates) {
@@ -64,10 +64,12 @@ HeadRow HeadRowFor(const SamplingOptions& options, int raw_top) {
   return row;
 }
 
-Candidate SampleCandidates(const SamplingOptions& options, uint64_t index, std::span<const Candidate> candidates) {
+Candidate SampleCandidates(const SamplingOptions& options, uint64_t index,
+                           std::span<const Candidate> candidates) {
   if (options.temperature == 0 || candidates.size() == 1) return candidates[0];
   double total = 0;
-  for (const Candidate& candidate : candidates) total += Weight(options, candidate.logit, candidates[0].logit);
+  for (const Candidate& candidate : candidates)
+    total += Weight(options, candidate.logit, candidates[0].logit);
   Candidate drawn;
   DrawFiltered(options, index, candidates, total, true, &drawn);
   return drawn;
@@ -81,7 +83,8 @@ Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span
   for (size_t token = 0; token < logits.size(); ++token) {
     Candidate& candidate = candidates[token];
     candidate = {static_cast<int32_t>(token), logits[token], logits[token]};
-    if (edit < edits.size() && edits[edit].token == candidate.token) candidate.logit = ApplyEdit(edits[edit++], candidate.raw);
+    if (edit < edits.size() && edits[edit].token == candidate.token)
+      candidate.logit = ApplyEdit(edits[edit++], candidate.raw);
     best = std::max(best, candidate.logit);
   }
   if (options.top_p >= 1 && options.min_p <= 0) {  // nothing to filter: draw in the vocabulary's order
@@ -97,7 +100,8 @@ Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span
     const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(count);
     std::partial_sort(candidates.begin(), end, candidates.end(), Better);
     const bool complete = count == candidates.size();
-    if (DrawFiltered(options, index, std::span(candidates).first(count), total, complete, &drawn)) return drawn;
+    if (DrawFiltered(options, index, std::span(candidates).first(count), total, complete, &drawn))
+      return drawn;
   }
 }
 

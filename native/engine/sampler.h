@@ -14,7 +14,8 @@ namespace tokenmill {
 HeadRow HeadRowFor(const SamplingOptions& options, int raw_top);
 
 /// Draws the `index`-th token of a reply from the best candidates, best first (greedy: the first).
-Candidate SampleCandidates(const SamplingOptions& options, uint64_t index, std::span<const Candidate> candidates);
+Candidate SampleCandidates(const SamplingOptions& options, uint64_t index,
+                           std::span<const Candidate> candidates);
 
 /// Draws from a whole row of raw logits, which becomes scratch.
 Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span<const LogitEdit> edits,

@@ -4,21 +4,23 @@
 
 namespace tokenmill {
 
-void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at) {
+void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
+                       Clock::time_point submitted_at) {
   const bool score = request.score;
   const size_t limit = static_cast<size_t>(limits_.context_length) - (score ? 0 : 1);
-  sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at, tokenizer_,
-                                                  pool_, groups_));
+  sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at,
+                                                  tokenizer_, pool_, groups_));
   Sequence* sequence = sequences_.back().get();
   totals_.prompt_tokens += sequence->prompt_tokens;
   Status refusal;
   if (sequence->tokens.empty()) {
     refusal = Error(Code::kInvalidArgument, "the prompt has no tokens; give it some text or a BOS token");
   } else if (sequence->tokens.size() > limit) {
-    refusal = Error(Code::kContextOverflow,
-                    "the prompt has %zu tokens; the context of %d tokens has room for %zu. Shorten it or load the "
-                    "model with a larger contextLength",
-                    sequence->tokens.size(), limits_.context_length, limit);
+    refusal =
+        Error(Code::kContextOverflow,
+              "the prompt has %zu tokens; the context of %d tokens has room for %zu. Shorten it or load the "
+              "model with a larger contextLength",
+              sequence->tokens.size(), limits_.context_length, limit);
   }
   for (const Token token : sequence->tokens) {
     if (refusal.ok() && (token < 0 || token >= tokenizer_->vocabulary_size())) {
@@ -78,7 +80,8 @@ bool Scheduler::Admissible(const Sequence& sequence) const {
   for (int g = 0; g < pool_->groups(); ++g) {
     size_t available = pool_->Available(g);
     for (const SequencePtr& other : sequences_) available += other->paused() ? other->table.held(g) : 0;
-    if (available < BlockTable::PagesAtMost((*groups_)[static_cast<size_t>(g)], tokens, limits_.max_rows)) return false;
+    if (available < BlockTable::PagesAtMost((*groups_)[static_cast<size_t>(g)], tokens, limits_.max_rows))
+      return false;
   }
   return true;
 }
@@ -125,7 +128,8 @@ bool Scheduler::Plan(StepPlan* plan) {
     const auto stuck = std::find_if(sequences_.begin(), sequences_.end(),
                                     [](const SequencePtr& sequence) { return !sequence->paused(); });
     if (stuck == sequences_.end()) return false;
-    End(stuck->get(), Error(Code::kOutOfMemory, "the system refused memory for the KV cache"), FinishReason::kAborted, {});
+    End(stuck->get(), Error(Code::kOutOfMemory, "the system refused memory for the KV cache"),
+        FinishReason::kAborted, {});
     RemoveEnded();
   }
   return true;
@@ -140,7 +144,8 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   for (const SequencePtr& owned : sequences_) {
     Sequence* sequence = owned.get();
     if (sequence->paused()) continue;
-    const int budget = sequence->decoding() ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
+    const int budget =
+        sequence->decoding() ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
     const int rows = std::min(static_cast<int>(sequence->remaining()), budget);
     if (rows == 0) continue;
     if (sequence->table.held() == 0) {
@@ -211,8 +216,9 @@ void Scheduler::Accept(Sequence* sequence, const HeadResult& head, const Candida
     event.logprobs.push_back(std::move(logprob));
   }
   sequence->stop_found = sequence->stops.Push(sequence->decoder.Push(drawn.token), &event.text);
-  const bool full = sequence->tokens.size() >= static_cast<size_t>(limits_.context_length) ||
-                    (request.max_tokens >= 0 && sequence->replied() >= static_cast<size_t>(request.max_tokens));
+  const bool full =
+      sequence->tokens.size() >= static_cast<size_t>(limits_.context_length) ||
+      (request.max_tokens >= 0 && sequence->replied() >= static_cast<size_t>(request.max_tokens));
   if (sequence->stop_found || full) {
     End(sequence, {}, sequence->stop_found ? FinishReason::kStop : FinishReason::kLength, std::move(event));
   } else {
@@ -227,7 +233,9 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
     const bool stopped = sequence->stops.Push(sequence->decoder.Finish(), &event.text);
     if (!stopped) event.text += sequence->stops.Finish();
   }
-  uint64_t& total = !status.ok() ? totals_.failed : reason == FinishReason::kAborted ? totals_.aborted : totals_.finished;
+  uint64_t& total = !status.ok()                       ? totals_.failed
+                    : reason == FinishReason::kAborted ? totals_.aborted
+                                                       : totals_.finished;
   ++total;
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   Emit(*sequence, std::move(event));
@@ -235,7 +243,9 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   sequence->ended = true;
 }
 
-void Scheduler::Emit(const Sequence& sequence, Event event) { events_.push_back({sequence.client, std::move(event)}); }
+void Scheduler::Emit(const Sequence& sequence, Event event) {
+  events_.push_back({sequence.client, std::move(event)});
+}
 
 void Scheduler::RemoveEnded() {
   std::erase_if(sequences_, [](const SequencePtr& sequence) { return sequence->ended; });
@@ -256,8 +266,8 @@ Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishRe
   outcome.queue_ms = milliseconds(sequence.submitted_at, sequence.started() ? sequence.started_at : now);
   if (first) {
     outcome.ttft_ms = milliseconds(sequence.submitted_at, sequence.first_token_at);
-    outcome.prefill_tokens_per_second =
-        rate(static_cast<double>(sequence.prompt_tokens), milliseconds(sequence.started_at, sequence.first_token_at));
+    outcome.prefill_tokens_per_second = rate(static_cast<double>(sequence.prompt_tokens),
+                                             milliseconds(sequence.started_at, sequence.first_token_at));
     // The first token belongs to the prefill; an end token counts as work.
     const double steps = static_cast<double>(sequence.replied()) - 1;
     outcome.decode_tokens_per_second =

@@ -32,7 +32,8 @@ struct ClientEvent {
 /// give theirs back, then the youngest; they resume later by recomputation. Belongs to the loop thread.
 class Scheduler {
  public:
-  Scheduler(const Tokenizer* tokenizer, const std::vector<KvGroup>* groups, BlockPool* pool, SchedulerLimits limits)
+  Scheduler(const Tokenizer* tokenizer, const std::vector<KvGroup>* groups, BlockPool* pool,
+            SchedulerLimits limits)
       : tokenizer_(tokenizer), groups_(groups), pool_(pool), limits_(limits) {}
 
   /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.

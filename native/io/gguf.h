@@ -17,8 +17,19 @@ namespace tokenmill {
 
 /// Metadata element types, with the numbers of the GGUF specification.
 enum class GgufType : uint32_t {
-  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6,
-  kBool = 7, kString = 8, kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12,
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
 };
 
 const char* GgufTypeName(GgufType type);
@@ -66,9 +77,9 @@ class GgufFile {
 
   /// Typed access. Absent or of another type: CorruptFile naming the key, what was found and what was
   /// expected; the overloads with a fallback return it only when the key is absent.
-  Result<uint64_t> GetUint(std::string_view key) const;      // any integer type, not negative
+  Result<uint64_t> GetUint(std::string_view key) const;  // any integer type, not negative
   Result<uint64_t> GetUint(std::string_view key, uint64_t fallback) const;
-  Result<double> GetFloat(std::string_view key) const;       // any float type; must be finite
+  Result<double> GetFloat(std::string_view key) const;  // any float type; must be finite
   Result<double> GetFloat(std::string_view key, double fallback) const;
   Result<bool> GetBool(std::string_view key, bool fallback) const;
   Result<std::string> GetString(std::string_view key) const;

@@ -6,7 +6,8 @@ namespace tokenmill {
 
 BlockPool::BlockPool(PageMemory* memory, int groups, size_t limit_bytes)
     : memory_(memory), limit_bytes_(limit_bytes), groups_(static_cast<size_t>(groups)) {
-  for (int g = 0; g < groups; ++g) groups_[static_cast<size_t>(g)].slab_bytes = memory->PageBytes(g) * kSlabPages;
+  for (int g = 0; g < groups; ++g)
+    groups_[static_cast<size_t>(g)].slab_bytes = memory->PageBytes(g) * kSlabPages;
 }
 
 BlockPool::~BlockPool() {
@@ -55,7 +56,8 @@ size_t BlockPool::Available(int group) const {
 bool BlockPool::Grow(int group) {
   Group& g = groups_[static_cast<size_t>(group)];
   if (committed_bytes_ + g.slab_bytes > limit_bytes_ && !ReclaimFrom(group, g.slab_bytes)) return false;
-  const size_t slab = static_cast<size_t>(std::find(g.mapped.begin(), g.mapped.end(), false) - g.mapped.begin());
+  const size_t slab =
+      static_cast<size_t>(std::find(g.mapped.begin(), g.mapped.end(), false) - g.mapped.begin());
   if (!memory_->AddSlab(group, static_cast<int>(slab), kSlabPages).ok()) return false;
   if (slab == g.mapped.size()) {
     g.mapped.push_back(false);
@@ -105,10 +107,12 @@ std::string BlockPool::CheckIntegrity() const {
                       g.references[page], listed[page], static_cast<int>(mapped));
       }
     }
-    if (used != g.used) return Format("group %zu: %zu pages have references, %zu are counted", index, used, g.used);
+    if (used != g.used)
+      return Format("group %zu: %zu pages have references, %zu are counted", index, used, g.used);
     for (const bool mapped : g.mapped) bytes += mapped ? g.slab_bytes : 0;
   }
-  if (bytes != committed_bytes_) return Format("%zu bytes are mapped, %zu are counted", bytes, committed_bytes_);
+  if (bytes != committed_bytes_)
+    return Format("%zu bytes are mapped, %zu are counted", bytes, committed_bytes_);
   return "";
 }
 

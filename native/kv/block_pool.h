@@ -46,9 +46,9 @@ class BlockPool {
   struct Group {
     size_t slab_bytes = 0;
     std::vector<uint32_t> references;  // by page id
-    std::vector<bool> mapped;          // by slab
-    std::vector<int> used_in_slab;     // by slab
-    std::vector<PageId> free;          // a stack: recently used pages are warm
+    std::vector<bool> mapped;  // by slab
+    std::vector<int> used_in_slab;  // by slab
+    std::vector<PageId> free;  // a stack: recently used pages are warm
     size_t used = 0;
   };
 

@@ -10,7 +10,8 @@ bool BlockTable::Reserve(int computed, int end) {
     std::vector<int32_t>& table = tables_[static_cast<size_t>(g)];
     size_t& dropped = dropped_[static_cast<size_t>(g)];
     const int window = (*groups_)[static_cast<size_t>(g)].window;
-    const size_t unseen = window > 0 ? static_cast<size_t>(std::max(0, computed - window + 1) / kPageTokens) : 0;
+    const size_t unseen =
+        window > 0 ? static_cast<size_t>(std::max(0, computed - window + 1) / kPageTokens) : 0;
     for (; dropped < std::min(unseen, table.size()); ++dropped) {
       pool_->Release(g, table[dropped]);
       table[dropped] = kNoPage;

@@ -26,7 +26,9 @@ class BlockTable {
   const int32_t* pages(int group) const { return tables_[static_cast<size_t>(group)].data(); }
 
   /// Pages held in one group, and over all groups.
-  size_t held(int group) const { return tables_[static_cast<size_t>(group)].size() - dropped_[static_cast<size_t>(group)]; }
+  size_t held(int group) const {
+    return tables_[static_cast<size_t>(group)].size() - dropped_[static_cast<size_t>(group)];
+  }
   size_t held() const;
 
   /// Most pages that a sequence of `tokens` positions, computed `chunk` rows at a time, holds in one group.

@@ -33,7 +33,8 @@ class ProgramBuilder {
     const WeightId head = file_.FindTensor("output.weight") == nullptr
                               ? table
                               : Weight("output.weight", program_.vocabulary, spec_.width);
-    program_.ops.push_back(Head{residual_, NormOf("output_norm.weight", spec_.width), head, spec_.logit_softcap});
+    program_.ops.push_back(
+        Head{residual_, NormOf("output_norm.weight", spec_.width), head, spec_.logit_softcap});
     if (!failure_.ok()) return failure_;
     return std::move(program_);
   }
@@ -44,7 +45,8 @@ class ProgramBuilder {
     const LayerAttention attention = spec_.attention[static_cast<size_t>(layer)];
     KvGroup& group = program_.kv_groups[static_cast<size_t>(attention.group)];
     const int kv_layer = static_cast<int>(program_.kv_layers.size());
-    program_.kv_layers.push_back({attention.group, group.layers++, spec_.query_heads, spec_.kv_heads, spec_.head_dim});
+    program_.kv_layers.push_back(
+        {attention.group, group.layers++, spec_.query_heads, spec_.kv_heads, spec_.head_dim});
     const int q_width = spec_.query_heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
 
     program_.ops.push_back(NormProject{residual_,
@@ -58,7 +60,8 @@ class ProgramBuilder {
       rope.k_norm = NormOf(prefix + "attn_k_norm.weight", spec_.head_dim);
     }
     program_.ops.push_back(rope);
-    program_.ops.push_back(PagedAttention{q_, attended_, kv_layer, spec_.attention_scale, spec_.attention_softcap});
+    program_.ops.push_back(
+        PagedAttention{q_, attended_, kv_layer, spec_.attention_scale, spec_.attention_softcap});
     AddProjectAdd(prefix + "attn_output", attended_, q_width, prefix + "post_attention_norm.weight");
     program_.ops.push_back(GatedMlp{residual_, NormOf(prefix + "ffn_norm.weight", spec_.width),
                                     Weight(prefix + "ffn_gate.weight", spec_.ffn_width, spec_.width),
@@ -80,7 +83,8 @@ class ProgramBuilder {
 
   Projection Project(const std::string& name, int rows, int cols, ValueId out) {
     const std::string bias = name + ".bias";
-    return {Weight(name + ".weight", rows, cols), file_.FindTensor(bias) == nullptr ? kNone : Weight(bias, 1, rows), out};
+    return {Weight(name + ".weight", rows, cols),
+            file_.FindTensor(bias) == nullptr ? kNone : Weight(bias, 1, rows), out};
   }
 
   Norm NormOf(const std::string& name, int width) { return {Weight(name, 1, width), spec_.norm_epsilon}; }
@@ -93,16 +97,19 @@ class ProgramBuilder {
     const GgufTensor* tensor = file_.FindTensor(name);
     if (tensor == nullptr) return Fail(Missing(name));
     const uint64_t planes = tensor->shape[2] * tensor->shape[3];
-    if (tensor->shape[0] != static_cast<uint64_t>(cols) || tensor->shape[1] != static_cast<uint64_t>(rows) || planes != 1) {
-      return Fail(Error(Code::kCorruptFile, "tensor '%s' has shape [%llu, %llu, %llu]; expected [%lld, %lld]", name.c_str(),
-                        static_cast<unsigned long long>(tensor->shape[0]),
-                        static_cast<unsigned long long>(tensor->shape[1]), static_cast<unsigned long long>(planes),
-                        static_cast<long long>(cols), static_cast<long long>(rows)));
+    if (tensor->shape[0] != static_cast<uint64_t>(cols) || tensor->shape[1] != static_cast<uint64_t>(rows) ||
+        planes != 1) {
+      return Fail(Error(Code::kCorruptFile, "tensor '%s' has shape [%llu, %llu, %llu]; expected [%lld, %lld]",
+                        name.c_str(), static_cast<unsigned long long>(tensor->shape[0]),
+                        static_cast<unsigned long long>(tensor->shape[1]),
+                        static_cast<unsigned long long>(planes), static_cast<long long>(cols),
+                        static_cast<long long>(rows)));
     }
     if (!InfoOf(tensor->dtype).runs) {
-      return Fail(Error(Code::kUnsupportedQuantization,
-                        "tensor '%s' has type %s, which cannot run yet; use a file in Q4_K_M, Q8_0, F16 or the like",
-                        name.c_str(), InfoOf(tensor->dtype).name));
+      return Fail(
+          Error(Code::kUnsupportedQuantization,
+                "tensor '%s' has type %s, which cannot run yet; use a file in Q4_K_M, Q8_0, F16 or the like",
+                name.c_str(), InfoOf(tensor->dtype).name));
     }
     program_.weights.push_back({name, tensor->dtype, rows, cols});
     return static_cast<WeightId>(program_.weights.size()) - 1;
@@ -122,6 +129,8 @@ class ProgramBuilder {
 
 }  // namespace
 
-Result<Program> BuildProgram(const DecoderSpec& spec, const GgufFile& file) { return ProgramBuilder(spec, file).Build(); }
+Result<Program> BuildProgram(const DecoderSpec& spec, const GgufFile& file) {
+  return ProgramBuilder(spec, file).Build();
+}
 
 }  // namespace tokenmill

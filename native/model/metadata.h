@@ -11,7 +11,8 @@ namespace tokenmill {
 /// One family's metadata: keys are relative to the architecture's name, values checked against ranges.
 class Metadata {
  public:
-  Metadata(const GgufFile& file, std::string architecture) : file_(file), prefix_(std::move(architecture) + ".") {}
+  Metadata(const GgufFile& file, std::string architecture)
+      : file_(file), prefix_(std::move(architecture) + ".") {}
 
   bool Has(std::string_view key) const { return file_.Find(Key(key)) != nullptr; }
   Result<int> Int(std::string_view key, int minimum, int maximum) const;
@@ -35,7 +36,8 @@ class Metadata {
 Result<DecoderSpec> ReadCommonSpec(const Metadata& metadata);
 
 /// Frequencies base^(-2i/dims), divided by the file's rope_freqs.weight where it has them.
-Result<RopeTable> MakeRope(const GgufFile& file, RopeStyle style, int dims, double base, double linear_factor);
+Result<RopeTable> MakeRope(const GgufFile& file, RopeStyle style, int dims, double base,
+                           double linear_factor);
 
 /// The family's linear scaling factor (1 for none); UnsupportedModel for other kinds of rope scaling.
 Result<float> ReadLinearRopeFactor(const Metadata& metadata);

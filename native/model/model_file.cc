@@ -7,7 +7,8 @@ namespace {
 
 std::string KnownArchitectures() {
   std::string names;
-  for (const Architecture& architecture : Architectures()) names += (names.empty() ? "" : ", ") + std::string(architecture.name);
+  for (const Architecture& architecture : Architectures())
+    names += (names.empty() ? "" : ", ") + std::string(architecture.name);
   return names;
 }
 
@@ -20,7 +21,8 @@ Result<ReadDecoderSpec> FindArchitecture(const std::string& name) {
 }
 
 template <class T>
-Status ReadOptional(const GgufFile& file, const char* key, double minimum, double maximum, std::optional<T>* out) {
+Status ReadOptional(const GgufFile& file, const char* key, double minimum, double maximum,
+                    std::optional<T>* out) {
   if (file.Find(key) == nullptr) return {};
   double value = 0;
   if constexpr (std::is_same_v<T, int>) {
@@ -42,7 +44,8 @@ Result<SamplingDefaults> ReadSamplingDefaults(const GgufFile& file) {
   TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.top_k", 0, 1 << 24, &defaults.top_k));
   TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.top_p", 1e-9, 1, &defaults.top_p));
   TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.min_p", 0, 1, &defaults.min_p));
-  TM_RETURN_IF_ERROR(ReadOptional(file, "general.sampling.penalty_repeat", 0.01, 100, &defaults.repetition_penalty));
+  TM_RETURN_IF_ERROR(
+      ReadOptional(file, "general.sampling.penalty_repeat", 0.01, 100, &defaults.repetition_penalty));
   return defaults;
 }
 

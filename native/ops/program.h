@@ -13,7 +13,7 @@
 
 namespace tokenmill {
 
-using ValueId = int32_t;   // index into Program::values
+using ValueId = int32_t;  // index into Program::values
 using WeightId = int32_t;  // index into Program::weights
 inline constexpr int32_t kNone = -1;
 
@@ -38,7 +38,7 @@ struct Norm {
 /// out[r, o] = sum_k in[r, k] * matrix[o, k] (+ bias[o])
 struct Projection {
   WeightId matrix = kNone;  // rows = output features, cols = input features
-  WeightId bias = kNone;    // [rows]
+  WeightId bias = kNone;  // [rows]
   ValueId out = kNone;
 };
 
@@ -62,10 +62,10 @@ struct RopeWriteKv {
   ValueId q = kNone;  // [rows, query_heads * head_dim]
   ValueId k = kNone;  // [rows, kv_heads * head_dim]
   ValueId v = kNone;
-  Norm q_norm;        // [head_dim], shared by the heads
+  Norm q_norm;  // [head_dim], shared by the heads
   Norm k_norm;
-  int rope = 0;       // index into Program::ropes
-  int kv_layer = 0;   // index into Program::kv_layers
+  int rope = 0;  // index into Program::ropes
+  int kv_layer = 0;  // index into Program::kv_layers
 };
 
 /// Causal attention of each row over its sequence's pages, its own position included. With a window w, a row
@@ -75,7 +75,7 @@ struct PagedAttention {
   ValueId out = kNone;  // [rows, query_heads * head_dim]
   int kv_layer = 0;
   float scale = 1;
-  float softcap = 0;    // 0: none
+  float softcap = 0;  // 0: none
 };
 
 /// residual += post_norm(matrix * in + bias)
@@ -122,7 +122,7 @@ struct ValueDesc {
 /// Rotary embedding: the angle of pair i at position p is p * frequency[i]; sine and cosine times `magnitude`.
 struct RopeTable {
   RopeStyle style = RopeStyle::kInterleaved;
-  int dims = 0;                     // elements that rotate, even, at most head_dim
+  int dims = 0;  // elements that rotate, even, at most head_dim
   std::vector<double> frequencies;  // dims / 2
   float magnitude = 1;
 };

@@ -36,11 +36,11 @@ inline float ApplyEdit(const LogitEdit& edit, float logit) {
 /// What the head gives for one row. Log-sum-exp always.
 struct HeadRow {
   int row = 0;
-  int candidates = 0;                  // the so many best after the edits
-  int raw_top = 0;                     // the so many best before the edits
-  bool full = false;                   // hand all raw logits to StepInput::sink
-  std::span<const LogitEdit> edits;    // ascending tokens, each at most once
-  std::span<const int32_t> targets;    // raw logits of these tokens
+  int candidates = 0;  // the so many best after the edits
+  int raw_top = 0;  // the so many best before the edits
+  bool full = false;  // hand all raw logits to StepInput::sink
+  std::span<const LogitEdit> edits;  // ascending tokens, each at most once
+  std::span<const int32_t> targets;  // raw logits of these tokens
 };
 
 struct Candidate {
@@ -50,11 +50,11 @@ struct Candidate {
 };
 
 struct HeadResult {
-  bool finite = true;                   // false: the row has a NaN or infinite logit and nothing else holds
-  float log_sum_exp = 0;                // of the raw logits; in double where it is summed
-  std::vector<Candidate> candidates;    // best first, ties by lower id
-  std::vector<Candidate> raw_top;       // likewise
-  std::vector<float> targets;           // in the order asked for
+  bool finite = true;  // false: the row has a NaN or infinite logit and nothing else holds
+  float log_sum_exp = 0;  // of the raw logits; in double where it is summed
+  std::vector<Candidate> candidates;  // best first, ties by lower id
+  std::vector<Candidate> raw_top;  // likewise
+  std::vector<float> targets;  // in the order asked for
 };
 
 /// Receives full logit rows during Run, on any of the pool's threads, each head row once.
@@ -66,10 +66,10 @@ class LogitSink {
 };
 
 struct StepInput {
-  std::span<const int32_t> tokens;             // one a row
-  std::span<const StepSequence> sequences;     // ascending row_begin, covering all rows
-  std::span<const HeadRow> head;               // ascending rows
-  LogitSink* sink = nullptr;                   // needed when a head row wants `full`
+  std::span<const int32_t> tokens;  // one a row
+  std::span<const StepSequence> sequences;  // ascending row_begin, covering all rows
+  std::span<const HeadRow> head;  // ascending rows
+  LogitSink* sink = nullptr;  // needed when a head row wants `full`
 };
 
 struct StepResult {

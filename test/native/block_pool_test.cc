@@ -87,7 +87,8 @@ TEST(windowed_pages_are_dropped_as_they_pass) {
     EXPECT(table.Reserve(computed, computed + chunk));
     EXPECT_EQ(pool.used(0), static_cast<size_t>((computed + chunk + 15) / 16));
     EXPECT(pool.used(1) <= BlockTable::PagesAtMost(groups[1], 600, chunk));
-    for (int p = std::max(0, computed - 39); p < computed + chunk; ++p) EXPECT(table.pages(1)[p / 16] != kNoPage);
+    for (int p = std::max(0, computed - 39); p < computed + chunk; ++p)
+      EXPECT(table.pages(1)[p / 16] != kNoPage);
     EXPECT_EQ(table.held(), pool.used(0) + pool.used(1));
   }
   EXPECT(table.pages(1)[0] == kNoPage);

@@ -60,28 +60,34 @@ inline int Main(int argc, char** argv) {
 
 }  // namespace harness
 
-#define TEST(name)                                                    \
-  static void name();                                                 \
-  static const harness::Registrar name##_registrar(#name, name);      \
+#define TEST(name)                                               \
+  static void name();                                            \
+  static const harness::Registrar name##_registrar(#name, name); \
   static void name()
 
-#define EXPECT(condition) \
-  do { if (!(condition)) harness::Fail(__FILE__, __LINE__, "expected " #condition); } while (false)
-
-#define EXPECT_EQ(a, b)                                                                               \
-  do {                                                                                                \
-    const auto& expect_a = (a);                                                                       \
-    const auto& expect_b = (b);                                                                       \
-    if (!(expect_a == expect_b))                                                                      \
-      harness::Fail(__FILE__, __LINE__, std::string(#a " == " #b ": ") + harness::Show(expect_a) + " vs " + harness::Show(expect_b)); \
+#define EXPECT(condition)                                                        \
+  do {                                                                           \
+    if (!(condition)) harness::Fail(__FILE__, __LINE__, "expected " #condition); \
   } while (false)
 
-#define EXPECT_LE(a, b)                                                                               \
-  do {                                                                                                \
-    const auto& expect_a = (a);                                                                       \
-    const auto& expect_b = (b);                                                                       \
-    if (!(expect_a <= expect_b))                                                                      \
-      harness::Fail(__FILE__, __LINE__, std::string(#a " <= " #b ": ") + harness::Show(expect_a) + " vs " + harness::Show(expect_b)); \
+#define EXPECT_EQ(a, b)                                                                                 \
+  do {                                                                                                  \
+    const auto& expect_a = (a);                                                                         \
+    const auto& expect_b = (b);                                                                         \
+    if (!(expect_a == expect_b))                                                                        \
+      harness::Fail(                                                                                    \
+          __FILE__, __LINE__,                                                                           \
+          std::string(#a " == " #b ": ") + harness::Show(expect_a) + " vs " + harness::Show(expect_b)); \
+  } while (false)
+
+#define EXPECT_LE(a, b)                                                                                 \
+  do {                                                                                                  \
+    const auto& expect_a = (a);                                                                         \
+    const auto& expect_b = (b);                                                                         \
+    if (!(expect_a <= expect_b))                                                                        \
+      harness::Fail(                                                                                    \
+          __FILE__, __LINE__,                                                                           \
+          std::string(#a " <= " #b ": ") + harness::Show(expect_a) + " vs " + harness::Show(expect_b)); \
   } while (false)
 
 #define HARNESS_MAIN() \

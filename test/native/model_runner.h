@@ -14,7 +14,8 @@ namespace tokenmill::testing {
 /// A model driven step by step without an engine: one sequence, all logits. For tests and the oracle.
 class ModelRunner {
  public:
-  static Result<std::unique_ptr<ModelRunner>> Load(const std::string& path, CpuIsa isa, int threads, int max_rows) {
+  static Result<std::unique_ptr<ModelRunner>> Load(const std::string& path, CpuIsa isa, int threads,
+                                                   int max_rows) {
     auto runner = std::make_unique<ModelRunner>();
     TM_ASSIGN_OR_RETURN(runner->model_, OpenModelFile(path));
     const GgufWeightSource weights(*runner->model_);
@@ -28,8 +29,8 @@ class ModelRunner {
                                               : CompileCpu(program, weights, isa, options);
     TM_ASSIGN_OR_RETURN(runner->executor_, std::move(compiled));
     runner->max_rows_ = max_rows;
-    runner->pool_ = std::make_unique<BlockPool>(runner->executor_.get(), static_cast<int>(program.kv_groups.size()),
-                                                size_t{1} << 40);
+    runner->pool_ = std::make_unique<BlockPool>(runner->executor_.get(),
+                                                static_cast<int>(program.kv_groups.size()), size_t{1} << 40);
     return runner;
   }
 
@@ -41,8 +42,8 @@ class ModelRunner {
   Status Run(const std::vector<Token>& tokens, int chunk, Take take) {
     BlockTable table(pool_.get(), &model_->program.kv_groups);
     for (size_t done = 0; done < tokens.size();) {
-      const int rows = static_cast<int>(std::min<size_t>({tokens.size() - done, static_cast<size_t>(chunk),
-                                                          static_cast<size_t>(max_rows_)}));
+      const int rows = static_cast<int>(std::min<size_t>(
+          {tokens.size() - done, static_cast<size_t>(chunk), static_cast<size_t>(max_rows_)}));
       table.Reserve(static_cast<int>(done), static_cast<int>(done) + rows);
       StepSequence sequence{0, rows, static_cast<int>(done), {}};
       for (int g = 0; g < pool_->groups(); ++g) sequence.pages[static_cast<size_t>(g)] = table.pages(g);
@@ -52,10 +53,12 @@ class ModelRunner {
         head[static_cast<size_t>(r)].full = true;
       }
       Collector collector(static_cast<size_t>(rows), static_cast<size_t>(vocabulary()));
-      StepInput input{std::span(tokens).subspan(done, static_cast<size_t>(rows)), std::span(&sequence, 1), head, &collector};
+      StepInput input{std::span(tokens).subspan(done, static_cast<size_t>(rows)), std::span(&sequence, 1),
+                      head, &collector};
       StepResult result;
       TM_RETURN_IF_ERROR(executor_->Run(input, &result));
-      for (int r = 0; r < rows; ++r) take(done + static_cast<size_t>(r), collector.row(static_cast<size_t>(r)));
+      for (int r = 0; r < rows; ++r)
+        take(done + static_cast<size_t>(r), collector.row(static_cast<size_t>(r)));
       done += static_cast<size_t>(rows);
     }
     return {};
@@ -66,9 +69,12 @@ class ModelRunner {
    public:
     Collector(size_t rows, size_t vocabulary) : vocabulary_(vocabulary), logits_(rows * vocabulary) {}
     void Take(size_t index, std::span<float> logits, const HeadResult&) override {
-      std::copy(logits.begin(), logits.end(), logits_.begin() + static_cast<std::ptrdiff_t>(index * vocabulary_));
+      std::copy(logits.begin(), logits.end(),
+                logits_.begin() + static_cast<std::ptrdiff_t>(index * vocabulary_));
     }
-    std::span<const float> row(size_t index) const { return std::span(logits_).subspan(index * vocabulary_, vocabulary_); }
+    std::span<const float> row(size_t index) const {
+      return std::span(logits_).subspan(index * vocabulary_, vocabulary_);
+    }
 
    private:
     const size_t vocabulary_;

@@ -20,8 +20,10 @@ std::vector<float> Logits(uint64_t seed, size_t count) {
 
 std::vector<Candidate> Sorted(const std::vector<float>& logits) {
   std::vector<Candidate> candidates;
-  for (size_t i = 0; i < logits.size(); ++i) candidates.push_back({static_cast<int32_t>(i), logits[i], logits[i]});
-  std::sort(candidates.begin(), candidates.end(), [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
+  for (size_t i = 0; i < logits.size(); ++i)
+    candidates.push_back({static_cast<int32_t>(i), logits[i], logits[i]});
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.logit > b.logit; });
   return candidates;
 }
 
@@ -31,10 +33,12 @@ std::map<int32_t, double> Allowed(const SamplingOptions& options, const std::vec
   if (options.top_k > 0) sorted.resize(std::min(sorted.size(), static_cast<size_t>(options.top_k)));
   std::vector<double> weights;
   double total = 0;
-  for (const Candidate& c : sorted) total += weights.emplace_back(std::exp((c.logit - sorted[0].logit) / options.temperature));
+  for (const Candidate& c : sorted)
+    total += weights.emplace_back(std::exp((c.logit - sorted[0].logit) / options.temperature));
   std::map<int32_t, double> allowed;
   double before = 0, kept = 0;
-  for (size_t i = 0; i < sorted.size() && before < options.top_p * total && weights[i] >= options.min_p; ++i) {
+  for (size_t i = 0; i < sorted.size() && before < options.top_p * total && weights[i] >= options.min_p;
+       ++i) {
     allowed[sorted[i].token] = weights[i];
     before += weights[i];
   }

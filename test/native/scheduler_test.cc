@@ -68,7 +68,8 @@ class ToyModel final : public PageMemory {
       for (int i = 0; i < sequence.rows; ++i) {
         const int position = sequence.position + i;
         const int row = sequence.row_begin + i;
-        pages_.at({0, sequence.pages[0][position / kPageTokens]})[static_cast<size_t>(position % kPageTokens)] =
+        pages_.at(
+            {0, sequence.pages[0][position / kPageTokens]})[static_cast<size_t>(position % kPageTokens)] =
             input.tokens[static_cast<size_t>(row)];
         if (head < input.head.size() && input.head[head].row == row) {
           Answer(input.head[head], Read(sequence, position), &result->head[head]);
@@ -88,7 +89,8 @@ class ToyModel final : public PageMemory {
   std::vector<Token> Read(const StepSequence& sequence, int position) {
     std::vector<Token> tokens;
     for (int p = 0; p <= position; ++p) {
-      tokens.push_back(pages_.at({0, sequence.pages[0][p / kPageTokens]})[static_cast<size_t>(p % kPageTokens)]);
+      tokens.push_back(
+          pages_.at({0, sequence.pages[0][p / kPageTokens]})[static_cast<size_t>(p % kPageTokens)]);
     }
     return tokens;
   }
@@ -97,7 +99,8 @@ class ToyModel final : public PageMemory {
     result->finite = poisoned.count(tokens[0]) == 0;
     if (row.candidates > 0) result->candidates = {{NextToken(tokens), 1, 1}};
     result->log_sum_exp = 2;
-    for (const int32_t target : row.targets) result->targets.push_back(target == NextToken(tokens) ? 1.0f : -5.0f);
+    for (const int32_t target : row.targets)
+      result->targets.push_back(target == NextToken(tokens) ? 1.0f : -5.0f);
   }
 
   std::map<std::pair<int, int>, std::vector<Token>> pages_;
@@ -153,7 +156,8 @@ struct Rig {
 
 std::vector<Token> Prompt(uint64_t seed, int length) {
   std::vector<Token> prompt;
-  for (int i = 0; i < length; ++i) prompt.push_back(static_cast<Token>(UniformAt(seed, static_cast<uint64_t>(i)) * 255));
+  for (int i = 0; i < length; ++i)
+    prompt.push_back(static_cast<Token>(UniformAt(seed, static_cast<uint64_t>(i)) * 255));
   return prompt;
 }
 
@@ -174,7 +178,8 @@ TEST(replies_are_the_same_with_few_pages_and_many) {
   for (const int pages : {32, 48, 1000}) {
     for (const int max_rows : {3, 16, 64}) {
       Rig rig(pages, max_rows);
-      for (uint64_t id = 1; id <= 20; ++id) rig.Submit(id, Prompt(id, 5 + static_cast<int>(id * 13 % 120)), 90);
+      for (uint64_t id = 1; id <= 20; ++id)
+        rig.Submit(id, Prompt(id, 5 + static_cast<int>(id * 13 % 120)), 90);
       int steps = 0;
       while (rig.Step()) EXPECT(++steps < 100000);
       for (uint64_t id = 1; id <= 20; ++id) {
@@ -197,7 +202,8 @@ TEST(random_cancels_and_pauses_lose_nothing) {
   RequestId next = 1;
   for (int step = 0; step < 4000; ++step) {
     if (random() % 20 == 0 && next < 120) {
-      rig.Submit(next, Prompt(next, 1 + static_cast<int>(random() % 100)), 60, static_cast<int>(random() % 40) + 1);
+      rig.Submit(next, Prompt(next, 1 + static_cast<int>(random() % 100)), 60,
+                 static_cast<int>(random() % 40) + 1);
       ++next;
     }
     if (next > 1 && random() % 40 == 0) {

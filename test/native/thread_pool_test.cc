@@ -14,7 +14,8 @@ namespace {
 
 // Phases that each add up what the phase before wrote: wrong sums tell of a missing barrier.
 struct Relay {
-  explicit Relay(int phase_count) : values(static_cast<size_t>(phase_count) + 1, std::vector<long>(kTasks, 1)) {
+  explicit Relay(int phase_count)
+      : values(static_cast<size_t>(phase_count) + 1, std::vector<long>(kTasks, 1)) {
     for (int p = 0; p < phase_count; ++p) {
       phases.push_back({[p] { return p % 5 == 3 ? 0 : kTasks; },
                         [this, p](int task, int thread) {

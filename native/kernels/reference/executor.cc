@@ -16,7 +16,8 @@ namespace {
 
 class ReferenceExecutor final : public Executor {
  public:
-  ReferenceExecutor(const Program& program, const CompileOptions& options) : program_(program), options_(options) {
+  ReferenceExecutor(const Program& program, const CompileOptions& options)
+      : program_(program), options_(options) {
     for (int g = 0; g < static_cast<int>(program.kv_groups.size()); ++g) kv_.emplace_back(program, g);
     values_.resize(program.values.size());
     int64_t width = 0;
@@ -31,7 +32,8 @@ class ReferenceExecutor final : public Executor {
 
   Status LoadWeights(const WeightSource& source) {
     for (size_t w = 0; w < program_.weights.size(); ++w) {
-      TM_ASSIGN_OR_RETURN(Matrix matrix, Matrix::Load(source, static_cast<WeightId>(w), program_.weights[w], options_));
+      TM_ASSIGN_OR_RETURN(Matrix matrix,
+                          Matrix::Load(source, static_cast<WeightId>(w), program_.weights[w], options_));
       weights_.push_back(std::move(matrix));
       // Vectors are used as plain arrays.
       std::vector<float> vector;
@@ -129,7 +131,8 @@ class ReferenceExecutor final : public Executor {
     });
   }
 
-  void NormAndRotate(const Norm& norm, const RopeTable& rope, int64_t position, int heads, int head_dim, float* x) {
+  void NormAndRotate(const Norm& norm, const RopeTable& rope, int64_t position, int heads, int head_dim,
+                     float* x) {
     for (int h = 0; h < heads; ++h, x += head_dim) {
       if (norm.weight != kNone) RmsNorm(x, vector(norm.weight), norm.epsilon, head_dim, x);
       Rotate(rope, position, x);
@@ -218,7 +221,8 @@ class ReferenceExecutor final : public Executor {
       const int rows = std::min(options_.max_head_rows, count - first);
       Parallel(rows, [&](int i) {
         const int source = input_->head[static_cast<size_t>(first + i)].row;
-        RmsNorm(row(op.in, source), vector(op.norm.weight), op.norm.epsilon, in_width, normed_.data() + i * in_width);
+        RmsNorm(row(op.in, source), vector(op.norm.weight), op.norm.epsilon, in_width,
+                normed_.data() + i * in_width);
       });
       Multiply(normed_.data(), rows, op.matrix, kNone, logits_.data(), program_.vocabulary);
       Parallel(rows, [&](int i) {

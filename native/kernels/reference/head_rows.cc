@@ -37,7 +37,8 @@ std::vector<Candidate> Best(std::span<const float> logits, std::span<const Logit
   size_t edit = 0;
   for (size_t token = 0; token < logits.size(); ++token) {
     Candidate candidate{static_cast<int32_t>(token), logits[token], logits[token]};
-    if (edit < edits.size() && edits[edit].token == candidate.token) candidate.logit = ApplyEdit(edits[edit++], candidate.raw);
+    if (edit < edits.size() && edits[edit].token == candidate.token)
+      candidate.logit = ApplyEdit(edits[edit++], candidate.raw);
     if (best.size() < wanted) {
       best.push_back(candidate);
       std::push_heap(best.begin(), best.end(), Better);

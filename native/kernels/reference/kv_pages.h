@@ -16,7 +16,8 @@ class KvPages {
     for (const KvLayer& layer : program.kv_layers) {
       if (layer.group != group) continue;
       layer_offsets_.push_back(page_floats_);
-      page_floats_ += size_t{2} * kPageTokens * static_cast<size_t>(layer.kv_heads) * static_cast<size_t>(layer.head_dim);
+      page_floats_ +=
+          size_t{2} * kPageTokens * static_cast<size_t>(layer.kv_heads) * static_cast<size_t>(layer.head_dim);
     }
   }
 
@@ -33,7 +34,8 @@ class KvPages {
   /// Key of a position that lies in `page`; the value follows kPageTokens * head_dim floats later.
   float* Key(const KvLayer& layer, int page, int kv_head, int64_t position) const {
     float* base = slabs_[static_cast<size_t>(page / slab_pages_)].as<float>() +
-                  static_cast<size_t>(page % slab_pages_) * page_floats_ + layer_offsets_[static_cast<size_t>(layer.index)];
+                  static_cast<size_t>(page % slab_pages_) * page_floats_ +
+                  layer_offsets_[static_cast<size_t>(layer.index)];
     return base + (int64_t{kv_head} * 2 * kPageTokens + position % kPageTokens) * layer.head_dim;
   }
   float* Value(const KvLayer& layer, int page, int kv_head, int64_t position) const {

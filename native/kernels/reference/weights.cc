@@ -12,36 +12,39 @@ Result<Matrix> Matrix::Load(const WeightSource& source, WeightId id, const Weigh
   Matrix matrix;
   matrix.rows_ = desc.rows;
   matrix.cols_ = desc.cols;
-  const size_t bytes = static_cast<size_t>(matrix.strips()) * kStrip * static_cast<size_t>(desc.cols) * sizeof(float);
+  const size_t bytes =
+      static_cast<size_t>(matrix.strips()) * kStrip * static_cast<size_t>(desc.cols) * sizeof(float);
   matrix.buffer_ = SystemBuffer(bytes);
   if (!matrix.buffer_) {
-    return Error(Code::kOutOfMemory, "the system refused %zu bytes for the tensor '%s'", bytes, desc.name.c_str());
+    return Error(Code::kOutOfMemory, "the system refused %zu bytes for the tensor '%s'", bytes,
+                 desc.name.c_str());
   }
   const size_t row_bytes = RowBytes(desc.dtype, desc.cols);
   std::mutex mutex;
   Status failure;
-  const Phase phase{
-      [&] { return matrix.strips(); },
-      [&](int strip, int) {
-        const int64_t first = int64_t{strip} * kStrip;
-        const int64_t count = std::min<int64_t>(kStrip, desc.rows - first);
-        std::vector<std::byte> raw(row_bytes * static_cast<size_t>(count));
-        Status status = source.Read(id, first, count, raw.data());
-        if (status.ok() && options.on_progress && !options.on_progress(raw.size())) {
-          status = Error(Code::kAborted, "loading was aborted");
-        }
-        if (!status.ok()) {
-          const std::lock_guard<std::mutex> lock(mutex);
-          failure = status;
-          return;
-        }
-        std::vector<float> row(static_cast<size_t>(desc.cols));
-        float* out = matrix.buffer_.as<float>() + first * desc.cols;
-        for (int64_t r = 0; r < count; ++r) {
-          DequantizeRow(desc.dtype, raw.data() + static_cast<size_t>(r) * row_bytes, row.data(), desc.cols);
-          for (int64_t k = 0; k < desc.cols; ++k) out[k * kStrip + r] = row[static_cast<size_t>(k)];
-        }
-      }};
+  const Phase phase{[&] { return matrix.strips(); },
+                    [&](int strip, int) {
+                      const int64_t first = int64_t{strip} * kStrip;
+                      const int64_t count = std::min<int64_t>(kStrip, desc.rows - first);
+                      std::vector<std::byte> raw(row_bytes * static_cast<size_t>(count));
+                      Status status = source.Read(id, first, count, raw.data());
+                      if (status.ok() && options.on_progress && !options.on_progress(raw.size())) {
+                        status = Error(Code::kAborted, "loading was aborted");
+                      }
+                      if (!status.ok()) {
+                        const std::lock_guard<std::mutex> lock(mutex);
+                        failure = status;
+                        return;
+                      }
+                      std::vector<float> row(static_cast<size_t>(desc.cols));
+                      float* out = matrix.buffer_.as<float>() + first * desc.cols;
+                      for (int64_t r = 0; r < count; ++r) {
+                        DequantizeRow(desc.dtype, raw.data() + static_cast<size_t>(r) * row_bytes, row.data(),
+                                      desc.cols);
+                        for (int64_t k = 0; k < desc.cols; ++k)
+                          out[k * kStrip + r] = row[static_cast<size_t>(k)];
+                      }
+                    }};
   options.pool->Run(std::span(&phase, 1), options.threads);
   if (!failure.ok()) return failure;
   return matrix;

@@ -11,7 +11,7 @@ namespace tokenmill {
 namespace {
 
 constexpr int kFull = 0, kWindow = 1;  // indices of groups and ropes alike
-constexpr int kLayersOf27B = 62;       // the one size whose queries scale by width / heads
+constexpr int kLayersOf27B = 62;  // the one size whose queries scale by width / heads
 
 }  // namespace
 
@@ -23,7 +23,8 @@ Result<DecoderSpec> ReadGemma3Spec(const GgufFile& file) {
   spec.qk_norm = true;
   spec.post_norms = true;
   if (spec.layers == kLayersOf27B) {
-    spec.attention_scale = 1.0f / std::sqrt(static_cast<float>(spec.width) / static_cast<float>(spec.query_heads));
+    spec.attention_scale =
+        1.0f / std::sqrt(static_cast<float>(spec.width) / static_cast<float>(spec.query_heads));
   }
   TM_ASSIGN_OR_RETURN(spec.logit_softcap, metadata.Float("final_logit_softcapping", 0, 1e6, 0));
   TM_ASSIGN_OR_RETURN(const float base, metadata.Float("rope.freq_base", 1, 1e12, 1e6));
