@@ -10,8 +10,9 @@ constexpr int kPlainStrips = 1;
 // After the definitions that it is written in.
 #include "kernels/cpu/plain_matmul_impl.h"
 
-// Without VNNI: maddubs multiplies unsigned levels of 4 bits by activations into sums of two in 16 bits.
-// Eight such sums, a whole block, stay within 8 * 2 * 15 * 127 < 2^15. Byte levels are split into nibbles.
+// Without VNNI: maddubs multiplies unsigned levels by activations into sums of two in 16 bits. With 4 bits eight
+// such sums, a whole block, stay below 2^15 (8 * 2 * 15 * 127), with 5 bits four, with 6 bits two. Levels of 8
+// bits are split into nibbles.
 
 namespace tokenmill::cpu {
 namespace {
@@ -95,14 +96,13 @@ struct Bytes {
 
   TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
 
-  // Tiles kFirst … kLast - 1 of the block.
-  template <int kFirst, int kLast, int kRows, int kHalves>
-  TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
-                          __m256i (&sums)[kRows][kHalves]) {
+  template <int kRows, int kHalves>
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                     __m256i (&sums)[kRows][kHalves]) {
     const __m256i mask = _mm256_set1_epi8(15);
     __m256i low_words[kRows][kHalves], high_words[kRows][kHalves];
 #pragma GCC unroll 8
-    for (int tile = kFirst; tile < kLast; ++tile) {
+    for (int tile = 0; tile < 8; ++tile) {
       __m256i low[kHalves], high[kHalves];
 #pragma GCC unroll 4
       for (int h = 0; h < kHalves; ++h) {
@@ -117,7 +117,7 @@ struct Bytes {
         for (int h = 0; h < kHalves; ++h) {
           const __m256i low_product = _mm256_maddubs_epi16(low[h], input);
           const __m256i high_product = _mm256_maddubs_epi16(high[h], input);
-          if (tile == kFirst) {
+          if (tile == 0) {
             low_words[r][h] = low_product;
             high_words[r][h] = high_product;
           } else {
@@ -135,6 +135,37 @@ struct Bytes {
       }
     }
   }
+};
+
+// Levels of which the products of kTilesInWords tiles can be added in 16 bits.
+template <int kTilesInWords>
+struct SmallBytes {
+  static constexpr int kHalvesAtOnce = 2;
+
+  TM_INLINE int Place(int half) { return Bytes::Place(half); }
+
+  template <int kFirst, int kLast, int kRows, int kHalves>
+  TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                          __m256i (&sums)[kRows][kHalves]) {
+    __m256i words[kRows][kHalves];
+#pragma GCC unroll 8
+    for (int tile = kFirst; tile < kLast; ++tile) {
+      const bool begins = tile % kTilesInWords == 0, ends = tile % kTilesInWords == kTilesInWords - 1;
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i input = Broadcast4(a[r * stride].quants + 4 * tile);
+#pragma GCC unroll 4
+        for (int h = 0; h < kHalves; ++h) {
+          const __m256i product = _mm256_maddubs_epi16(LoadWords(levels + Place(h) + 64 * tile), input);
+          if (begins) words[r][h] = product;
+          else AddWords(words[r][h], product);
+          if (!ends) continue;
+          const __m256i pairs = AddPairs(words[r][h], 1);
+          sums[r][h] = tile < kFirst + kTilesInWords ? pairs : _mm256_add_epi32(sums[r][h], pairs);
+        }
+      }
+    }
+  }
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -142,6 +173,8 @@ struct Bytes {
     DotTiles<0, 8>(levels, a, stride, sums);
   }
 };
+using Fives = SmallBytes<4>;
+using Sixes = SmallBytes<2>;
 
 // Scales of one block and 8 columns: sum += d * (level sum - offset * sum of activations) + m * sum.
 struct ScaleD {
@@ -170,89 +203,82 @@ struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
   static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
-  static constexpr bool kHasMins = kMins;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
+
+  // Adds one block: d * scale * (levels - offset * input sum), then mins.
+  template <int kRows, int kHalves>
+  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
+    const uint8_t* scales = block + kLayout.level_bytes;
+    __m256i dots[kRows][kHalves];
+    Levels::template Dot<kRows, kHalves>(block + Levels::Place(half), a, stride, dots);
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) {
+      const __m256 d = Scales::D(header, scales, kHalf * (half + h));
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const ActivationBlock& input = a[r * stride];
+        __m256i dot = dots[r][h];
+        if constexpr (kLayout.offset != 0) {
+          dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(kLayout.offset * input.sum));
+        }
+        const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
+        sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
+      }
+      if constexpr (kMins) {
+        const __m256 m = Scales::M(header, scales, kHalf * (half + h));
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(a[r * stride].scaled_sum), sums[r][h]);
+        }
+      }
+    }
+  }
 };
 
 using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
 using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
 using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
 using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
-using FormatByteDM = Format<PackedFormat::kByteDM, Bytes, ScaleDM, true>;
-using FormatByteK = Format<PackedFormat::kByteK, Bytes, ScaleK, true>;
+using FormatFiveD = Format<PackedFormat::kFiveD, Fives, ScaleD, false>;
+using FormatFiveDM = Format<PackedFormat::kFiveDM, Fives, ScaleDM, true>;
+using FormatFiveK = Format<PackedFormat::kFiveK, Fives, ScaleK, true>;
+
+// A scale per 16 k: the halves of a block are added one after the other.
+struct FormatSixK16 : Format<PackedFormat::kSixK16, Sixes, ScaleD, false> {
+  template <int kPart, int kRows, int kHalves>
+  TM_INLINE void AddPart(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                         int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
+    const uint8_t* scales = block + kLayout.level_bytes + 32 * kPart;
+    __m256i dots[kRows][kHalves];
+    Sixes::DotTiles<4 * kPart, 4 * kPart + 4>(block + Sixes::Place(half), a, stride, dots);
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) {
+      const int column = kHalf * (half + h);
+      const __m256 d = _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadI8Half(scales + column));
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const ActivationBlock& input = a[r * stride];
+        const int32_t sum = kPart == 0 ? input.first_half : input.sum - input.first_half;
+        const __m256i dot = _mm256_sub_epi32(dots[r][h], _mm256_set1_epi32(kLayout.offset * sum));
+        const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
+        sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
+      }
+    }
+  }
+
+  template <int kRows, int kHalves>
+  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
+    AddPart<0>(header, block, a, stride, half, sums);
+    AddPart<1>(header, block, a, stride, half, sums);
+  }
+};
 
 TM_INLINE void PrefetchBlock(const uint8_t* p, int bytes) {
 #pragma GCC unroll 32
   for (int i = 0; i < bytes; i += 64) Prefetch(p + kPrefetchBytes + i);
-}
-
-// sums + d * scale * (levels - offset * input sum) of one block, and mins.
-template <class F, int kRows, int kHalves>
-TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
-                        int half, __m256 (&sums)[kRows][kHalves]) {
-  const uint8_t* scales = block + F::kLayout.level_bytes;
-  __m256i dots[kRows][kHalves];
-  F::Levels::template Dot<kRows, kHalves>(block + F::Levels::Place(half), a, stride, dots);
-#pragma GCC unroll 4
-  for (int h = 0; h < kHalves; ++h) {
-    const __m256 d = F::Scales::D(header, scales, kHalf * (half + h));
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-      const ActivationBlock& input = a[r * stride];
-      __m256i dot = dots[r][h];
-      if constexpr (F::kLayout.offset != 0) {
-        dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(F::kLayout.offset * input.sum));
-      }
-      const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
-      sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
-    }
-    if constexpr (F::kHasMins) {
-      const __m256 m = F::Scales::M(header, scales, kHalf * (half + h));
-#pragma GCC unroll 8
-      for (int r = 0; r < kRows; ++r) {
-        sums[r][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(a[r * stride].scaled_sum), sums[r][h]);
-      }
-    }
-  }
-}
-
-// Byte levels with a scale per 16 k.
-struct FormatByteK16 : Format<PackedFormat::kByteK16, Bytes, ScaleD, false> {};
-
-template <int kRows, int kHalves>
-TM_INLINE void AddHalfBlock(__m256 d, const __m256i (&dots)[kRows][kHalves], int h, const ActivationBlock* a,
-                            int64_t stride, bool second, __m256 (&sums)[kRows][kHalves]) {
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) {
-    const ActivationBlock& input = a[r * stride];
-    const int32_t sum = second ? input.sum - input.first_half : input.first_half;
-    const __m256i dot = _mm256_sub_epi32(dots[r][h], _mm256_set1_epi32(FormatByteK16::kLayout.offset * sum));
-    const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
-    sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
-  }
-}
-
-template <int kRows, int kHalves>
-TM_INLINE void AddBlockK16(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
-                           int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
-  const uint8_t* scales = block + FormatByteK16::kLayout.level_bytes;
-  __m256i dots[kRows][kHalves];
-#pragma GCC unroll 2
-  for (int part = 0; part < 2; ++part) {
-    if (part == 0) {
-      Bytes::DotTiles<0, 4>(block + Bytes::Place(half), a, stride, dots);
-    } else {
-      Bytes::DotTiles<4, 8>(block + Bytes::Place(half), a, stride, dots);
-    }
-#pragma GCC unroll 4
-    for (int h = 0; h < kHalves; ++h) {
-      const int column = kHalf * (half + h);
-      const __m256 d =
-          _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadI8Half(scales + 32 * part + column));
-      AddHalfBlock<kRows, kHalves>(d, dots, h, a, stride, part == 1, sums);
-    }
-  }
 }
 
 // kHalves half-strips from `half` on, of rows row … row + kRows - 1.
@@ -272,11 +298,7 @@ void Tile(const MatmulArgs& args, int row, int half) {
 #pragma GCC unroll 1
     for (int b = 0; b < F::kBlocks; ++b, ++a, block += F::kBlockBytes) {
       if constexpr (kPrefetch) PrefetchBlock(block, F::kBlockBytes);
-      if constexpr (F::kLayout.level_bytes == 1024 && F::kLayout.header_bytes == 64) {
-        AddBlockK16<kRows, kHalves>(group, block, a, args.stride, half, sums);
-      } else {
-        AddBlock<F, kRows, kHalves>(group, block, a, args.stride, half, sums);
-      }
+      F::template AddBlock<kRows, kHalves>(group, block, a, args.stride, half, sums);
     }
   }
   float* out = args.out + row * kPairColumns + kHalf * half;
@@ -320,9 +342,10 @@ void SetMatmulKernelsAvx2(CpuKernels* kernels) {
   matmul[static_cast<int>(PackedFormat::kNibbleDM)] = Matmul<FormatNibbleDM>;
   matmul[static_cast<int>(PackedFormat::kNibbleK)] = Matmul<FormatNibbleK>;
   matmul[static_cast<int>(PackedFormat::kByteD)] = Matmul<FormatByteD>;
-  matmul[static_cast<int>(PackedFormat::kByteDM)] = Matmul<FormatByteDM>;
-  matmul[static_cast<int>(PackedFormat::kByteK)] = Matmul<FormatByteK>;
-  matmul[static_cast<int>(PackedFormat::kByteK16)] = Matmul<FormatByteK16>;
+  matmul[static_cast<int>(PackedFormat::kFiveD)] = Matmul<FormatFiveD>;
+  matmul[static_cast<int>(PackedFormat::kFiveDM)] = Matmul<FormatFiveDM>;
+  matmul[static_cast<int>(PackedFormat::kFiveK)] = Matmul<FormatFiveK>;
+  matmul[static_cast<int>(PackedFormat::kSixK16)] = Matmul<FormatSixK16>;
   matmul[static_cast<int>(PackedFormat::kPlainF32)] = PlainMatmul<ElementF32>;
   matmul[static_cast<int>(PackedFormat::kPlainF16)] = PlainMatmul<ElementF16>;
   matmul[static_cast<int>(PackedFormat::kPlainBf16)] = PlainMatmul<ElementBf16>;

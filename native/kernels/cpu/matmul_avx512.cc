@@ -156,11 +156,12 @@ using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
 using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
 using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
 using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
-using FormatByteDM = Format<PackedFormat::kByteDM, Bytes, ScaleDM, true>;
-using FormatByteK = Format<PackedFormat::kByteK, Bytes, ScaleK, true>;
+using FormatFiveD = Format<PackedFormat::kFiveD, Bytes, ScaleD, false>;
+using FormatFiveDM = Format<PackedFormat::kFiveDM, Bytes, ScaleDM, true>;
+using FormatFiveK = Format<PackedFormat::kFiveK, Bytes, ScaleK, true>;
 
 // A scale per 16 k: the halves of a block are added one after the other.
-struct FormatByteK16 : Format<PackedFormat::kByteK16, Bytes, ScaleD, false> {
+struct FormatSixK16 : Format<PackedFormat::kSixK16, Bytes, ScaleD, false> {
   template <int kRows>
   TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                           int64_t stride, __m512 (&sums)[kRows][2]) {
@@ -247,9 +248,10 @@ void SetMatmulKernelsAvx512(CpuKernels* kernels) {
   matmul[static_cast<int>(PackedFormat::kNibbleDM)] = Matmul<FormatNibbleDM>;
   matmul[static_cast<int>(PackedFormat::kNibbleK)] = Matmul<FormatNibbleK>;
   matmul[static_cast<int>(PackedFormat::kByteD)] = Matmul<FormatByteD>;
-  matmul[static_cast<int>(PackedFormat::kByteDM)] = Matmul<FormatByteDM>;
-  matmul[static_cast<int>(PackedFormat::kByteK)] = Matmul<FormatByteK>;
-  matmul[static_cast<int>(PackedFormat::kByteK16)] = Matmul<FormatByteK16>;
+  matmul[static_cast<int>(PackedFormat::kFiveD)] = Matmul<FormatFiveD>;
+  matmul[static_cast<int>(PackedFormat::kFiveDM)] = Matmul<FormatFiveDM>;
+  matmul[static_cast<int>(PackedFormat::kFiveK)] = Matmul<FormatFiveK>;
+  matmul[static_cast<int>(PackedFormat::kSixK16)] = Matmul<FormatSixK16>;
   matmul[static_cast<int>(PackedFormat::kPlainF32)] = PlainMatmul<ElementF32>;
   matmul[static_cast<int>(PackedFormat::kPlainF16)] = PlainMatmul<ElementF16>;
   matmul[static_cast<int>(PackedFormat::kPlainBf16)] = PlainMatmul<ElementBf16>;

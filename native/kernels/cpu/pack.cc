@@ -26,10 +26,10 @@ struct Group {
 };
 
 template <class Block>
-void ExpandFives(const Block& block, int shift, Group* group) {
+void ExpandFives(const Block& block, Group* group) {
   for (int i = 0; i < 32; ++i) {
     const int nibble = block.qs[i % 16] >> i / 16 * 4 & 0x0f;
-    group->levels[i] = static_cast<uint8_t>((nibble | (block.qh[i / 8] >> i % 8 & 1) << 4) + shift);
+    group->levels[i] = static_cast<uint8_t>(nibble | (block.qh[i / 8] >> i % 8 & 1) << 4);
   }
 }
 
@@ -63,13 +63,13 @@ void Expand(const BlockQ4_1& block, Group* group) {
 
 void Expand(const BlockQ5_0& block, Group* group) {
   group->d = block.d;
-  ExpandFives(block, 128 - 16, group);
+  ExpandFives(block, group);
 }
 
 void Expand(const BlockQ5_1& block, Group* group) {
   group->d = block.d;
   group->m = block.m;
-  ExpandFives(block, 0, group);
+  ExpandFives(block, group);
 }
 
 void Expand(const BlockQ8_0& block, Group* group) {
@@ -104,11 +104,10 @@ void Expand(const BlockQ6_K& block, Group* group) {
       const uint8_t first = block.ql[64 * half + i], second = block.ql[64 * half + 32 + i];
       const int upper = block.qh[32 * half + i];
       uint8_t* levels = group->levels + 128 * half + i;
-      constexpr int kShift = 128 - 32;
-      levels[0] = static_cast<uint8_t>(((first & 0x0f) | (upper & 3) << 4) + kShift);
-      levels[32] = static_cast<uint8_t>(((second & 0x0f) | (upper >> 2 & 3) << 4) + kShift);
-      levels[64] = static_cast<uint8_t>((first >> 4 | (upper >> 4 & 3) << 4) + kShift);
-      levels[96] = static_cast<uint8_t>((second >> 4 | (upper >> 6) << 4) + kShift);
+      levels[0] = static_cast<uint8_t>((first & 0x0f) | (upper & 3) << 4);
+      levels[32] = static_cast<uint8_t>((second & 0x0f) | (upper >> 2 & 3) << 4);
+      levels[64] = static_cast<uint8_t>(first >> 4 | (upper >> 4 & 3) << 4);
+      levels[96] = static_cast<uint8_t>(second >> 4 | (upper >> 6) << 4);
     }
   }
 }
@@ -161,8 +160,8 @@ float TakeHalf(const uint8_t* halves, int column) {
 }
 
 bool HasMins(PackedFormat format) {
-  return format == PackedFormat::kNibbleDM || format == PackedFormat::kByteDM ||
-         format == PackedFormat::kNibbleK || format == PackedFormat::kByteK;
+  return format == PackedFormat::kNibbleDM || format == PackedFormat::kFiveDM ||
+         format == PackedFormat::kNibbleK || format == PackedFormat::kFiveK;
 }
 
 void PutGroup(PackedFormat format, const Group& group, int column, uint8_t* out) {
@@ -175,7 +174,7 @@ void PutGroup(PackedFormat format, const Group& group, int column, uint8_t* out)
   for (int b = 0; b < layout.group_k / kBlock; ++b, block += layout.level_bytes + layout.scale_bytes) {
     PutLevels(layout, group.levels + kBlock * b, column, block);
     uint8_t* scales = block + layout.level_bytes;
-    if (format == PackedFormat::kByteK16) {
+    if (format == PackedFormat::kSixK16) {
       scales[column] = group.scale[2 * b];
       scales[32 + column] = group.scale[2 * b + 1];
     } else if (layout.header_bytes != 0) {
@@ -217,7 +216,7 @@ void TakeScales(PackedFormat format, const uint8_t* group, const uint8_t* block,
   const PackedLayout& layout = LayoutOf(format);
   const uint8_t* scales = block + layout.level_bytes;
   *m = 0;
-  if (format == PackedFormat::kByteK16) {
+  if (format == PackedFormat::kSixK16) {
     *d = TakeHalf(group, column) * static_cast<float>(static_cast<int8_t>(scales[32 * part + column]));
   } else if (layout.header_bytes != 0) {
     *d = TakeHalf(group, column) * static_cast<float>(scales[column]);
@@ -259,15 +258,16 @@ PackedFormat FormatOf(DType dtype) {
       return PackedFormat::kNibbleDM;
     case DType::kQ4_K:
       return PackedFormat::kNibbleK;
-    case DType::kQ5_0:
     case DType::kQ8_0:
       return PackedFormat::kByteD;
+    case DType::kQ5_0:
+      return PackedFormat::kFiveD;
     case DType::kQ5_1:
-      return PackedFormat::kByteDM;
+      return PackedFormat::kFiveDM;
     case DType::kQ5_K:
-      return PackedFormat::kByteK;
+      return PackedFormat::kFiveK;
     case DType::kQ6_K:
-      return PackedFormat::kByteK16;
+      return PackedFormat::kSixK16;
     case DType::kF16:
       return PackedFormat::kPlainF16;
     case DType::kBF16:

@@ -10,7 +10,8 @@
 //   per 32 k: levels of strip 0, levels of strip 1, then the scales of this block, each [32 columns]
 // Levels of one strip and block: tiles of 64 bytes [16 columns][4 k]. Byte formats have eight, tile j for
 // k = 4j … 4j + 3. Nibble formats have four, tile j with k = 8j … 8j + 3 in the low nibbles and the next four
-// in the high ones. Levels are unsigned: value = d * (level - offset) + m.
+// in the high ones. Levels are unsigned: value = d * (level - offset) + m. Formats of 5 and 6 bits keep a level in
+// a byte, so that no kernel unpacks it.
 // Plain formats have no groups: per k, 32 elements.
 
 namespace tokenmill::cpu {
@@ -24,15 +25,16 @@ enum class PackedFormat : uint8_t {
   kNibbleDM,  // f16 d, m per 32
   kNibbleK,   // f16 d, dmin per 256; u8 scale, min per 32
   kByteD,     // f16 d per 32; offset 128
-  kByteDM,    // f16 d, m per 32
-  kByteK,     // f16 d, dmin per 256; u8 scale, min per 32
-  kByteK16,   // f16 d per 256; i8 scale per 16; offset 128
+  kFiveD,     // levels below 32; f16 d per 32; offset 16
+  kFiveDM,    // levels below 32; f16 d, m per 32
+  kFiveK,     // levels below 32; f16 d, dmin per 256; u8 scale, min per 32
+  kSixK16,    // levels below 64; f16 d per 256; i8 scale per 16; offset 32
   kPlainF32,
   kPlainF16,
   kPlainBf16,
 };
-inline constexpr int kPackedFormats = 10;
-inline constexpr int kQuantizedFormats = 7;
+inline constexpr int kPackedFormats = 11;
+inline constexpr int kQuantizedFormats = 8;
 
 struct PackedLayout {
   bool quantized;
@@ -45,16 +47,17 @@ struct PackedLayout {
 };
 
 inline constexpr PackedLayout kPackedLayouts[kPackedFormats] = {
-    {true, 32, 0, 512, 64, 576, 8},        // kNibbleD
-    {true, 32, 0, 512, 128, 640, 0},       // kNibbleDM
-    {true, 256, 128, 512, 64, 4736, 0},    // kNibbleK
-    {true, 32, 0, 1024, 64, 1088, 128},    // kByteD
-    {true, 32, 0, 1024, 128, 1152, 0},     // kByteDM
-    {true, 256, 128, 1024, 64, 8832, 0},   // kByteK
-    {true, 256, 64, 1024, 64, 8768, 128},  // kByteK16
-    {false, 1, 0, 128, 0, 128, 0},         // kPlainF32
-    {false, 1, 0, 64, 0, 64, 0},           // kPlainF16
-    {false, 1, 0, 64, 0, 64, 0},           // kPlainBf16
+    {true, 32, 0, 512, 64, 576, 8},       // kNibbleD
+    {true, 32, 0, 512, 128, 640, 0},      // kNibbleDM
+    {true, 256, 128, 512, 64, 4736, 0},   // kNibbleK
+    {true, 32, 0, 1024, 64, 1088, 128},   // kByteD
+    {true, 32, 0, 1024, 64, 1088, 16},    // kFiveD
+    {true, 32, 0, 1024, 128, 1152, 0},    // kFiveDM
+    {true, 256, 128, 1024, 64, 8832, 0},  // kFiveK
+    {true, 256, 64, 1024, 64, 8768, 32},  // kSixK16
+    {false, 1, 0, 128, 0, 128, 0},        // kPlainF32
+    {false, 1, 0, 64, 0, 64, 0},          // kPlainF16
+    {false, 1, 0, 64, 0, 64, 0},          // kPlainBf16
 };
 
 static constexpr const PackedLayout& LayoutOf(PackedFormat format) {
