@@ -202,10 +202,8 @@ test("the code names no host but those it needs", () => {
     named.filter(({ host }) => !needed.includes(host)),
     [],
   );
-  const locked = [...readSource("package-lock.json").text.matchAll(/"resolved": "([^"]*)"/g)].map(
-    ([, url]) => url,
-  );
-  assert.ok(locked.length > 20);
+  const { packages } = require("../../../package-lock.json");
+  const locked = Object.values(packages).flatMap(({ resolved }) => resolved ?? []);
   assert.deepEqual(
     locked.filter((url) => !url.startsWith("https://registry.npmjs.org/")),
     [],
