@@ -214,7 +214,8 @@ export class LocalModel implements Model {
     if (chatTemplate === undefined) {
       throw new TokenmillError(
         "UnsupportedModel",
-        `the model '${name}' has no chat template: it is not made for chat. Use generate() with a prompt in the form that it was trained on`,
+        `the model '${name}' has no chat template: it is not made for chat. ` +
+          "Use generate() with a prompt in the form that it was trained on",
       );
     }
     const { bos, eos, special } = this.#nativeInfo.tokenizer;

@@ -195,7 +195,8 @@ function loadAddon(): NativeAddon {
       "Incompatible",
       `no native library of tokenmill could be loaded for ${platform}-${arch} (Node ${versions.node}): ` +
         `${cause instanceof Error ? cause.message : String(cause)}. To build it (CMake and a C++20 compiler needed): ` +
-        `cd ${JSON.stringify(root)} && npm install --no-save --ignore-scripts cmake-js node-addon-api node-api-headers && npx cmake-js build`,
+        `cd ${JSON.stringify(root)} && ` +
+        "npm install --no-save --ignore-scripts cmake-js node-addon-api node-api-headers && npx cmake-js build",
       { cause },
     );
   }

@@ -1,4 +1,7 @@
-/** How one reply is generated. Everything is optional; what is left out comes from the model's own metadata, else from the defaults named. */
+/**
+ * How one reply is generated. Everything is optional; what is left out comes from the model's own metadata, else
+ * from the defaults named.
+ */
 export interface GenerationOptions {
   /** Default: to the context's end. */
   maxTokens?: number;
@@ -16,7 +19,10 @@ export interface GenerationOptions {
   frequencyPenalty?: number;
   /** Subtracted from the logit of each token that occurs in the reply; 0 (default) is off. */
   presencePenalty?: number;
-  /** An integer from 0 to 2^53 - 1. The same seed gives the same tokens, whatever else runs. Default: random, reported. */
+  /**
+   * An integer from 0 to 2^53 - 1. The same seed gives the same tokens, whatever else runs. Default: random,
+   * reported.
+   */
   seed?: number;
   /** Strings that end the reply. They are not part of `text`, also where they straddle tokens. */
   stop?: string | string[];

@@ -49,6 +49,7 @@ export class ReplyState {
   private runnable = false;
   private submitted = false;
   private unbounded = false;
+  private stopping = false;
   private failureReason: { code: ErrorCode; message: string; cause?: unknown } | undefined;
   private completion: Completion | undefined;
   private error: TokenmillError | undefined;
@@ -105,8 +106,13 @@ export class ReplyState {
   stop(reason?: { code: ErrorCode; message: string; cause?: unknown }): void {
     if (this.ended) return;
     this.failureReason ??= reason;
-    if (this.submitted) this.control.cancel(this.id);
-    else this.end(emptyOutcome);
+    if (this.submitted) {
+      this.stopping = true;
+      this.control.cancel(this.id);
+      this.updateRunnable();
+    } else {
+      this.end(emptyOutcome);
+    }
   }
 
   next(): Promise<IteratorResult<ReplyPart, undefined>> {
@@ -157,7 +163,7 @@ export class ReplyState {
   }
 
   private updateRunnable(): void {
-    const runnable = !this.ended && this.credits > 0;
+    const runnable = !this.ended && (this.credits > 0 || this.stopping);
     if (runnable === this.runnable) return;
     this.runnable = runnable;
     this.control.setRunnable(runnable);

@@ -40,7 +40,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   ClientId client_ = 0;
 };
 
-/// loadModel(path, { contextLength, threads, budget, maxRows, highPrecision }, callback) → { promise, abort() }. The callback
+/// loadModel(path, options, callback) → { promise, abort() }, options being { contextLength, threads, budget,
+/// maxRows, highPrecision }. The callback
 /// gets (loaded, total) while loading and (events) afterwards.
 Napi::Value LoadModel(const Napi::CallbackInfo& info);
 

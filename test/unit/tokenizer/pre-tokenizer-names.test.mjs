@@ -5,7 +5,12 @@ import { preTokenizerName } from "../../../dist/tokenizer/pre-tokenizer-names.js
 const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true };
 const bytesOnly = { ...byteLevel, use_regex: false };
 const digits = { type: "Digits", individual_digits: true };
-const split = (Regex, behavior = "Isolated", invert = false) => ({ type: "Split", pattern: { Regex }, behavior, invert });
+const split = (Regex, behavior = "Isolated", invert = false) => ({
+  type: "Split",
+  pattern: { Regex },
+  behavior,
+  invert,
+});
 const sequence = (...pretokenizers) => ({ type: "Sequence", pretokenizers });
 
 // The expressions as JSON text, byte for byte as the models' files have them.
@@ -29,7 +34,12 @@ test("several stages make one name", () => {
   const third = JSON.parse(
     String.raw`"[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_${"`"}{|}~][A-Za-z]+|[^\r\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| ?[\\p{P}\\p{S}]+[\r\n]*|\\s*[\r\n]+|\\s+(?!\\S)|\\s+"`,
   );
-  const deepseek = sequence(split(String.raw`\p{N}{1,3}`), split("[一-龥\u3040-ゟ゠-ヿ]+"), split(third), bytesOnly);
+  const deepseek = sequence(
+    split(String.raw`\p{N}{1,3}`),
+    split("[一-龥\u3040-ゟ゠-ヿ]+"),
+    split(third),
+    bytesOnly,
+  );
   assert.equal(preTokenizerName(deepseek), "deepseek-v3");
 });
 
@@ -37,7 +47,10 @@ test("what cuts otherwise is no known name", () => {
   assert.equal(preTokenizerName(sequence(byteLevel, digits)), undefined);
   assert.equal(preTokenizerName({ ...byteLevel, add_prefix_space: true }), undefined);
   assert.equal(preTokenizerName({ type: "Metaspace" }), undefined);
-  assert.equal(preTokenizerName(sequence(split(JSON.parse(files["llama-bpe"]), "MergedWithPrevious"), bytesOnly)), undefined);
+  assert.equal(
+    preTokenizerName(sequence(split(JSON.parse(files["llama-bpe"]), "MergedWithPrevious"), bytesOnly)),
+    undefined,
+  );
   assert.equal(preTokenizerName(sequence(split(String.raw`\p{N}{1,4}`), bytesOnly)), undefined);
   assert.equal(preTokenizerName(sequence({ ...digits, individual_digits: false }, byteLevel)), undefined);
 });
