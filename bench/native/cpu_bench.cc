@@ -72,7 +72,7 @@ class SyntheticWeights final : public WeightSource {
 };
 
 WeightId AddWeight(Program* program, DType dtype, int rows, int cols) {
-  program->weights.push_back({"synthetic", dtype, rows, cols});
+  program->weights.push_back({{}, dtype, rows, cols});
   return static_cast<WeightId>(program->weights.size()) - 1;
 }
 
