@@ -65,8 +65,12 @@ function runNative(folder, label = "native") {
 }
 
 /** One more test: whether a command succeeds. */
-function runCheck(name, program, arguments_) {
-  const { status, stdout, stderr } = command(program, arguments_, { stdio: "pipe", encoding: "utf8" });
+function runCheck(name, program, arguments_, environment = {}) {
+  const { status, stdout, stderr } = command(program, arguments_, {
+    stdio: "pipe",
+    encoding: "utf8",
+    env: { ...process.env, ...environment },
+  });
   count[status === 0 ? "passed" : "failed"] += 1;
   console.log(`${status === 0 ? "ok  " : "FAIL"} ${name}${status === 0 ? "" : `\n${stdout}${stderr}`}`);
 }
@@ -84,7 +88,13 @@ function runCiChecks() {
   const flags = ["-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_TESTS=ON", "-DTOKENMILL_EMULATE_AVX512=ON"];
   runCheck("emulated AVX-512: configure", "cmake", ["-S", ".", "-B", "build-emulated", ...flags]);
   const parallel = ["--parallel", String(availableParallelism())];
-  const tests = ["cpu_matmul_test", "cpu_vector_test", "cpu_attention_test", "cpu_executor_test"];
+  const tests = [
+    "cpu_matmul_test",
+    "cpu_vector_test",
+    "cpu_attention_test",
+    "cpu_executor_test",
+    "logits_cli",
+  ];
   runCheck("emulated AVX-512: build", "cmake", [
     "--build",
     "build-emulated",
@@ -92,7 +102,14 @@ function runCiChecks() {
     "--target",
     ...tests,
   ]);
-  runNative(join(root, "build-emulated", "native-tests"), "emulated");
+  const emulated = join(root, "build-emulated", "native-tests");
+  runNative(emulated, "emulated");
+  runCheck(
+    "emulated AVX-512: SmolLM2's divergence from the oracle",
+    process.execPath,
+    ["--test", "--test-name-pattern=smollm2.*avx512", "test/model/oracle.test.mjs"],
+    { TOKENMILL_EMULATED_TESTS: emulated },
+  );
 }
 
 function nodeTestFiles(folder) {

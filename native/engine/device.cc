@@ -23,7 +23,11 @@ constexpr IsaRow kIsas[] = {
 bool Available(CpuIsa isa) {
   switch (isa) {
     case CpuIsa::kAvx512:
+#if defined(TOKENMILL_EMULATE_AVX512)
+      return HostCpuFeatures().avx2;
+#else
       return HostCpuFeatures().avx512_vnni;
+#endif
     case CpuIsa::kAvx2:
       return HostCpuFeatures().avx2;
     case CpuIsa::kReference:

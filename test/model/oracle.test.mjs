@@ -25,9 +25,14 @@ async function load(path, options) {
   return model;
 }
 
+/** Native programs to ask: this machine's, and those built with emulated AVX-512 where there are any. */
+const builds = isas.map((isa) => ({ isa, programs: nativeTests }));
+const emulated = process.env.TOKENMILL_EMULATED_TESTS;
+if (emulated) builds.push({ isa: "avx512", programs: emulated });
+
 /** All logits of a window, one Float32Array a position asked for. */
-async function logitsAt(path, isa, tokens, positions) {
-  const child = spawn(join(nativeTests, "logits_cli"), [path], {
+async function logitsAt(path, { isa, programs }, tokens, positions) {
+  const child = spawn(join(programs, "logits_cli"), [path], {
     env: { ...process.env, TOKENMILL_ISA: isa },
     stdio: ["pipe", "pipe", "inherit"],
   });
@@ -63,14 +68,15 @@ const bounds = {
 };
 
 for (const [name, path] of Object.entries({ "smollm2-135m-instruct": smollm2, "gemma-3-270m": gemma3 })) {
-  for (const isa of isas) {
+  for (const build of builds) {
+    const { isa } = build;
     if (isa === "reference" && name === "gemma-3-270m") continue; // minutes; npm run test:kld has it
     modelTest(
       `${name}, ${isa}: one window's divergence from the f32 oracle is within its bound`,
       path,
       async () => {
         const fixture = readWindowFixture(name);
-        const logits = await logitsAt(path, isa, fixture.tokens, fixture.positions);
+        const logits = await logitsAt(path, build, fixture.tokens, fixture.positions);
         const divergences = fixture.top.map((row, i) => kldTop(row, logits[i]));
         const mean = divergences.reduce((sum, value) => sum + value, 0) / divergences.length;
         const same = fixture.top.filter((row, i) => {
