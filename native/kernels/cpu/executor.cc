@@ -91,6 +91,7 @@ Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, const Weigh
   CompileOptions options = given;
   options.threads = std::max(1, options.threads);
   options.max_head_rows = std::max(1, options.max_head_rows);
+  options.activation_terms = std::clamp(options.activation_terms, 1, cpu::kTermsMax);
   if (options.pool == nullptr) options.pool = &ThreadPool::Process();
   try {
     TM_RETURN_IF_ERROR(cpu::CheckProgram(program));

@@ -122,7 +122,7 @@ class Packer {
     TM_RETURN_IF_ERROR(source_.Read(piece.weight, first, rows, buffer));
     for (int i = 0; i < piece.pairs; ++i) {
       const int64_t begin = int64_t{i} * kPairColumns;
-      uint8_t* pair = matrix.data.as<uint8_t>() + static_cast<size_t>(piece.pair + i) * matrix.pair_bytes;
+      uint8_t* pair = matrix.pair(piece.pair + i);
       PackPair(dtype, buffer + static_cast<size_t>(begin) * row_bytes,
                static_cast<int>(std::min<int64_t>(kPairColumns, rows - begin)), matrix.cols, pair);
     }
@@ -164,6 +164,8 @@ Status Weights::Allocate(const Program& program) {
   const Uses uses(program);
   matrices_.resize(program.weights.size());
   vectors_.resize(program.weights.size());
+  std::vector<size_t> offsets(matrices_.size());
+  size_t matrix_bytes = 0;
   for (size_t w = 0; w < program.weights.size(); ++w) {
     const WeightDesc& desc = program.weights[w];
     if (uses.of(w) == Use::kNone) continue;
@@ -179,14 +181,17 @@ Status Weights::Allocate(const Program& program) {
     matrix.cols = desc.cols;
     matrix.pairs = static_cast<int>((desc.rows + kPairColumns - 1) / kPairColumns);
     matrix.pair_bytes = PairBytes(matrix.format, desc.cols);
-    const size_t bytes = static_cast<size_t>(matrix.pairs) * matrix.pair_bytes;
-    matrix.data = SystemBuffer(bytes);
-    if (!matrix.data) {
-      return Error(Code::kOutOfMemory, "the system refused %zu bytes for the tensor '%s'", bytes,
-                   desc.name.c_str());
-    }
-    bytes_ += bytes;
+    offsets[w] = matrix_bytes;
+    matrix_bytes += static_cast<size_t>(matrix.pairs) * matrix.pair_bytes;
   }
+  memory_ = SystemBuffer(matrix_bytes);
+  if (matrix_bytes != 0 && !memory_) {
+    return Error(Code::kOutOfMemory, "the system refused %zu bytes for the model's weights", matrix_bytes);
+  }
+  for (size_t w = 0; w < matrices_.size(); ++w) {
+    if (matrices_[w].pairs != 0) matrices_[w].data = memory_.as<uint8_t>() + offsets[w];
+  }
+  bytes_ += matrix_bytes;
   return {};
 }
 

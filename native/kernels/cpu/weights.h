@@ -17,12 +17,10 @@ struct PackedMatrix {
   int64_t cols = 0;  // input features
   int pairs = 0;     // of strips
   size_t pair_bytes = 0;
-  SystemBuffer data;
+  uint8_t* data = nullptr;  // [pairs][pair_bytes]
 
   bool quantized() const { return LayoutOf(format).quantized; }
-  const uint8_t* pair(int64_t index) const {
-    return data.as<uint8_t>() + static_cast<size_t>(index) * pair_bytes;
-  }
+  uint8_t* pair(int64_t index) const { return data + static_cast<size_t>(index) * pair_bytes; }
 };
 
 /// A program's weights by WeightId: packed where an operation multiplies by them or looks up rows, else as
@@ -43,6 +41,7 @@ class Weights {
   Status Allocate(const Program& program);
   Status LoadVectors(const Program& program, const WeightSource& source, const CompileOptions& options);
 
+  SystemBuffer memory_;  // of all matrices: one piece, so that the system can back it with huge pages
   std::vector<PackedMatrix> matrices_;
   std::vector<std::vector<float>> vectors_;
   size_t bytes_ = 0;
