@@ -132,8 +132,9 @@ function runNode(files, concurrency) {
     };
     stream.on("test:pass", tally("passed"));
     stream.on("test:fail", tally("failed"));
-    stream.on("end", resolve);
-    stream.compose(spec).pipe(process.stdout);
+    const report = stream.compose(spec);
+    report.on("data", (text) => process.stdout.write(text));
+    report.on("end", resolve);
   });
 }
 
