@@ -4,7 +4,8 @@
 namespace tokenmill {
 
 const std::vector<Architecture>& Architectures() {
-  static const std::vector<Architecture> architectures = {
+  // Never destroyed: threads may run at exit.
+  static const std::vector<Architecture>& architectures = *new std::vector<Architecture>{
       {"llama", ReadLlamaSpec},
       {"gemma3", ReadGemma3Spec},
   };

@@ -32,14 +32,14 @@ struct Pair {
 
 /// Primary composites by their parts; built once.
 const std::vector<Pair>& Compositions() {
-  static const std::vector<Pair> pairs = [] {
+  static const std::vector<Pair>& pairs = *new std::vector<Pair>([] {
     std::vector<Pair> result;
     for (const uint64_t row : kDecompositions) {
       if (row & 1) result.push_back({row & ((1ull << 43) - 2), static_cast<uint32_t>(row >> 43)});
     }
     std::sort(result.begin(), result.end());
     return result;
-  }();
+  }());  // never destroyed: threads may run at exit
   return pairs;
 }
 

@@ -33,7 +33,7 @@ UnicodeTable::UnicodeTable() {
 }
 
 const UnicodeTable& UnicodeTable::Get() {
-  static const UnicodeTable table;
+  static const UnicodeTable& table = *new UnicodeTable();  // never destroyed: threads may run at exit
   return table;
 }
 
