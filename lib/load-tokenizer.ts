@@ -4,7 +4,7 @@ import { callNative, type NativeTokenizer, native, toTokenmillError } from "./na
 import type { SourceOptions } from "./options";
 import { resolveSource } from "./sources/resolve-source";
 import { readTokenizerJson } from "./tokenizer/tokenizer-json";
-import { invalid, toTokenArray } from "./validate";
+import { checkSourceOptions, invalid, toTokenArray } from "./validate";
 
 class LocalTokenizer implements Tokenizer {
   readonly vocabularySize: number;
@@ -38,6 +38,7 @@ class LocalTokenizer implements Tokenizer {
 export async function loadTokenizer(source: string, options: SourceOptions = {}): Promise<Tokenizer> {
   if (typeof source !== "string" || source === "")
     throw invalid("source", source, "a path or model reference");
+  checkSourceOptions(options);
   const { path } = await resolveSource(source, options);
   const isJson = path.endsWith(".json") || (await stat(path)).isDirectory();
   try {

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { ChatMessage } from "./chat-message";
 import type { GenerationOptions } from "./options";
 import type { Reply } from "./reply";

@@ -191,12 +191,13 @@ function loadAddon(): NativeAddon {
     return nodeGypBuild(root) as NativeAddon;
   } catch (cause) {
     const { platform, arch, versions } = process;
+    const [reason] = (cause instanceof Error ? cause.message : String(cause)).split("\n    loaded from:");
     throw new TokenmillError(
       "Incompatible",
       `no native library of tokenmill could be loaded for ${platform}-${arch} (Node ${versions.node}): ` +
-        `${cause instanceof Error ? cause.message : String(cause)}. To build it (CMake and a C++20 compiler needed): ` +
-        `cd ${JSON.stringify(root)} && ` +
-        "npm install --no-save --ignore-scripts cmake-js node-addon-api node-api-headers && npx cmake-js build",
+        `${reason}. To build it, in your project (CMake and a C++20 compiler needed): ` +
+        "npm install --no-save cmake-js node-addon-api node-api-headers && " +
+        `npx cmake-js build -d ${JSON.stringify(root)}`,
       { cause },
     );
   }

@@ -9,7 +9,7 @@ export interface GenerationOptions {
   temperature?: number;
   /** Keep the `topK` most likely tokens; 0 (default) keeps all. */
   topK?: number;
-  /** Keep the smallest set of tokens whose probabilities sum to `topP`; 1 (default) keeps all. */
+  /** Keep the smallest set of tokens whose probabilities sum to `topP`; 1 (default) keeps all, 0 one. */
   topP?: number;
   /** Drop tokens less likely than `minP` times the most likely one; 0 (default) drops none. */
   minP?: number;

@@ -1,5 +1,5 @@
 import { TokenmillError } from "./errors";
-import type { GenerationOptions, LoadOptions } from "./options";
+import type { GenerationOptions, LoadOptions, SourceOptions } from "./options";
 
 function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
@@ -57,7 +57,7 @@ const generationRanges: Record<string, Range> = {
   maxTokens: { minimum: 0, maximum: tokensMaximum, integer: true },
   temperature: { minimum: 0, maximum: 100 },
   topK: { minimum: 0, maximum: tokensMaximum, integer: true },
-  topP: { minimum: Number.MIN_VALUE, maximum: 1 },
+  topP: { minimum: 0, maximum: 1 },
   minP: { minimum: 0, maximum: 1 },
   repetitionPenalty: { minimum: 0.01, maximum: 100 },
   frequencyPenalty: { minimum: -100, maximum: 100 },
@@ -91,23 +91,25 @@ export function stopStrings(stop: GenerationOptions["stop"]): string[] {
   return strings;
 }
 
-const loadKeys = [
-  "signal",
-  "onProgress",
-  "onLog",
-  "contextLength",
-  "threads",
-  "memory",
-  "maxBatchTokens",
-  "precision",
-];
+const sourceKeys = ["signal", "onProgress", "onLog"];
+const loadKeys = [...sourceKeys, "contextLength", "threads", "memory", "maxBatchTokens", "precision"];
 
-export function checkLoadOptions(options: LoadOptions): void {
+function checkSource(name: string, options: object, known: readonly string[]): void {
   checkObject("options", options);
-  checkKeys("loadModel", options, loadKeys);
+  checkKeys(name, options, known);
   checkSignal(options.signal);
   checkFunction("onProgress", options.onProgress);
   checkFunction("onLog", options.onLog);
+}
+
+/** Refuses options of `loadTokenizer` that are unknown or wrong. */
+export function checkSourceOptions(options: SourceOptions): void {
+  checkSource("loadTokenizer", options, sourceKeys);
+}
+
+/** Refuses options of `loadModel` that are unknown or out of range. */
+export function checkLoadOptions(options: LoadOptions): void {
+  checkSource("loadModel", options, loadKeys);
   checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });

@@ -22,8 +22,10 @@ function build() {
     stdio: "ignore",
   });
   const built = command("cmake", ["--build", "build", "--parallel", String(availableParallelism())], {
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "pipe", "inherit"],
+    encoding: "utf8",
   });
+  if (built.status !== 0) console.error(built.stdout); // Ninja prints the compiler's errors there
   const compiled = command(process.execPath, ["scripts/build-ts.mjs"]);
   if (configured.status === 0 && built.status === 0 && compiled.status === 0) return;
   console.error("tokenmill: the build failed; run `npm install` first");

@@ -1,11 +1,16 @@
 import { InvalidArgumentError } from "commander";
 
-/** Parses a whole number of at least `minimum`. */
-export function wholeNumber(minimum: number): (text: string) => number {
+function rangeOf(minimum: number, maximum: number, unlimited: number): string {
+  return maximum === unlimited ? `at least ${minimum}` : `${minimum} to ${maximum}`;
+}
+
+/** Parses a whole number from `minimum` to `maximum`. */
+export function wholeNumber(minimum: number, maximum = Number.MAX_SAFE_INTEGER): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (!/^\d+$/.test(text) || !Number.isSafeInteger(value) || value < minimum) {
-      throw new InvalidArgumentError(`Expected a whole number of at least ${minimum}.`);
+    if (!/^\d+$/.test(text) || value < minimum || value > maximum) {
+      const range = rangeOf(minimum, maximum, Number.MAX_SAFE_INTEGER);
+      throw new InvalidArgumentError(`Expected a whole number: ${range}.`);
     }
     return value;
   };
@@ -16,7 +21,7 @@ export function numberBetween(minimum: number, maximum = Number.POSITIVE_INFINIT
   return (text) => {
     const value = text.trim() === "" ? Number.NaN : Number(text);
     if (!(value >= minimum && value <= maximum && Number.isFinite(value))) {
-      const range = maximum === Number.POSITIVE_INFINITY ? `at least ${minimum}` : `${minimum} to ${maximum}`;
+      const range = rangeOf(minimum, maximum, Number.POSITIVE_INFINITY);
       throw new InvalidArgumentError(`Expected a number: ${range}.`);
     }
     return value;

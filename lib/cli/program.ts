@@ -39,7 +39,7 @@ function addRun(program: Command): void {
     .option("--stop <text>", "end the answer before this text; may be repeated", collect)
     .option("--system <text>", "the system message")
     .option("--raw", "continue the prompt as it is, without the chat template")
-    .option("--threads <number>", "threads that compute", wholeNumber(1))
+    .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
     .addOption(precisionOption("high"))
     .option("--json", "print the finished completion as JSON")
@@ -79,7 +79,7 @@ function addBench(program: Command): void {
     .option("--prompt-tokens <number>", "tokens of a prompt to prefill", wholeNumber(1), 512)
     .option("--tokens <number>", "tokens to decode", wholeNumber(2), 128)
     .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
-    .option("--threads <number>", "threads that compute", wholeNumber(1))
+    .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .addOption(precisionOption("fast"))
     .option("--json", "print the figures as JSON")
     .action(async (model, options) => (await import("./bench.js")).bench(model, options));

@@ -204,7 +204,7 @@ for (const [name, value] of Object.entries({
   maxTokens: 1.5,
   temperature: Number.NaN,
   topK: -1,
-  topP: 0,
+  topP: 1.01,
   minP: 2,
   repetitionPenalty: 0,
   frequencyPenalty: "1",

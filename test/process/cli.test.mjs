@@ -41,13 +41,13 @@ test("a wrong command line exits with 2 and says what is wrong", async () => {
     [["run"], /^tokenmill: missing required argument 'model'/],
     [["run", "m", "p", "q"], /^tokenmill: too many arguments/],
     [["run", "m", "p", "--colour"], /^tokenmill: unknown option '--colour'/],
-    [["run", "m", "p", "--max-tokens", "0"], /whole number of at least 1/],
-    [["run", "m", "p", "--max-tokens", "1e3"], /whole number of at least 1/],
+    [["run", "m", "p", "--max-tokens", "0"], /whole number: at least 1/],
+    [["run", "m", "p", "--max-tokens", "1e3"], /whole number: at least 1/],
     [["run", "m", "p", "--top-p", "1.5"], /Expected a number: 0 to 1/],
     [["run", "m", "p", "--temperature", "-1"], /Expected a number: at least 0/],
     [["run", "m", "p", "--temperature", "Infinity"], /Expected a number: at least 0/],
     [["run", "m", "p", "--raw", "--system", "s"], /^tokenmill: --raw and --system exclude each other\n$/],
-    [["bench", "m", "--tokens", "1"], /whole number of at least 2/],
+    [["bench", "m", "--tokens", "1"], /whole number: at least 2/],
   ];
   for (const [parameters, expected] of cases) {
     const { exitCode, stderr, stdout } = await run(parameters);
