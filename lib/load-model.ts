@@ -4,6 +4,7 @@ import { LocalModel, type Receivers } from "./local-model";
 import type { Model } from "./model";
 import { type NativeEvent, native, toTokenmillError } from "./native";
 import type { LoadOptions } from "./options";
+import { packedCacheOptions, trimPackedCache } from "./packed-cache";
 import { resolveSource } from "./sources/resolve-source";
 import { checkLoadOptions, invalid } from "./validate";
 
@@ -28,9 +29,11 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const { path, name } = await resolveSource(source, options);
   const receivers: Receivers = new Map();
   const { contextLength, threads, maxBatchTokens } = options;
+  const packed = await packedCacheOptions(options.packedCache);
   const load = native().loadModel(
     path,
     {
+      ...packed,
       ...(contextLength !== undefined ? { contextLength } : {}),
       ...(threads !== undefined ? { threads } : {}),
       ...(options.precision === "high" ? { highPrecision: true } : {}),
@@ -54,10 +57,17 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   if (signal?.aborted) load.abort();
   signal?.addEventListener("abort", load.abort, { once: true });
   try {
-    const model = new LocalModel(await load.promise, receivers, name);
+    const handle = await load.promise;
+    const model = new LocalModel(handle, receivers, name);
     if (model.info.chatTemplate !== undefined) warmChatTemplates();
     const { isa, reason } = model.info.device;
     onLog?.({ level: isa === "reference" ? "warn" : "info", message: `device: cpu, ${isa}: ${reason}` });
+    const { packedCache, packedCacheProblem } = handle.info();
+    onLog?.({
+      level: "debug",
+      message: `packed weights: ${packedCacheProblem || packedCacheOutcomes[packedCache]}`,
+    });
+    if (packedCache === "written") await trimPackedCache();
     return model;
   } catch (error) {
     if (thrown) throw thrown.error;
@@ -69,6 +79,13 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
     signal?.removeEventListener("abort", load.abort);
   }
 }
+
+const packedCacheOutcomes = {
+  off: "not kept",
+  read: "mapped from the cache folder",
+  written: "kept in the cache folder",
+  failed: "could not be kept",
+};
 
 function dispatch(receivers: Receivers, events: NativeEvent[]): void {
   for (const event of events) receivers.get(event.id)?.accept(event);

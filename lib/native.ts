@@ -83,6 +83,9 @@ export interface NativeModelInfo {
   layers: number;
   isa: "reference" | "avx2" | "avx512";
   isaReason: string;
+  /** What became of the file with packed weights, and why it could not be written. */
+  packedCache: "off" | "read" | "written" | "failed";
+  packedCacheProblem: string;
   threads: number;
   chatTemplate: string;
   tokenizer: NativeTokenizerInfo;
@@ -171,6 +174,8 @@ interface NativeAddon {
       budget?: number;
       maxRows?: number;
       highPrecision?: boolean;
+      packedFolder?: string;
+      packedLimit?: number;
     },
     callback: (...message: [loaded: number, total: number] | [events: NativeEvent[]]) => void,
   ): NativeLoad;

@@ -71,6 +71,12 @@ export interface LoadOptions extends SourceOptions {
    */
   precision?: "fast" | "high";
   /**
+   * Keep the weights as packed for this machine in the cache folder (about as large as the model's file; all such
+   * files together at most 8 GiB), so that the next load maps them and processes share them. Default: true, unless
+   * the environment has TOKENMILL_PACKED_CACHE=0.
+   */
+  packedCache?: boolean;
+  /**
    * Tokens computed in one step at most, of all replies together. A smaller number lets a long prompt delay
    * running replies less; a larger one reads prompts faster. Default 512. Results do not depend on it.
    */

@@ -92,7 +92,15 @@ export function stopStrings(stop: GenerationOptions["stop"]): string[] {
 }
 
 const sourceKeys = ["signal", "onProgress", "onLog"];
-const loadKeys = [...sourceKeys, "contextLength", "threads", "memory", "maxBatchTokens", "precision"];
+const loadKeys = [
+  ...sourceKeys,
+  "contextLength",
+  "threads",
+  "memory",
+  "maxBatchTokens",
+  "precision",
+  "packedCache",
+];
 
 function checkSource(name: string, options: object, known: readonly string[]): void {
   checkObject("options", options);
@@ -115,6 +123,9 @@ export function checkLoadOptions(options: LoadOptions): void {
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });
   if (options.precision !== undefined && options.precision !== "fast" && options.precision !== "high") {
     throw invalid("precision", options.precision, '"fast" or "high"');
+  }
+  if (options.packedCache !== undefined && typeof options.packedCache !== "boolean") {
+    throw invalid("packedCache", options.packedCache, "true or false");
   }
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);

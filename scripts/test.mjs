@@ -143,6 +143,7 @@ function runNode(files, concurrency) {
 process.chdir(root);
 build();
 process.env.TOKENMILL_NATIVE_TESTS = nativeTests;
+process.env.TOKENMILL_PACKED_CACHE = "0"; // tests leave nothing in the user's cache folder
 fetchModels();
 runNative(nativeTests);
 await runNode(nodeTestFiles("unit"), availableParallelism());

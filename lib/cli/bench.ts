@@ -12,6 +12,7 @@ export interface BenchOptions {
   rounds: number;
   threads?: number;
   precision?: "fast" | "high";
+  packedCache?: boolean;
   json?: boolean;
 }
 
@@ -76,7 +77,9 @@ async function benchModel(source: string, options: BenchOptions, signal: AbortSi
   const startMs = performance.now();
   const threads = options.threads === undefined ? {} : { threads: options.threads };
   const precision = options.precision === undefined ? {} : { precision: options.precision };
-  const model = await loadModel(path, { signal, ...threads, ...precision });
+  // Else as the environment says.
+  const packedCache = options.packedCache === false ? { packedCache: false } : {};
+  const model = await loadModel(path, { signal, ...threads, ...precision, ...packedCache });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

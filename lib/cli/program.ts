@@ -12,6 +12,10 @@ function packageVersion(): string {
   return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
 }
 
+function packedCacheOption(): Option {
+  return new Option("--no-packed-cache", "neither keep nor use packed weights in the cache folder");
+}
+
 /** A single reader hardly notices what high precision costs; a benchmark measures what programs get by default. */
 function precisionOption(byDefault: "fast" | "high"): Option {
   return new Option("--precision <level>", "activations to 8 bits (fast) or 15 (high)")
@@ -42,6 +46,7 @@ function addRun(program: Command): void {
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
     .addOption(precisionOption("high"))
+    .addOption(packedCacheOption())
     .option("--json", "print the finished completion as JSON")
     .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
 }
@@ -81,6 +86,7 @@ function addBench(program: Command): void {
     .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .addOption(precisionOption("fast"))
+    .addOption(packedCacheOption())
     .option("--json", "print the figures as JSON")
     .action(async (model, options) => (await import("./bench.js")).bench(model, options));
 }

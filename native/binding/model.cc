@@ -37,6 +37,11 @@ class CloseWorker final : public Napi::AsyncWorker {
   Napi::Promise::Deferred deferred_;
 };
 
+const char* PackedCacheName(PackedCache state) {
+  constexpr const char* kNames[] = {"off", "read", "written", "failed"};
+  return kNames[static_cast<int>(state)];
+}
+
 class LoadWorker final : public Napi::AsyncWorker {
  public:
   LoadWorker(Napi::Env env, std::string path, EngineOptions options, std::shared_ptr<Channel> channel)
@@ -201,6 +206,9 @@ Napi::Value ModelHandle::Info(const Napi::CallbackInfo& info) {
   object.Set("isa", IsaName(engine.device().isa));
   object.Set("isaReason", engine.device().reason);
   object.Set("threads", engine.threads());
+  std::string problem;
+  object.Set("packedCache", PackedCacheName(engine.packed_cache(&problem)));
+  object.Set("packedCacheProblem", problem);
   object.Set("chatTemplate", model.chat_template);
   object.Set("tokenizer", DescribeTokenizer(env, *model.tokenizer));
   Napi::Object sampling = Napi::Object::New(env);
@@ -259,6 +267,8 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
   options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
   options.high_precision = GetBool(given, "highPrecision", false);
+  if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
+  options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
   auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");
   auto* worker = new LoadWorker(env, info[0].As<Napi::String>().Utf8Value(), options, channel);
   Napi::Object load = Napi::Object::New(env);

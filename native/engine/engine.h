@@ -19,12 +19,21 @@
 
 namespace tokenmill {
 
+/// Where packed weights are kept between loads; an empty folder for nowhere. Makes no other engine.
+struct PackedCacheOptions {
+  std::string folder;
+  uint64_t limit_bytes = 0;  // of one model
+
+  bool operator==(const PackedCacheOptions&) const { return true; }
+};
+
 struct EngineOptions {
   int context_length = 0;     // 0: as trained, or what the budget holds when that is less
   int threads = 0;            // 0: the usable physical cores
   uint64_t budget_bytes = 0;  // 0: half of the free memory
   int max_rows = 0;           // rows of one step; 0: 512
   bool high_precision = false;  // activations to 15 bits instead of 8
+  PackedCacheOptions packed;
 
   bool operator==(const EngineOptions&) const = default;
 };
@@ -64,6 +73,7 @@ class Engine {
 
   const ModelFile& model() const { return *model_; }
   const Device& device() const { return device_; }
+  PackedCache packed_cache(std::string* problem) const { return executor_->packed_cache(problem); }
   int context_length() const { return context_length_; }
   int threads() const { return threads_; }
 

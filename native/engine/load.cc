@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "core/cpu_features.h"
+#include "core/hash64.h"
 #include "core/memory.h"
 #include "engine/engine.h"
 
@@ -19,6 +20,18 @@ size_t KvBytes(const Executor& executor, const Program& program, int tokens, int
     bytes += slabs * BlockPool::kSlabPages * executor.PageBytes(static_cast<int>(g));
   }
   return bytes;
+}
+
+// Of the file that the weights are in: what a file keeps only as long as nobody writes to it, and where the
+// tensors lie.
+uint64_t Fingerprint(const ModelFile& model) {
+  const FileIdentity& identity = model.file->file().identity();
+  const uint64_t file[] = {identity.inode, identity.size, static_cast<uint64_t>(identity.modified_ns)};
+  uint64_t hash = Hash64(file, sizeof(file));
+  for (const GgufTensor& tensor : model.file->tensors()) {
+    hash = Hash64(tensor.name.data(), tensor.name.size(), hash ^ tensor.offset);
+  }
+  return hash;
 }
 
 }  // namespace
@@ -42,13 +55,6 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   }
   const GgufWeightSource weights(*engine->model_);
   const uint64_t total = weights.total_bytes();
-  if (total > engine->budget_bytes_) {
-    return Error(Code::kOutOfMemory,
-                 "the weights take %llu MiB; the memory budget is %llu MiB. Raise memory.budget or take a "
-                 "smaller model",
-                 static_cast<unsigned long long>(total >> 20),
-                 static_cast<unsigned long long>(engine->budget_bytes_ >> 20));
-  }
 
   std::atomic<uint64_t> loaded{0};
   CompileOptions compile;
@@ -57,9 +63,13 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   compile.threads = engine->threads_;
   compile.activation_terms = options.high_precision ? 2 : 1;
   compile.pool = &ThreadPool::Process();
+  compile.budget_bytes = engine->budget_bytes_;
+  compile.packed_folder = options.packed.folder;
+  compile.packed_limit_bytes = options.packed.limit_bytes;
+  compile.source_fingerprint = Fingerprint(*engine->model_);
   compile.on_progress = [&](size_t bytes) {
     const uint64_t now = loaded.fetch_add(bytes) + bytes;
-    return !on_progress || on_progress(now, total);
+    return !on_progress || on_progress(std::min(now, total), total);
   };
   const Program& program = engine->model_->program;
   const CpuIsa isa = engine->device_.isa;

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -29,10 +30,23 @@ struct CompileOptions {
   /// CPU backend, quantized weights: 1 rounds activations to 8 bits, 2 adds what that leaves over as another 8.
   int activation_terms = 1;
   ThreadPool* pool = nullptr;
+  /// What weights may take as the backend holds them: more is OutOfMemory, before anything is read.
+  uint64_t budget_bytes = UINT64_MAX;
+  /// CPU backend: where packed weights are kept for the next load, in a file of at most packed_limit_bytes; empty
+  /// for nowhere. What differs between two sources of weights must differ in the fingerprint.
+  std::string packed_folder;
+  uint64_t packed_limit_bytes = 0;
+  uint64_t source_fingerprint = 0;
   /// Told the bytes of weights read since the last call, from any thread; compiling stops with Aborted when it
   /// returns false.
   std::function<bool(size_t)> on_progress;
 };
+
+/// OutOfMemory when weights of so many bytes, as the backend holds them, are beyond the budget.
+Status CheckBudget(uint64_t weight_bytes, const CompileOptions& options);
+
+/// What became of the file with packed weights.
+enum class PackedCache { kOff, kRead, kWritten, kFailed };
 
 /// A compiled program with its weights and KV pages. Run is called by one thread at a time.
 class Executor : public PageMemory {
@@ -43,6 +57,8 @@ class Executor : public PageMemory {
 
   virtual size_t weight_bytes() const = 0;
   virtual size_t scratch_bytes() const = 0;
+  /// `problem` says why a file could not be written.
+  virtual PackedCache packed_cache(std::string* problem) const { return PackedCache::kOff; }
 };
 
 /// Plain f32 loops over dequantized weights and an f32 KV cache: the oracle of every other backend.

@@ -29,6 +29,10 @@ class CpuExecutor final : public Executor {
   Status Run(const StepInput& input, StepResult* result) override;
   size_t weight_bytes() const override { return weights_.bytes(); }
   size_t scratch_bytes() const override;
+  PackedCache packed_cache(std::string* problem) const override {
+    *problem = weights_.store().problem();
+    return weights_.store().state();
+  }
 
  private:
   Status AllocateBuffers();

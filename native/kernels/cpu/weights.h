@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/memory.h"
 #include "core/status.h"
 #include "kernels/cpu/packed_format.h"
+#include "kernels/cpu/packed_store.h"
 #include "ops/backend.h"
 
 namespace tokenmill::cpu {
@@ -17,17 +19,24 @@ struct PackedMatrix {
   int64_t cols = 0;  // input features
   int pairs = 0;     // of strips
   size_t pair_bytes = 0;
-  uint8_t* data = nullptr;  // [pairs][pair_bytes]
+  const uint8_t* data = nullptr;  // [pairs][pair_bytes]
 
   bool quantized() const { return LayoutOf(format).quantized; }
-  uint8_t* pair(int64_t index) const { return data + static_cast<size_t>(index) * pair_bytes; }
+  const uint8_t* pair(int64_t index) const { return data + static_cast<size_t>(index) * pair_bytes; }
+};
+
+/// Some pairs of strips of a matrix, read and packed at once.
+struct WeightPiece {
+  WeightId weight;
+  int pair;
+  int pairs;
 };
 
 /// A program's weights by WeightId: packed where an operation multiplies by them or looks up rows, else as
 /// f32 vectors. Each is stored once, however often it is used.
 class Weights {
  public:
-  /// Reads and packs on the pool's threads, in blocks of bounded size.
+  /// Maps what an earlier load packed, else reads and packs on the pool's threads, in blocks of bounded size.
   Status Load(const Program& program, const WeightSource& source, const CompileOptions& options);
 
   const PackedMatrix& matrix(WeightId weight) const { return matrices_[static_cast<size_t>(weight)]; }
@@ -36,12 +45,21 @@ class Weights {
     return weight == kNone ? nullptr : vectors_[static_cast<size_t>(weight)].data();
   }
   size_t bytes() const { return bytes_; }
+  const PackedStore& store() const { return *store_; }
 
  private:
-  Status Allocate(const Program& program);
+  Status Plan(const Program& program);
+  void Place(const std::byte* base);
+  Status CheckStored(const Program& program, const std::vector<WeightPiece>& pieces,
+                     const CompileOptions& options, bool* intact);
+  Status Pack(const Program& program, const std::vector<WeightPiece>& pieces, const WeightSource& source,
+              const CompileOptions& options);
   Status LoadVectors(const Program& program, const WeightSource& source, const CompileOptions& options);
 
-  SystemBuffer memory_;  // of all matrices: one piece, so that the system can back it with huge pages
+  std::unique_ptr<PackedStore> store_;  // the matrices' memory, when they are mapped from it
+  SystemBuffer memory_;  // else of all matrices: one piece, so that the system can back it with huge pages
+  size_t matrix_bytes_ = 0;
+  std::vector<size_t> offsets_;  // of the matrices in their memory
   std::vector<PackedMatrix> matrices_;
   std::vector<std::vector<float>> vectors_;
   size_t bytes_ = 0;

@@ -31,6 +31,9 @@ class ReferenceExecutor final : public Executor {
   }
 
   Status LoadWeights(const WeightSource& source) {
+    uint64_t bytes = 0;
+    for (const WeightDesc& weight : program_.weights) bytes += Matrix::BytesOf(weight);
+    TM_RETURN_IF_ERROR(CheckBudget(bytes, options_));
     for (size_t w = 0; w < program_.weights.size(); ++w) {
       TM_ASSIGN_OR_RETURN(Matrix matrix,
                           Matrix::Load(source, static_cast<WeightId>(w), program_.weights[w], options_));

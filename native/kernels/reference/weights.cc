@@ -7,13 +7,17 @@
 
 namespace tokenmill::reference {
 
+size_t Matrix::BytesOf(const WeightDesc& desc) {
+  const size_t strips = static_cast<size_t>((desc.rows + kStrip - 1) / kStrip);
+  return strips * kStrip * static_cast<size_t>(desc.cols) * sizeof(float);
+}
+
 Result<Matrix> Matrix::Load(const WeightSource& source, WeightId id, const WeightDesc& desc,
                             const CompileOptions& options) {
   Matrix matrix;
   matrix.rows_ = desc.rows;
   matrix.cols_ = desc.cols;
-  const size_t bytes =
-      static_cast<size_t>(matrix.strips()) * kStrip * static_cast<size_t>(desc.cols) * sizeof(float);
+  const size_t bytes = BytesOf(desc);
   matrix.buffer_ = SystemBuffer(bytes);
   if (!matrix.buffer_) {
     return Error(Code::kOutOfMemory, "the system refused %zu bytes for the tensor '%s'", bytes,

@@ -14,6 +14,8 @@ class Matrix {
  public:
   static constexpr int kStrip = 16;
 
+  /// What Load will allocate.
+  static size_t BytesOf(const WeightDesc& desc);
   static Result<Matrix> Load(const WeightSource& source, WeightId id, const WeightDesc& desc,
                              const CompileOptions& options);
 
