@@ -174,6 +174,7 @@ interface NativeAddon {
       budget?: number;
       maxRows?: number;
       highPrecision?: boolean;
+      kvInt8?: boolean;
       packedFolder?: string;
       packedLimit?: number;
     },

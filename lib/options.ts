@@ -71,6 +71,11 @@ export interface LoadOptions extends SourceOptions {
    */
   precision?: "fast" | "high";
   /**
+   * How keys and values of past tokens are held: "f16" (default), or "int8" with a scale per token and head, in about
+   * half the memory, which long contexts also read faster.
+   */
+  kvCache?: { type?: "f16" | "int8" };
+  /**
    * Keep the weights as packed for this machine in the cache folder (about as large as the model's file; all such
    * files together at most 8 GiB), so that the next load maps them and processes share them. Default: true, unless
    * the environment has TOKENMILL_PACKED_CACHE=0.

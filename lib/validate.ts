@@ -31,6 +31,11 @@ function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalid(name, value, "a function");
 }
 
+function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+  if (value === undefined || choices.includes(value as string)) return;
+  throw invalid(name, value, choices.map((choice) => JSON.stringify(choice)).join(" or "));
+}
+
 function checkSignal(value: unknown): void {
   if (value !== undefined && !(value instanceof AbortSignal))
     throw invalid("signal", value, "an AbortSignal");
@@ -99,6 +104,7 @@ const loadKeys = [
   "memory",
   "maxBatchTokens",
   "precision",
+  "kvCache",
   "packedCache",
 ];
 
@@ -121,8 +127,11 @@ export function checkLoadOptions(options: LoadOptions): void {
   checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });
-  if (options.precision !== undefined && options.precision !== "fast" && options.precision !== "high") {
-    throw invalid("precision", options.precision, '"fast" or "high"');
+  checkChoice("precision", options.precision, ["fast", "high"]);
+  if (options.kvCache !== undefined) {
+    checkObject("kvCache", options.kvCache);
+    checkKeys("kvCache", options.kvCache, ["type"]);
+    checkChoice("kvCache.type", options.kvCache.type, ["f16", "int8"]);
   }
   if (options.packedCache !== undefined && typeof options.packedCache !== "boolean") {
     throw invalid("packedCache", options.packedCache, "true or false");

@@ -1,6 +1,6 @@
 // npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
 // instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME,
-// --model NAME. The oracle's packages are installed into .venv when they are not there.
+// --model NAME, --kv-cache int8. The oracle's packages are installed into .venv when they are not there.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -13,7 +13,12 @@ const { native } = createRequire(import.meta.url)("../dist/native.js");
 const python = join(root, ".venv", process.platform === "win32" ? "Scripts" : "bin", "python");
 
 const { values } = parseArgs({
-  options: { windows: { type: "string", default: "8" }, isa: { type: "string" }, model: { type: "string" } },
+  options: {
+    windows: { type: "string", default: "8" },
+    isa: { type: "string" },
+    model: { type: "string" },
+    "kv-cache": { type: "string", default: "f16" },
+  },
 });
 
 // Mean divergence at most 1.1 times llama.cpp's on the same text and windows (0.00295 and 0.00463), and the
@@ -47,7 +52,7 @@ for (const [name, limit] of Object.entries(limits)) {
     console.log(`\n${name}, ${isa}`);
     const model = join(folder, `${name}.gguf`);
     const bound = String(isa === "reference" ? limit.reference : limit.packed);
-    const ours = ["--ours", join(root, "build/native-tests/logits_cli"), model];
+    const ours = ["--ours", join(root, "build/native-tests/logits_cli"), model, "64", values["kv-cache"]];
     const { status } = run(
       python,
       [

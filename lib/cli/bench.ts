@@ -12,6 +12,7 @@ export interface BenchOptions {
   rounds: number;
   threads?: number;
   precision?: "fast" | "high";
+  kvCache?: "f16" | "int8";
   packedCache?: boolean;
   json?: boolean;
 }
@@ -79,7 +80,8 @@ async function benchModel(source: string, options: BenchOptions, signal: AbortSi
   const precision = options.precision === undefined ? {} : { precision: options.precision };
   // Else as the environment says.
   const packedCache = options.packedCache === false ? { packedCache: false } : {};
-  const model = await loadModel(path, { signal, ...threads, ...precision, ...packedCache });
+  const kvCache = options.kvCache === undefined ? {} : { kvCache: { type: options.kvCache } };
+  const model = await loadModel(path, { signal, ...threads, ...precision, ...kvCache, ...packedCache });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

@@ -12,6 +12,12 @@ function packageVersion(): string {
   return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
 }
 
+function kvCacheOption(): Option {
+  return new Option("--kv-cache <type>", "how keys and values are held")
+    .choices(["f16", "int8"])
+    .default("f16");
+}
+
 function packedCacheOption(): Option {
   return new Option("--no-packed-cache", "neither keep nor use packed weights in the cache folder");
 }
@@ -46,6 +52,7 @@ function addRun(program: Command): void {
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
     .addOption(precisionOption("high"))
+    .addOption(kvCacheOption())
     .addOption(packedCacheOption())
     .option("--json", "print the finished completion as JSON")
     .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
@@ -86,6 +93,7 @@ function addBench(program: Command): void {
     .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .addOption(precisionOption("fast"))
+    .addOption(kvCacheOption())
     .addOption(packedCacheOption())
     .option("--json", "print the figures as JSON")
     .action(async (model, options) => (await import("./bench.js")).bench(model, options));

@@ -13,6 +13,7 @@ import { note } from "./text";
 /** The options of `tokenmill run`, as commander names them. */
 export interface RunOptions
   extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "packedCache"> {
+  kvCache?: "f16" | "int8";
   maxTokens?: number;
   temperature?: number;
   topK?: number;
@@ -26,13 +27,14 @@ export interface RunOptions
 }
 
 function generationOptions(options: RunOptions): GenerationOptions {
-  const { threads, contextLength, precision, packedCache, system, raw, json, ...generation } = options;
+  const { threads, contextLength, precision, packedCache, kvCache, system, raw, json, ...generation } =
+    options;
   return generation;
 }
 
 async function load(
   source: string,
-  { threads, contextLength, precision, packedCache }: RunOptions,
+  { threads, contextLength, precision, packedCache, kvCache }: RunOptions,
   signal: AbortSignal,
 ): Promise<Model> {
   const display = new ProgressDisplay();
@@ -41,6 +43,7 @@ async function load(
       signal,
       onProgress: display.update,
       ...(precision === undefined ? {} : { precision }),
+      ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
       ...(packedCache === false ? { packedCache } : {}), // else as the environment says
       ...(threads === undefined ? {} : { threads }),
       ...(contextLength === undefined ? {} : { contextLength }),

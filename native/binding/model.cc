@@ -267,6 +267,7 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
   options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
   options.high_precision = GetBool(given, "highPrecision", false);
+  options.kv_type = GetBool(given, "kvInt8", false) ? KvType::kInt8 : KvType::kF16;
   if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
   options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
   auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");

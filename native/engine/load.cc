@@ -62,6 +62,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   compile.max_head_rows = std::min(kMaxHeadRows, engine->max_rows_);
   compile.threads = engine->threads_;
   compile.activation_terms = options.high_precision ? 2 : 1;
+  compile.kv_type = options.kv_type;
   compile.pool = &ThreadPool::Process();
   compile.budget_bytes = engine->budget_bytes_;
   compile.packed_folder = options.packed.folder;

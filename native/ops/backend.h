@@ -23,12 +23,17 @@ class WeightSource {
   virtual Status Read(WeightId weight, int64_t row, int64_t rows, void* out) const = 0;
 };
 
+/// How the CPU backend's KV cache holds keys and values: in 16 bits, or in 8 with a scale per token and head. The
+/// reference backend holds f32, rounded to 8 bits likewise.
+enum class KvType : uint8_t { kF16, kInt8 };
+
 struct CompileOptions {
-  int max_rows = 512;       // most rows of one step
-  int max_head_rows = 16;   // head rows are worked off in chunks of so many; any number can be asked for
+  int max_rows = 512;  // most rows of one step
+  int max_head_rows = 16;  // head rows are worked off in chunks of so many; any number can be asked for
   int threads = 1;
   /// CPU backend, quantized weights: 1 rounds activations to 8 bits, 2 adds what that leaves over as another 8.
   int activation_terms = 1;
+  KvType kv_type = KvType::kF16;
   ThreadPool* pool = nullptr;
   /// What weights may take as the backend holds them: more is OutOfMemory, before anything is read.
   uint64_t budget_bytes = UINT64_MAX;

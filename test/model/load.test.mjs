@@ -57,6 +57,21 @@ test("a budget that cannot hold the model is refused with the numbers", async ()
   assert.match(context.message, /256 tokens of context \d+ MiB/);
 });
 
+test("an int8 KV cache takes about half the bytes; other types are refused", async () => {
+  const bytes = {};
+  for (const type of ["f16", "int8"]) {
+    const model = await loadModel(large, { kvCache: { type } });
+    const { tokens } = await model.generate("Hello", { maxTokens: 40, ignoreEos: true });
+    assert.equal(tokens.length, 40);
+    bytes[type] = model.stats().bytes.kv;
+    await model.dispose();
+  }
+  assert.ok(bytes.int8 > 0.5 * bytes.f16 && bytes.int8 < 0.6 * bytes.f16, JSON.stringify(bytes));
+  for (const kvCache of [{ type: "q4_0" }, { kind: "int8" }, "int8"]) {
+    assert.equal((await failure(loadModel(large, { kvCache }))).code, "InvalidArgument");
+  }
+});
+
 test("a budget that holds less than the trained context shortens it", async () => {
   const long = tinyModel({ context: 8192 });
   const model = await loadModel(long);

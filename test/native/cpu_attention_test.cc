@@ -17,6 +17,7 @@ namespace {
 struct Case {
   int kv_heads, group, dim, window, length;
   float softcap;
+  KvType type = KvType::kF16;
 };
 
 // One sequence with random keys and values at positions 0 … length - 1 and random queries for each.
@@ -25,7 +26,7 @@ class Sequence {
   explicit Sequence(const Case& c) : c_(c) {
     program_.kv_groups.push_back({c.window, 1});
     program_.kv_layers.push_back({0, 0, c.kv_heads * c.group, c.kv_heads, c.dim});
-    kv_ = std::make_unique<KvCache>(program_);
+    kv_ = std::make_unique<KvCache>(program_, c.type);
     const int count = (c.length + kPageTokens - 1) / kPageTokens;
     EXPECT(kv_->AddSlab(0, 0, count / 2 + 1).ok() && kv_->AddSlab(0, 1, count / 2 + 1).ok());
     for (int i = 0; i < count; ++i) pages_.push_back(count - 1 - i);
@@ -88,29 +89,51 @@ class Sequence {
   }
 
   void Fill() {
-    const int padded = KvCache::PaddedDim(c_.dim);
     std::vector<float> k = RandomFloats(static_cast<size_t>(c_.length * c_.kv_heads * c_.dim), 1);
     std::vector<float> v = RandomFloats(k.size(), 2);
     for (const int32_t page : pages_) {
       for (int head = 0; head < c_.kv_heads; ++head) {
-        uint16_t* keys = kv_->Keys(0, head, page);
-        std::fill_n(keys, kPageTokens * (c_.dim + padded), 0x7e00);  // NaN
+        uint16_t* keys = reinterpret_cast<uint16_t*>(kv_->Head(0, head, page).keys);
+        const size_t head_bytes = kv_->page_bytes(0) / static_cast<size_t>(c_.kv_heads);
+        std::fill_n(keys, head_bytes / 2, 0x7fff);  // NaN, also of two as one float
       }
     }
     for (int p = 0; p < c_.length; ++p) {
       for (int head = 0; head < c_.kv_heads; ++head) {
-        uint16_t* keys = kv_->Keys(0, head, pages_[static_cast<size_t>(p / kPageTokens)]);
-        for (int d = 0; d < c_.dim; ++d) {
-          const size_t at = KeyAt(p, head, d);
-          keys[d * kPageTokens + p % kPageTokens] = F32ToF16(k[at]);
-          keys[kPageTokens * c_.dim + p % kPageTokens * padded + d] = F32ToF16(v[at]);
-          k[at] = F16ToF32(F32ToF16(k[at]));
-          v[at] = F16ToF32(F32ToF16(v[at]));
-        }
+        const KvHead to = kv_->Head(0, head, pages_[static_cast<size_t>(p / kPageTokens)]);
+        float* key = &k[KeyAt(p, head, 0)];
+        float* value = &v[KeyAt(p, head, 0)];
+        if (c_.type == KvType::kF16) PutHalves(to, p % kPageTokens, key, value);
+        else PutInt8(to, p % kPageTokens, key, value);
       }
     }
     keys_ = k;
     values_ = v;
+  }
+
+  // Writes a token's key and value to its slot, and rounds both as they are stored.
+  void PutHalves(const KvHead& to, int slot, float* key, float* value) const {
+    uint16_t* keys = reinterpret_cast<uint16_t*>(to.keys);
+    uint16_t* values = reinterpret_cast<uint16_t*>(to.values) + slot * KvCache::PaddedDim(c_.dim);
+    for (int d = 0; d < c_.dim; ++d) {
+      keys[d * kPageTokens + slot] = F32ToF16(key[d]);
+      values[d] = F32ToF16(value[d]);
+      key[d] = F16ToF32(F32ToF16(key[d]));
+      value[d] = F16ToF32(F32ToF16(value[d]));
+    }
+  }
+
+  void PutInt8(const KvHead& to, int slot, float* key, float* value) const {
+    int8_t* keys = reinterpret_cast<int8_t*>(to.keys);
+    int8_t* values = reinterpret_cast<int8_t*>(to.values) + slot * KvCache::PaddedDim(c_.dim);
+    to.key_scales[slot] = 0.01f * static_cast<float>(slot + 1);
+    to.value_scales[slot] = 0.02f / static_cast<float>(slot + 1);
+    for (int d = 0; d < c_.dim; ++d) {
+      keys[d * kPageTokens + slot] = static_cast<int8_t>(std::lround(key[d] * 20));
+      values[d] = static_cast<int8_t>(std::lround(value[d] * 20));
+      key[d] = static_cast<float>(keys[d * kPageTokens + slot]) * to.key_scales[slot];
+      value[d] = static_cast<float>(values[d]) * to.value_scales[slot];
+    }
   }
 
   std::vector<double> ExpectedHead(int row, int head) const {
@@ -164,6 +187,10 @@ std::vector<Case> Cases() {
   cases.push_back({3, 3, 64, 0, 1100, 0});
   cases.push_back({1, 4, 20, 0, 300, 30});
   cases.push_back({1, 40, 16, 0, 280, 0});  // more heads than a task usually has queries
+  for (size_t i = 0, count = cases.size(); i < count; ++i) {
+    cases.push_back(cases[i]);
+    cases.back().type = KvType::kInt8;
+  }
   return cases;
 }
 

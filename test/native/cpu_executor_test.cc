@@ -18,10 +18,12 @@ namespace {
 // Sequences over one executor, with pages in a shuffled order.
 class Runner {
  public:
-  Runner(const Model& model, CpuIsa isa, int threads, int max_rows, int max_head_rows = 5, int terms = 1)
+  Runner(const Model& model, CpuIsa isa, int threads, int max_rows, int max_head_rows = 5, int terms = 1,
+         KvType kv_type = KvType::kF16)
       : program_(model.program) {
     CompileOptions options;
     options.activation_terms = terms;
+    options.kv_type = kv_type;
     options.max_rows = max_rows;
     options.max_head_rows = max_head_rows;
     options.threads = threads;
@@ -184,6 +186,30 @@ TEST(TwoTermsAreNearlyExact) {
       const auto got = Feed(runner, 0, tokens, 40);
       EXPECT_LE(LogitNmse(got, want), 1e-6);
       EXPECT(Same(Feed(chunked, 0, tokens, 7), got));
+    }
+  }
+}
+
+// Keys and values in 8 bits: what separates the two is a level that a last bit tips over here and there.
+TEST(Int8KvAgreesWithTheReference) {
+  for (const ModelShape* shape : {&kLlama, &kGemma, &kPlain, &kPhi}) {
+    const auto model = MakeModel(*shape);
+    const std::vector<int32_t> tokens = RandomTokens(70, shape->vocabulary, 1);
+    Runner reference(*model, CpuIsa::kReference, 2, 70, 5, 2, KvType::kInt8);
+    Runner unrounded(*model, CpuIsa::kReference, 2, 70);
+    const auto want = Feed(reference, 0, tokens, 70);
+    const double rounding = LogitNmse(want, Feed(unrounded, 0, tokens, 70));
+    EXPECT(rounding > 0);
+    for (CpuIsa isa : Isas()) {
+      Runner runner(*model, isa, 2, 70, 5, 2, KvType::kInt8),
+          chunked(*model, isa, 1, 40, 3, 2, KvType::kInt8);
+      const auto got = Feed(runner, 0, tokens, 70);
+      const double nmse = LogitNmse(got, want);
+      std::printf("    %s: NMSE %.2e, of rounding %.2e\n", shape->name, nmse, rounding);
+      EXPECT_LE(nmse, 0.1 * rounding);
+      EXPECT(Same(Feed(chunked, 0, tokens, 7), got));
+      Runner halves(*model, isa, 1, 70);
+      EXPECT(runner.executor().PageBytes(0) * 10 < halves.executor().PageBytes(0) * 7);
     }
   }
 }

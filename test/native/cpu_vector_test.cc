@@ -161,6 +161,31 @@ TEST(HalvesRoundLikeTheScalarOnes) {
   });
 }
 
+TEST(Int8KeepsHalfAStepOfEachValue) {
+  OnAll([](const CpuKernels& kernels, int n) {
+    std::vector<float> x = RandomFloats(n, 12, 3);
+    std::vector<int8_t> got(n + 1, 77);
+    const float scale = kernels.to_int8(x.data(), got.data(), n);
+    float largest = 0;
+    for (const float value : x) largest = std::max(largest, std::abs(value));
+    EXPECT_EQ(scale, largest / 127.0f);
+    std::vector<float> all = {scale};
+    for (int i = 0; i < n; ++i) {
+      EXPECT_LE(std::abs(static_cast<float>(got[i]) * scale - x[i]), 0.5001f * scale);
+      all.push_back(got[i]);
+    }
+    EXPECT_EQ(static_cast<int>(got[n]), 77);
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      x[n / 2] = bad;
+      EXPECT(std::isnan(kernels.to_int8(x.data(), got.data(), n)));
+      EXPECT_EQ(static_cast<int>(got[n - 1]), 0);
+    }
+    const std::vector<float> zeros(n);
+    EXPECT_EQ(kernels.to_int8(zeros.data(), got.data(), n), 0.0f);
+    return all;
+  });
+}
+
 TEST(TilesAreStored) {
   OnAll([](const CpuKernels& kernels, int n) {
     const int columns = std::min(n, 32), rows = 3;

@@ -1,4 +1,4 @@
-// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK]` reads lines {"tokens":[…]} and answers each
+// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [int8]]` reads lines {"tokens":[…]} and answers each
 // with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses the path.
 
 #include <cctype>
@@ -37,13 +37,14 @@ int Fail(const Status& status) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK]\n");
+    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK [int8]]\n");
     return 2;
   }
   const int chunk = argc > 2 ? std::atoi(argv[2]) : 64;
   const auto device = SelectDevice();
   if (!device.ok()) return Fail(device.status());
-  auto runner = testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk);
+  const KvType kv_type = argc > 3 && std::string(argv[3]) == "int8" ? KvType::kInt8 : KvType::kF16;
+  auto runner = testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk, kv_type);
   if (!runner.ok()) return Fail(runner.status());
   testing::ModelRunner& model = *runner.value();
   for (std::string line; std::getline(std::cin, line);) {

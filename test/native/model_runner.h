@@ -15,7 +15,7 @@ namespace tokenmill::testing {
 class ModelRunner {
  public:
   static Result<std::unique_ptr<ModelRunner>> Load(const std::string& path, CpuIsa isa, int threads,
-                                                   int max_rows) {
+                                                   int max_rows, KvType kv_type = KvType::kF16) {
     auto runner = std::make_unique<ModelRunner>();
     TM_ASSIGN_OR_RETURN(runner->model_, OpenModelFile(path));
     const GgufWeightSource weights(*runner->model_);
@@ -23,6 +23,7 @@ class ModelRunner {
     options.max_rows = max_rows;
     options.max_head_rows = std::min(16, max_rows);
     options.threads = threads;
+    options.kv_type = kv_type;
     options.pool = &ThreadPool::Process();
     const Program& program = runner->model_->program;
     auto compiled = isa == CpuIsa::kReference ? CompileReference(program, weights, options)

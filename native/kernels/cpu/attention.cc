@@ -53,10 +53,10 @@ void Attention::LoadQueries(const AttentionTask& task, const AttentionScratch& s
   }
 }
 
-uint16_t* Attention::Keys(const AttentionTask& task, int page) const {
+KvHead Attention::Page(const AttentionTask& task, int page) const {
   const StepSequence& sequence = state_->input->sequences[static_cast<size_t>(task.sequence)];
   const int32_t id = sequence.pages[static_cast<size_t>(plan_->shape().group)][page];
-  return state_->kv->Keys(op_.kv_layer, task.kv_head, id);
+  return state_->kv->Head(op_.kv_layer, task.kv_head, id);
 }
 
 // What a row of the task sees of a segment, counted from the segment's first position.
@@ -95,19 +95,22 @@ void Attention::ScoreSegment(const AttentionTask& task, int segment, const Atten
   args.dim = shape.head_dim;
   args.score_stride = kSegmentTokens;
   const bool widen = args.query_count >= kWidenQueries;
+  const int element = static_cast<int>(state_->kv->element());
   const int first_page = segment * (kSegmentTokens / kPageTokens);
   const int last = (end + kPageTokens - 1) / kPageTokens;
   for (int page = begin / kPageTokens; page < last; ++page) {
-    const uint16_t* keys = Keys(task, first_page + page);
+    const KvHead head = Page(task, first_page + page);
     args.scores = scratch.scores() + page * kPageTokens;
+    args.scales = head.key_scales;
     if (widen) {
-      kernels.from_half(keys, scratch.page(), shape.head_dim * kPageTokens);
+      kernels.widen[element](head.keys, scratch.page(), shape.head_dim * kPageTokens);
       args.keys = scratch.page();
-      kernels.score_float(args);
+      kernels.score[static_cast<int>(KvElement::kFloat)](args);
     } else {
-      args.keys = keys;
-      args.prefetch = page + kPrefetchPages < last ? Keys(task, first_page + page + kPrefetchPages) : nullptr;
-      kernels.score_half(args);
+      args.keys = head.keys;
+      const int ahead = page + kPrefetchPages;
+      args.prefetch = ahead < last ? Page(task, first_page + ahead).keys : nullptr;
+      kernels.score[element](args);
     }
   }
 }
@@ -151,24 +154,25 @@ void Attention::WeighRange(const AttentionTask& task, int segment, int row_begin
   args.out = sums + first * args.dim;
   args.out_stride = args.dim;
   const bool widen = args.query_count >= kWidenQueries;
+  const int element = static_cast<int>(state_->kv->element());
   const int first_page = segment * (kSegmentTokens / kPageTokens);
   const int last = (range.end + kPageTokens - 1) / kPageTokens;
-  const int64_t offset = KvCache::ValuesOffset(shape.head_dim);
   for (int page = range.begin / kPageTokens; page * kPageTokens < range.end; ++page) {
     const int base = page * kPageTokens;
-    const uint16_t* values = Keys(task, first_page + page) + offset;
+    const KvHead head = Page(task, first_page + page);
+    args.scales = head.value_scales;
     args.begin = std::max(range.begin - base, 0);
     args.end = std::min(range.end - base, kPageTokens);
     args.weights = scratch.scores() + first * kSegmentTokens + base;
     if (widen) {
-      kernels.from_half(values, scratch.page(), args.dim * kPageTokens);
+      kernels.widen[element](head.values, scratch.page(), args.dim * kPageTokens);
       args.values = scratch.page();
-      kernels.weigh_float(args);
+      kernels.weigh[static_cast<int>(KvElement::kFloat)](args);
     } else {
-      args.values = values;
-      args.prefetch =
-          page + kPrefetchPages < last ? Keys(task, first_page + page + kPrefetchPages) + offset : nullptr;
-      kernels.weigh_half(args);
+      args.values = head.values;
+      const int ahead = page + kPrefetchPages;
+      args.prefetch = ahead < last ? Page(task, first_page + ahead).values : nullptr;
+      kernels.weigh[element](args);
     }
   }
 }

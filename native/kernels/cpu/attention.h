@@ -141,7 +141,7 @@ class Attention {
              float* sums) const;
   void MergeUnit(const AttentionUnit& unit, const AttentionScratch& scratch) const;
   void Finish(const AttentionTask& task, const AttentionScratch& scratch) const;
-  uint16_t* Keys(const AttentionTask& task, int page) const;
+  KvHead Page(const AttentionTask& task, int page) const;
 
   const StepState* state_;
   AttentionPlan* plan_;

@@ -5,9 +5,14 @@ namespace tokenmill::cpu {
 namespace {
 
 TM_INLINE Vec LoadKv(const uint16_t* p) { return LoadF16(p); }
+TM_INLINE Vec LoadKv(const int8_t* p) { return LoadInt8(p); }
 TM_INLINE Vec LoadKv(const float* p) { return Load(p); }
 
-// Every score is one chain of FMA over ascending d.
+// Of 16 elements.
+template <class T>
+constexpr int kLineBytes = 16 * sizeof(T);
+
+// Every score is one chain of FMA over ascending d, and then scaled.
 template <int kQueries, class T>
 void ScoreTile(const ScoreArgs& args, int first) {
   const float* queries = args.queries + first * args.query_stride;
@@ -18,9 +23,14 @@ void ScoreTile(const ScoreArgs& args, int first) {
   for (int q = 0; q < kQueries; ++q) sums[q] = Zero();
   for (int d = 0; d < args.dim; ++d) {
     const Vec key = LoadKv(keys + 16 * d);
-    if (prefetch != nullptr) Prefetch(prefetch + 32 * d);
+    if (prefetch != nullptr) Prefetch(prefetch + kLineBytes<T> * d);
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) sums[q] = Fma(Set(queries[q * args.query_stride + d]), key, sums[q]);
+  }
+  if (args.scales != nullptr) {
+    const Vec scales = Load(args.scales);
+#pragma GCC unroll 8
+    for (int q = 0; q < kQueries; ++q) sums[q] = Mul(sums[q], scales);
   }
 #pragma GCC unroll 8
   for (int q = 0; q < kQueries; ++q) Store(args.scores + (first + q) * args.score_stride, sums[q]);
@@ -41,10 +51,18 @@ void Score(const ScoreArgs& args) {
   ScoreRest<kQueryTile - 1, T>(args, first);
 }
 
-// Every sum is one chain of FMA over ascending tokens.
+// Every sum is one chain of FMA over ascending tokens, of scaled weights.
 template <int kQueries, class T>
 void WeighTile(const WeighArgs& args, int first) {
   const float* weights = args.weights + first * args.weight_stride;
+  int64_t weight_stride = args.weight_stride;
+  float scaled[16 * kQueries];
+  if (args.scales != nullptr) {
+    const Vec scales = Load(args.scales);
+    for (int q = 0; q < kQueries; ++q) Store(scaled + 16 * q, Mul(Load(weights + q * weight_stride), scales));
+    weights = scaled;
+    weight_stride = 16;
+  }
   const T* values = static_cast<const T*>(args.values);
   const char* prefetch = static_cast<const char*>(args.prefetch);
   for (int d = 0; d < args.dim; d += 16) {
@@ -54,10 +72,9 @@ void WeighTile(const WeighArgs& args, int first) {
     for (int q = 0; q < kQueries; ++q) sums[q] = Load(out + q * args.out_stride);
     for (int t = args.begin; t < args.end; ++t) {
       const Vec value = LoadKv(values + t * args.dim + d);
-      if (prefetch != nullptr) Prefetch(prefetch + 32 * (t + d));
+      if (prefetch != nullptr) Prefetch(prefetch + kLineBytes<T> * (t + d));
 #pragma GCC unroll 8
-      for (int q = 0; q < kQueries; ++q)
-        sums[q] = Fma(Set(weights[q * args.weight_stride + t]), value, sums[q]);
+      for (int q = 0; q < kQueries; ++q) sums[q] = Fma(Set(weights[q * weight_stride + t]), value, sums[q]);
     }
 #pragma GCC unroll 8
     for (int q = 0; q < kQueries; ++q) Store(out + q * args.out_stride, sums[q]);
@@ -77,6 +94,12 @@ void Weigh(const WeighArgs& args) {
   int first = 0;
   for (; first + kQueryTile <= args.query_count; first += kQueryTile) WeighTile<kQueryTile, T>(args, first);
   WeighRest<kQueryTile - 1, T>(args, first);
+}
+
+template <class T>
+void Widen(const void* x, float* out, int n) {
+  const T* elements = static_cast<const T*>(x);
+  for (int i = 0; i < n; i += 16) Store(out + i, LoadKv(elements + i));
 }
 
 SoftmaxState Softmax(float* scores, int begin, int end, float softcap) {
@@ -124,12 +147,16 @@ void SetVectorKernels(CpuKernels* kernels) {
   kernels->rope[0] = RopeInterleaved;
   kernels->rope[1] = RopeHalves;
   kernels->to_half = ToHalf;
-  kernels->from_half = FromHalf;
-  kernels->score_half = Score<uint16_t>;
-  kernels->score_float = Score<float>;
+  kernels->to_int8 = ToInt8;
+  kernels->widen[0] = Widen<uint16_t>;
+  kernels->widen[1] = Widen<int8_t>;
+  kernels->score[0] = Score<uint16_t>;
+  kernels->score[1] = Score<int8_t>;
+  kernels->score[2] = Score<float>;
   kernels->softmax = Softmax;
-  kernels->weigh_half = Weigh<uint16_t>;
-  kernels->weigh_float = Weigh<float>;
+  kernels->weigh[0] = Weigh<uint16_t>;
+  kernels->weigh[1] = Weigh<int8_t>;
+  kernels->weigh[2] = Weigh<float>;
   kernels->merge = Merge;
   kernels->scale = Scale;
   kernels->logit_stats = ComputeLogitStats;

@@ -18,33 +18,38 @@ struct MatmulArgs {
   const uint8_t* weights;
   int64_t k;
   const ActivationBlock* blocks;  // [rows], of quantized formats
-  const float* inputs;            // [rows], of plain formats
-  int64_t stride;                 // from row to row, in blocks or in floats
+  const float* inputs;  // [rows], of plain formats
+  int64_t stride;  // from row to row, in blocks or in floats
   int rows;
-  float* out;     // [rows][32]
+  float* out;  // [rows][32]
   bool prefetch;  // ask for the weights ahead of the first rows
 };
 using MatmulFunction = void (*)(const MatmulArgs& args);
 
-/// out[q][t] = sum_d queries[q][d] * keys[d][t] for the 16 tokens of a page.
+/// What the elements of keys and values are: as pages hold them, or widened for many queries.
+enum class KvElement : uint8_t { kHalf, kInt8, kFloat };
+
+/// out[q][t] = scales[t] * sum_d queries[q][d] * keys[d][t] for the 16 tokens of a page.
 struct ScoreArgs {
   const float* queries;
   int64_t query_stride;
   int query_count;
-  const void* keys;  // [dim][16], f16 or f32
+  const void* keys;  // [dim][16]
+  const float* scales;  // [16], or null for 1
   int dim;
   const void* prefetch;  // keys of a later page, or null
   float* scores;
   int64_t score_stride;
 };
 
-/// out[q][d] += sum_t weights[q][t] * values[t][d] for the tokens begin … end - 1 of a page, ascending.
+/// out[q][d] += sum_t (weights[q][t] * scales[t]) * values[t][d] for the tokens begin … end - 1 of a page, ascending.
 struct WeighArgs {
   const float* weights;
   int64_t weight_stride;
   int query_count;
-  const void* values;  // [16][dim], f16 or f32
-  int dim;             // a multiple of 16
+  const void* values;  // [16][dim]
+  const float* scales;  // [16], or null for 1
+  int dim;  // a multiple of 16
   const void* prefetch;
   int begin, end;
   float* out;
@@ -84,15 +89,16 @@ struct CpuKernels {
   void (*rope[2])(float* x, const float* a, const float* b, int pairs);
   /// To f16, to nearest even; finite numbers beyond its range become ±65504.
   void (*to_half)(const float* x, uint16_t* out, int n);
-  void (*from_half)(const uint16_t* x, float* out, int n);
+  /// x ≈ the result * out; out is 0 and the result NaN where an element is not finite.
+  float (*to_int8)(const float* x, int8_t* out, int n);
+  /// By KvElement (but kFloat), without scales; n is a multiple of 16.
+  void (*widen[2])(const void* x, float* out, int n);
 
-  void (*score_half)(const ScoreArgs& args);
-  void (*score_float)(const ScoreArgs& args);
+  void (*score[3])(const ScoreArgs& args);  // by KvElement
   /// scores[begin … end) become exp(score - max), after softcap where it is not 0; the rest of the 16-token
   /// groups that they touch becomes 0.
   SoftmaxState (*softmax)(float* scores, int begin, int end, float softcap);
-  void (*weigh_half)(const WeighArgs& args);
-  void (*weigh_float)(const WeighArgs& args);
+  void (*weigh[3])(const WeighArgs& args);  // by KvElement
   /// Merges the next segment into an accumulated one.
   void (*merge)(float* out, SoftmaxState* state, const float* next, const SoftmaxState* next_state, int n);
   /// x *= factor

@@ -2,12 +2,14 @@
 
 namespace tokenmill::cpu {
 
-KvCache::KvCache(const Program& program) : groups_(program.kv_groups.size()) {
+KvCache::KvCache(const Program& program, KvType type) : type_(type), groups_(program.kv_groups.size()) {
   for (const KvLayer& layer : program.kv_layers) {
     Group& group = groups_[static_cast<size_t>(layer.group)];
-    const size_t head_bytes =
-        sizeof(uint16_t) * kPageTokens * static_cast<size_t>(layer.head_dim + PaddedDim(layer.head_dim));
-    layers_.push_back({layer.group, group.page_bytes, head_bytes});
+    const size_t line_bytes = static_cast<size_t>(element_bytes()) * kPageTokens;
+    const size_t key_bytes = line_bytes * static_cast<size_t>(layer.head_dim);
+    const size_t value_bytes = line_bytes * static_cast<size_t>(PaddedDim(layer.head_dim));
+    const size_t head_bytes = key_bytes + value_bytes + 2 * scale_bytes();
+    layers_.push_back({layer.group, group.page_bytes, key_bytes, head_bytes});
     group.page_bytes += static_cast<size_t>(layer.kv_heads) * head_bytes;
   }
 }

@@ -5,37 +5,53 @@
 
 #include "core/memory.h"
 #include "core/status.h"
+#include "kernels/cpu/kernels.h"
+#include "ops/backend.h"
 #include "ops/program.h"
 
 namespace tokenmill::cpu {
 
-/// The KV pages of a program, in f16. A page of a group holds for each of its layers and kv heads
-///   keys [head_dim][kPageTokens], then values [kPageTokens][head_dim rounded up to 16].
+/// One kv head's part of a page. The scales, one a token, are null where elements are not scaled.
+struct KvHead {
+  std::byte* keys;  // [head_dim][kPageTokens]
+  float* key_scales;
+  std::byte* values;  // [kPageTokens][head_dim rounded up to 16]
+  float* value_scales;
+};
+
+/// The KV pages of a program, in f16, or in int8 with a scale per token and head. A page of a group holds for each
+/// of its layers and kv heads keys, their scales, values and theirs.
 class KvCache {
  public:
-  explicit KvCache(const Program& program);
+  KvCache(const Program& program, KvType type);
+
+  KvElement element() const { return type_ == KvType::kInt8 ? KvElement::kInt8 : KvElement::kHalf; }
+  int element_bytes() const { return type_ == KvType::kInt8 ? 1 : 2; }
 
   size_t page_bytes(int group) const { return groups_[static_cast<size_t>(group)].page_bytes; }
   Status AddSlab(int group, int slab, int pages);
   void RemoveSlab(int group, int slab);
 
-  /// Keys of a layer's head in a page of the layer's group.
-  uint16_t* Keys(int kv_layer, int kv_head, int32_t page) const {
+  /// A layer's head in a page of the layer's group.
+  KvHead Head(int kv_layer, int kv_head, int32_t page) const {
     const Layer& layer = layers_[static_cast<size_t>(kv_layer)];
     const Group& group = groups_[static_cast<size_t>(layer.group)];
-    std::byte* base = group.slabs[static_cast<size_t>(page / group.slab_pages)].data();
-    return reinterpret_cast<uint16_t*>(base +
-                                       static_cast<size_t>(page % group.slab_pages) * group.page_bytes +
-                                       layer.offset + static_cast<size_t>(kv_head) * layer.head_bytes);
+    std::byte* keys = group.slabs[static_cast<size_t>(page / group.slab_pages)].data() +
+                      static_cast<size_t>(page % group.slab_pages) * group.page_bytes + layer.offset +
+                      static_cast<size_t>(kv_head) * layer.head_bytes;
+    std::byte* values = keys + layer.key_bytes + scale_bytes();
+    if (type_ == KvType::kF16) return {keys, nullptr, values, nullptr};
+    std::byte* value_scales = keys + layer.head_bytes - scale_bytes();
+    return {keys, reinterpret_cast<float*>(keys + layer.key_bytes), values,
+            reinterpret_cast<float*>(value_scales)};
   }
-  /// From keys to values of the same head and page, in elements.
-  static int64_t ValuesOffset(int head_dim) { return int64_t{kPageTokens} * head_dim; }
   static int PaddedDim(int head_dim) { return (head_dim + 15) / 16 * 16; }
 
  private:
   struct Layer {
     int group;
     size_t offset;  // in a page
+    size_t key_bytes;
     size_t head_bytes;
   };
   struct Group {
@@ -44,6 +60,9 @@ class KvCache {
     std::vector<SystemBuffer> slabs;
   };
 
+  size_t scale_bytes() const { return type_ == KvType::kF16 ? 0 : kPageTokens * sizeof(float); }
+
+  const KvType type_;
   std::vector<Layer> layers_;
   std::vector<Group> groups_;
 };

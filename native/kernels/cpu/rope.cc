@@ -6,6 +6,11 @@
 #include "kernels/cpu/phase_builder.h"
 
 namespace tokenmill::cpu {
+namespace {
+
+constexpr int kChunk = 64;  // elements of a key that are converted at once
+
+}  // namespace
 
 RopeAngles::RopeAngles(const RopeTable& table, int max_rows)
     : table_(table),
@@ -72,16 +77,28 @@ void RopeWrite::Write(int row, int kv_head) const {
   const int position = state_->position_of[static_cast<size_t>(row)];
   const int slot = position % kPageTokens;
   const int32_t page = state_->sequence(row).pages[static_cast<size_t>(layer_.group)][position / kPageTokens];
-  uint16_t* keys = state_->kv->Keys(op_.kv_layer, kv_head, page);
+  const KvHead head = state_->kv->Head(op_.kv_layer, kv_head, page);
   const float* k = k_.row(row) + kv_head * dim;
-  for (int begin = 0; begin < dim; begin += 64) {
-    uint16_t halves[64];
-    const int count = std::min(64, dim - begin);
+  const float* v = v_.row(row) + kv_head * dim;
+  if (state_->kv->element() == KvElement::kInt8) return WriteInt8(head, slot, k, v);
+  uint16_t* keys = reinterpret_cast<uint16_t*>(head.keys);
+  for (int begin = 0; begin < dim; begin += kChunk) {
+    uint16_t halves[kChunk];
+    const int count = std::min(kChunk, dim - begin);
     state_->kernels->to_half(k + begin, halves, count);
     for (int d = 0; d < count; ++d) keys[(begin + d) * kPageTokens + slot] = halves[d];
   }
-  uint16_t* values = keys + KvCache::ValuesOffset(dim) + slot * KvCache::PaddedDim(dim);
-  state_->kernels->to_half(v_.row(row) + kv_head * dim, values, dim);
+  state_->kernels->to_half(v, reinterpret_cast<uint16_t*>(head.values) + slot * KvCache::PaddedDim(dim), dim);
+}
+
+void RopeWrite::WriteInt8(const KvHead& head, int slot, const float* k, const float* v) const {
+  const int dim = layer_.head_dim;
+  int8_t* keys = reinterpret_cast<int8_t*>(head.keys);
+  int8_t* values = reinterpret_cast<int8_t*>(head.values) + slot * KvCache::PaddedDim(dim);
+  // The values' place takes the keys first.
+  head.key_scales[slot] = state_->kernels->to_int8(k, values, dim);
+  for (int d = 0; d < dim; ++d) keys[d * kPageTokens + slot] = values[d];
+  head.value_scales[slot] = state_->kernels->to_int8(v, values, dim);
 }
 
 }  // namespace tokenmill::cpu

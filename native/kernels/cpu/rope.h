@@ -42,6 +42,7 @@ class RopeWrite {
   void RunHead(int row, int kv_head) const;
   void NormAndRotate(const Norm& norm, int row, float* head) const;
   void Write(int row, int kv_head) const;
+  void WriteInt8(const KvHead& head, int slot, const float* k, const float* v) const;
 
   const StepState* state_;
   const RopeAngles* angles_;

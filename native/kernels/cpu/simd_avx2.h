@@ -46,6 +46,11 @@ TM_INLINE Vec LoadF16(const uint16_t* p) {
   const __m128i* q = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
 }
+TM_INLINE Vec LoadInt8(const int8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)),
+          _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}
 TM_INLINE Vec LoadBf16(const uint16_t* p) {
   const __m128i* q = reinterpret_cast<const __m128i*>(p);
   const __m256i low = _mm256_cvtepu16_epi32(_mm_loadu_si128(q));

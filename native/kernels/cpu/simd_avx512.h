@@ -38,6 +38,9 @@ TM_INLINE void StoreFirst(float* p, Vec v, int n) { _mm512_mask_storeu_ps(p, Fir
 
 TM_INLINE __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 TM_INLINE Vec LoadF16(const uint16_t* p) { return {_mm512_cvtph_ps(Load256(p))}; }
+TM_INLINE Vec LoadInt8(const int8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
 TM_INLINE Vec LoadBf16(const uint16_t* p) {
   return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(Load256(p)), 16))};
 }

@@ -35,23 +35,29 @@ TM_INLINE Vec Tanh(Vec x) {
 
 TM_INLINE Vec SoftCap(Vec x, Vec cap) { return Mul(cap, Tanh(Div(x, cap))); }
 
+// How values become symmetric int8.
+struct Step {
+  float scale;  // of a level; NaN unless finite
+  float inverse;
+  bool finite;
+};
+
+// `bits` are those of the largest magnitude.
+TM_INLINE Step StepOf(uint32_t bits) {
+  if (bits >= 0x7f800000u) return {__builtin_nanf(""), 0, false};
+  float largest;
+  __builtin_memcpy(&largest, &bits, sizeof(largest));
+  if (largest < 1e-36f) return {0, 0, true};  // 127 / largest might not be finite
+  return {largest / 127.0f, 127.0f / largest, true};
+}
+
 void Quantize(const float* x, int n, ActivationBlock* out) {
   for (int i = 0; i < n; i += 32, ++out) {
     const Vec first = Load(x + i), second = Load(x + i + 16);
-    uint32_t bits = MaxBits(MaxOfBits(Abs(first), Abs(second)));
-    float largest;
-    __builtin_memcpy(&largest, &bits, sizeof(largest));
-    // Smaller than this, 127 / largest is not finite.
-    float inverse = largest < 1e-36f ? 0 : 127.0f / largest;
-    float scale = largest < 1e-36f ? 0 : largest / 127.0f;
-    Ints low, high;
-    if (bits >= 0x7f800000u) {
-      low = high = Round(Zero());
-      scale = __builtin_nanf("");
-    } else {
-      low = Round(Mul(first, Set(inverse)));
-      high = Round(Mul(second, Set(inverse)));
-    }
+    const Step step = StepOf(MaxBits(MaxOfBits(Abs(first), Abs(second))));
+    const float scale = step.scale;
+    const Ints low = Round(step.finite ? Mul(first, Set(step.inverse)) : Zero());
+    const Ints high = Round(step.finite ? Mul(second, Set(step.inverse)) : Zero());
     StoreInt8(out->quants, low);
     StoreInt8(out->quants + 16, high);
     out->first_half = AddLanes(low);
@@ -162,9 +168,19 @@ void ToHalf(const float* x, uint16_t* out, int n) {
   }
 }
 
-// n is a multiple of 16.
-void FromHalf(const uint16_t* x, float* out, int n) {
-  for (int i = 0; i < n; i += 16) Store(out + i, LoadF16(x + i));
+float ToInt8(const float* x, int8_t* out, int n) {
+  Vec largest = Zero();
+  for (int i = 0; i < n; i += 16)
+    largest = MaxOfBits(largest, Abs(LoadFirst(x + i, n - i < 16 ? n - i : 16)));
+  const Step step = StepOf(MaxBits(largest));
+  for (int i = 0; i < n; i += 16) {
+    const int rest = n - i < 16 ? n - i : 16;
+    const Vec levels = step.finite ? Mul(LoadFirst(x + i, rest), Set(step.inverse)) : Zero();
+    int8_t last[16];
+    StoreInt8(last, Round(levels));
+    __builtin_memcpy(out + i, last, static_cast<size_t>(rest));
+  }
+  return step.scale;
 }
 
 LogitStats ComputeLogitStats(float* logits, int n, float softcap) {

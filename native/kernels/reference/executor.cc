@@ -151,8 +151,13 @@ class ReferenceExecutor final : public Executor {
       NormAndRotate(op.k_norm, rope, position, layer.kv_heads, layer.head_dim, row(op.k, r));
       const int page = sequence.pages[static_cast<size_t>(layer.group)][position / kPageTokens];
       for (int h = 0; h < layer.kv_heads; ++h) {
-        std::copy_n(row(op.k, r) + h * layer.head_dim, layer.head_dim, pages.Key(layer, page, h, position));
-        std::copy_n(row(op.v, r) + h * layer.head_dim, layer.head_dim, pages.Value(layer, page, h, position));
+        float* key = pages.Key(layer, page, h, position);
+        float* value = pages.Value(layer, page, h, position);
+        std::copy_n(row(op.k, r) + h * layer.head_dim, layer.head_dim, key);
+        std::copy_n(row(op.v, r) + h * layer.head_dim, layer.head_dim, value);
+        if (options_.kv_type == KvType::kF16) continue;
+        RoundToInt8(key, layer.head_dim);
+        RoundToInt8(value, layer.head_dim);
       }
     });
   }

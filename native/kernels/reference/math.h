@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 
@@ -15,6 +16,15 @@ inline float Activate(Activation activation, float x) {
       return 0.5f * x * (1.0f + std::tanh(0.7978845608028654f * (x + 0.044715f * x * x * x)));
   }
   return 0;
+}
+
+/// Values as symmetric int8 with one scale gives them back.
+inline void RoundToInt8(float* x, int n) {
+  float largest = 0;
+  for (int i = 0; i < n; ++i) largest = std::max(largest, std::abs(x[i]));
+  if (!(largest > 0)) return;
+  const float scale = largest / 127.0f;
+  for (int i = 0; i < n; ++i) x[i] = std::nearbyint(x[i] / scale) * scale;
 }
 
 /// RMS norm of one row; `weight` may be null for none.
