@@ -1,5 +1,5 @@
-// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [int8]]` reads lines {"tokens":[…]} and answers each
-// with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses the path.
+// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [int8]]` reads lines {"tokens":[…]} and answers
+// each with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses the path.
 
 #include <cctype>
 #include <cstdio>

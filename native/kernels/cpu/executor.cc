@@ -10,7 +10,11 @@ namespace tokenmill {
 namespace cpu {
 
 CpuExecutor::CpuExecutor(const Program& program, const CpuKernels* kernels, const CompileOptions& options)
-    : program_(program), options_(options), forms_(program_), kv_(program_, options.kv_type), values_(program.values.size()) {
+    : program_(program),
+      options_(options),
+      forms_(program_),
+      kv_(program_, options.kv_type),
+      values_(program.values.size()) {
   state_.kernels = kernels;
   state_.program = &program_;
   state_.weights = &weights_;
