@@ -272,9 +272,9 @@ TEST(IsasGiveTheSameBits) {
   }
 }
 
-TEST(HeadGivesWhatIsAsked) {
-  const auto model = MakeModel(kGemma);
-  const std::vector<int32_t> tokens = RandomTokens(12, kGemma.vocabulary, 6);
+void ExpectHeadGivesWhatIsAsked(const ModelShape& shape) {
+  const auto model = MakeModel(shape);
+  const std::vector<int32_t> tokens = RandomTokens(12, shape.vocabulary, 6);
   for (CpuIsa isa : Isas()) {
     Runner runner(*model, isa, 2, 64, 5);
     const auto logits = Feed(runner, 0, tokens, 12);
@@ -294,7 +294,7 @@ TEST(HeadGivesWhatIsAsked) {
       for (float logit : logits[i]) sum += std::exp(static_cast<double>(logit));
       EXPECT_LE(std::fabs(got.log_sum_exp - std::log(sum)), 2e-6 * std::fabs(std::log(sum)));
       std::vector<Candidate> all, raw;
-      for (int t = 0; t < kGemma.vocabulary; ++t) raw.push_back({t, logits[i][t], logits[i][t]});
+      for (int t = 0; t < shape.vocabulary; ++t) raw.push_back({t, logits[i][t], logits[i][t]});
       all = raw;
       for (const LogitEdit& edit : head[i].edits)
         all[edit.token].logit = ApplyEdit(edit, logits[i][edit.token]);
@@ -302,7 +302,7 @@ TEST(HeadGivesWhatIsAsked) {
         std::stable_sort(list->begin(), list->end(),
                          [](const Candidate& x, const Candidate& y) { return x.logit > y.logit; });
       }
-      EXPECT_EQ(got.candidates.size(), static_cast<size_t>(std::min(i * 40, kGemma.vocabulary)));
+      EXPECT_EQ(got.candidates.size(), static_cast<size_t>(std::min(i * 40, shape.vocabulary)));
       EXPECT_EQ(got.raw_top.size(), static_cast<size_t>(i));
       for (size_t c = 0; c < got.candidates.size(); ++c) {
         EXPECT_EQ(got.candidates[c].token, all[c].token);
@@ -313,6 +313,15 @@ TEST(HeadGivesWhatIsAsked) {
       for (size_t t = 0; t < head[i].targets.size(); ++t) EXPECT_EQ(got.targets[t], logits[i][targets[t]]);
     }
   }
+}
+
+TEST(HeadGivesWhatIsAsked) { ExpectHeadGivesWhatIsAsked(kGemma); }
+
+// Several threads find the best of several runs of a larger vocabulary.
+TEST(HeadMergesWhatThreadsFound) {
+  ModelShape shape = kGemma;
+  shape.vocabulary = 5000;
+  ExpectHeadGivesWhatIsAsked(shape);
 }
 
 // A token whose embedding is NaN spoils its own sequence from there on, and nothing else.

@@ -50,7 +50,7 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
     };
     result->head[i].candidates.reserve(most(input.head[i].candidates));
     result->head[i].raw_top.reserve(most(input.head[i].raw_top));
-    result->head[i].targets.reserve(input.head[i].targets.size());
+    result->head[i].targets.resize(input.head[i].targets.size());
   }
   return {};
 }
@@ -58,17 +58,16 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
 Status CpuExecutor::Run(const StepInput& input, StepResult* result) {
   try {
     TM_RETURN_IF_ERROR(SetStep(input, result));
+    const std::span<const Phase> all(phases_);
+    const int head_rows = static_cast<int>(input.head.size()), chunk = options_.max_head_rows;
+    if (head_ != nullptr) head_->SetChunk(0, std::min(chunk, head_rows));
+    options_.pool->Run(all, options_.threads);
+    for (int first = chunk; head_ != nullptr && first < head_rows; first += chunk) {
+      head_->SetChunk(first, std::min(chunk, head_rows - first));
+      options_.pool->Run(all.subspan(body_phases_), options_.threads);
+    }
   } catch (const std::bad_alloc&) {
     return Error(Code::kOutOfMemory, "no memory for the results of a step");
-  }
-  const std::span<const Phase> all(phases_);
-  const int head_rows = static_cast<int>(input.head.size());
-  const int chunk = options_.max_head_rows;
-  if (head_ != nullptr) head_->SetChunk(0, std::min(chunk, head_rows));
-  options_.pool->Run(all, options_.threads);
-  for (int first = chunk; head_ != nullptr && first < head_rows; first += chunk) {
-    head_->SetChunk(first, std::min(chunk, head_rows - first));
-    options_.pool->Run(all.subspan(body_phases_), options_.threads);
   }
   return {};
 }
