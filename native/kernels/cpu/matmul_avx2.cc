@@ -3,7 +3,7 @@
 
 namespace tokenmill::cpu {
 namespace {
-constexpr int kPlainStrips = 1;
+constexpr int kPlainRows = 4, kPlainStrips = 1;
 }
 }  // namespace tokenmill::cpu
 

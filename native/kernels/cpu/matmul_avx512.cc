@@ -3,7 +3,7 @@
 
 namespace tokenmill::cpu {
 namespace {
-constexpr int kPlainStrips = 2;
+constexpr int kPlainRows = 8, kPlainStrips = 2;
 }
 }  // namespace tokenmill::cpu
 
