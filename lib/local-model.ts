@@ -81,13 +81,13 @@ export class LocalModel implements Model {
   }
 
   generate(prompt: string | readonly number[], options: GenerationOptions = {}): Reply {
-    return this.#start(options, (state) => this.#submit(state, options, this.#promptSource(prompt)));
+    return this.#start(options, (state, own) => this.#submit(state, own, this.#promptSource(prompt)));
   }
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
-    return this.#start(options, async (state) => {
-      const pieces = await this.#render(messages, options.signal);
-      if (!state.ended) this.#submit(state, options, this.#chatSource(pieces));
+    return this.#start(options, async (state, own) => {
+      const pieces = await this.#render(messages, own.signal);
+      if (!state.ended) this.#submit(state, own, this.#chatSource(pieces));
     });
   }
 
@@ -175,14 +175,22 @@ export class LocalModel implements Model {
     return { pieces: [{ text: prompt, special: false }], bos: this.#nativeInfo.tokenizer.addBos };
   }
 
-  /** A reply whose request `submit` makes; every failure, also of the arguments, is the reply's. */
-  #start(options: GenerationOptions, submit: (state: ReplyState) => void | Promise<void>): Reply {
-    const signal = options?.signal;
+  /**
+   * A reply whose request `submit` makes, of the options as they are at the call; every failure, also of the
+   * arguments, is the reply's.
+   */
+  #start(
+    options: GenerationOptions,
+    submit: (state: ReplyState, options: GenerationOptions) => void | Promise<void>,
+  ): Reply {
+    const own = { ...options };
+    if (Array.isArray(own.stop)) own.stop = [...own.stop];
+    const { signal } = own;
     const abort = () => signal && state.stop(abortedBy(signal));
     const state: ReplyState = new ReplyState(
       this.#nextId++,
-      options?.seed ?? randomSeed(),
-      options?.logprobs !== undefined,
+      own.seed ?? randomSeed(),
+      own.logprobs !== undefined,
       {
         ...this.#control,
         ended: () => {
@@ -201,7 +209,7 @@ export class LocalModel implements Model {
       if (signal?.aborted) abort();
       else {
         signal?.addEventListener("abort", abort, { once: true });
-        submit(state)?.catch(fail);
+        submit(state, own)?.catch(fail);
       }
     } catch (error) {
       fail(error);

@@ -200,6 +200,16 @@ test("prompts that cannot run are refused by name", async () => {
   assert.equal((await failure(model.chat([]))).code, "InvalidArgument");
 });
 
+test("options count as they are at the call", async () => {
+  const stop = ["never"];
+  const options = { maxTokens: 3, ...endless, stop };
+  const chat = model.chat([{ role: "user", content: "x" }], options);
+  const text = model.generate("x", options);
+  Object.assign(options, { maxTokens: -1, ignoreEos: "no", stop: 7 });
+  stop[0] = "";
+  for (const reply of [chat, text]) assert.equal((await reply).tokens.length, 3);
+});
+
 for (const [name, value] of Object.entries({
   maxTokens: 1.5,
   temperature: Number.NaN,
