@@ -1,3 +1,4 @@
+import { onAbort } from "./abort-callbacks";
 import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
 import { TokenmillError } from "./errors";
@@ -103,14 +104,13 @@ export class LocalModel implements Model {
         if (!event.outcome) return;
         this.#release(id);
         this.#hold(false);
-        signal?.removeEventListener("abort", cancel);
+        stopListening?.();
         resolve(event.outcome);
       };
-      const cancel = () => this.#native.cancel(id);
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
       this.#native.submit({ id, score: true, ...source });
-      signal?.addEventListener("abort", cancel, { once: true });
+      const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
     if (outcome.reason === "aborted") {
@@ -186,7 +186,7 @@ export class LocalModel implements Model {
     const own = { ...options };
     if (Array.isArray(own.stop)) own.stop = [...own.stop];
     const { signal } = own;
-    const abort = () => signal && state.stop(abortedBy(signal));
+    let stopListening: (() => void) | undefined;
     const state: ReplyState = new ReplyState(
       this.#nextId++,
       own.seed ?? randomSeed(),
@@ -194,7 +194,7 @@ export class LocalModel implements Model {
       {
         ...this.#control,
         ended: () => {
-          signal?.removeEventListener?.("abort", abort);
+          stopListening?.();
           this.#states.delete(state);
           this.#release(state.id);
         },
@@ -206,9 +206,10 @@ export class LocalModel implements Model {
     try {
       this.#checkUsable();
       checkGenerationOptions(options);
+      const abort = () => signal && state.stop(abortedBy(signal));
       if (signal?.aborted) abort();
       else {
-        signal?.addEventListener("abort", abort, { once: true });
+        stopListening = signal && onAbort(signal, abort);
         submit(state, own)?.catch(fail);
       }
     } catch (error) {

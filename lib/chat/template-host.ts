@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
+import { onAbort } from "../abort-callbacks";
 import { TokenmillError } from "../errors";
 import { renderLimits, workerHeapMegabytes } from "./render-limits";
 import type { WorkerReply, WorkerRequest, WorkerResults } from "./worker-protocol";
@@ -74,11 +75,10 @@ export class TemplateHost {
     { timeMs = this.timeMs, signal, transfer = [], thenClose = false }: RunOptions = {},
   ): Promise<WorkerResults[Type]> {
     return new Promise((resolve, reject) => {
-      const onAbort = () => settle(() => reject(aborted(signal)));
       const settle = (then: () => void) => {
         if (job.settled) return;
         job.settled = true;
-        signal?.removeEventListener("abort", onAbort);
+        stopListening?.();
         then();
       };
       const job: Job = {
@@ -90,8 +90,8 @@ export class TemplateHost {
         resolve: (value) => settle(() => resolve(value as WorkerResults[Type])),
         reject: (error) => settle(() => reject(error)),
       };
-      if (signal?.aborted) return onAbort();
-      signal?.addEventListener("abort", onAbort);
+      if (signal?.aborted) return reject(aborted(signal));
+      const stopListening = signal && onAbort(signal, () => job.reject(aborted(signal)));
       this.#queue.push(job);
       this.#next();
     });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadModel, TokenmillError } from "../../dist/index.mjs";
@@ -138,6 +139,31 @@ test("a signal that is already aborted costs nothing", async () => {
   );
   assert.equal(chat.code, "Aborted");
   assert.equal(model.stats().steps, steps);
+});
+
+test("a signal that many requests share has one listener, and none when they have ended", async () => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const listeners = () => getEventListeners(signal, "abort").length;
+  const short = { maxTokens: 2, ...endless, signal };
+  const messages = [{ role: "user", content: "x" }];
+  const requests = Array.from({ length: 12 }, () => [
+    model.generate("x", short),
+    model.chat(messages, short),
+    model.score("x y", { signal }),
+  ]).flat();
+  assert.equal(listeners(), 1);
+  await Promise.all(requests);
+  assert.equal(listeners(), 0);
+  const failures = Array.from({ length: 12 }, () => [
+    failure(model.generate("x", { ...endless, signal })),
+    failure(model.chat(messages, { ...endless, signal })),
+  ]).flat();
+  controller.abort("all");
+  for (const { code, cause } of await Promise.all(failures))
+    assert.deepEqual([code, cause], ["Aborted", "all"]);
+  assert.equal(listeners(), 0);
+  await idle();
 });
 
 test("a signal ends a chat whose template is being rendered", async () => {
