@@ -102,10 +102,10 @@ export class ReplyState {
     this.end(emptyOutcome);
   }
 
-  /** Stops the reply; with a reason it then fails, without one it completes as aborted. */
+  /** Stops the reply; with a reason it then fails, without one it completes as aborted. The first call counts. */
   stop(reason?: { code: ErrorCode; message: string; cause?: unknown }): void {
-    if (this.ended) return;
-    this.failureReason ??= reason;
+    if (this.ended || this.stopping) return;
+    this.failureReason = reason;
     if (this.submitted) {
       this.stopping = true;
       this.control.cancel(this.id);

@@ -109,6 +109,18 @@ test("cancel completes with what there is", async () => {
   await idle();
 });
 
+test("a reply that was cancelled completes, whatever stops it afterwards", async () => {
+  const own = await loadModel(path, { contextLength: 100 });
+  const controller = new AbortController();
+  const replies = [0, 1].map(() => own.generate("Hello", { ...endless, signal: controller.signal }));
+  await Promise.all(replies.map((reply) => reply[Symbol.asyncIterator]().next()));
+  for (const reply of replies) reply.cancel();
+  controller.abort("late");
+  const disposed = own.dispose();
+  for (const reply of replies) assert.equal((await reply).finishReason, "aborted");
+  await disposed;
+});
+
 test("a signal rejects with the partial completion", async () => {
   const controller = new AbortController();
   const reply = model.generate("Hello", { ...endless, signal: controller.signal });
