@@ -21,6 +21,8 @@ export interface ReplyControl {
 interface Waiter {
   resolve(result: IteratorResult<ReplyPart, undefined>): void;
   reject(error: TokenmillError): void;
+  /** The user's object, which counts as held while someone waits for its next part. */
+  reader: object;
 }
 
 const emptyOutcome: NativeOutcome = {
@@ -35,8 +37,9 @@ const emptyOutcome: NativeOutcome = {
 };
 
 /**
- * A reply's memory, shared by the object that the user holds and the model that feeds it. It does not refer to
- * the user's object, so that a reply nobody holds any more can be found out and cancelled.
+ * A reply's memory, shared by the object that the user holds and the model that feeds it. It refers to the
+ * user's object only while a part is waited for, so that a reply nobody holds any more can be found out and
+ * cancelled.
  */
 export class ReplyState {
   private readonly unread: ReplyPart[] = [];
@@ -115,7 +118,7 @@ export class ReplyState {
     }
   }
 
-  next(): Promise<IteratorResult<ReplyPart, undefined>> {
+  next(reader: object): Promise<IteratorResult<ReplyPart, undefined>> {
     const part = this.unread.shift();
     if (part !== undefined) {
       this.reportRead();
@@ -123,7 +126,7 @@ export class ReplyState {
     }
     if (this.error) return Promise.reject(this.error);
     if (this.completion) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject }));
+    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject, reader }));
   }
 
   /** The whole reply. Lifts the bound on unread parts. */
