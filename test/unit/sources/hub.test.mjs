@@ -278,6 +278,29 @@ test("a spoiled beginning is thrown away and the file fetched once more", async 
   assert.equal(hub.requests.length, 3);
 });
 
+test("what was left whole counts if it has the promised digest, else it is fetched anew", async (t) => {
+  const promise = { location: "/blob", "x-linked-etag": `"${sha256(body)}"`, "x-linked-size": body.length };
+  const cases = {
+    "the digest": { left: body, promised: promise, fetches: 1 },
+    "another digest": { left: Buffer.alloc(body.length), promised: promise, fetches: 2 },
+    "no promise": { left: body, promised: { location: "/blob" }, fetches: 2 },
+  };
+  for (const [name, { left, promised, fetches }] of Object.entries(cases)) {
+    await t.test(name, async (t) => {
+      const { hub, cache } = await useHub(t);
+      hub.files.set("/blob", { body, etag: '"v1"', bytesPerSecond: 5 << 20 });
+      hub.handlers.push(
+        (request, response) => request.url === path && response.writeHead(302, promised).end(),
+      );
+      await abortAfter(1 << 20);
+      writeFileSync(`${cache}/hf/owner/repo/main/folder/model.gguf.partial`, left);
+      const { path: found } = await resolveSource(source);
+      assert.deepEqual(readFileSync(found), body);
+      assert.equal(hub.requests.filter(({ url }) => url === "/blob").length, fetches);
+    });
+  }
+});
+
 test("a beginning longer than the file is thrown away", async (t) => {
   const { hub, cache } = await useHub(t, { bytesPerSecond: 5 << 20 });
   await abortAfter(1 << 20);
