@@ -16,7 +16,7 @@ import {
 import type { GenerationOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
-import { checkGenerationOptions, invalid, stopStrings, toTokenArray } from "./validate";
+import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
 
 /** What a model's requests in flight listen with. */
 interface Receiver {
@@ -94,7 +94,7 @@ export class LocalModel implements Model {
 
   async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {
     this.#checkUsable();
-    checkGenerationOptions(options);
+    checkScoreOptions(options);
     const source = this.#promptSource(input);
     const { signal } = options;
     if (signal?.aborted) throw abortError(signal);
