@@ -191,6 +191,15 @@ modelTest("high precision is practically exact on a quantized model", smollm2, a
   assert.ok(high < fast / 5 || fast === high, `${fast} against ${high}`);
 });
 
+test("a tokenizer's load can be aborted", async () => {
+  const controller = new AbortController();
+  const loading = loadTokenizer(path, { signal: controller.signal });
+  controller.abort(new Error("stop"));
+  const error = await failure(loading);
+  assert.equal(error.code, "Aborted");
+  assert.equal(error.cause.message, "stop");
+});
+
 test("a tokenizer alone, also of a file without tensors", async () => {
   const model = await loadModel(path);
   const tensors = Object.fromEntries(
