@@ -50,6 +50,9 @@ export class ReplyState {
   private readUnreported = 0;
   private credits = unreadPartsMaximum;
   private runnable = false;
+  private readonly createdMs = performance.now();
+  /** From the call until the request reached the engine, whose own times count from there. */
+  private preparedMs = 0;
   private submitted = false;
   private unbounded = false;
   private stopping = false;
@@ -75,6 +78,7 @@ export class ReplyState {
   /** From now on the engine ends the reply. Returns the parts that it may send at first. */
   markSubmitted(): number {
     this.submitted = true;
+    this.preparedMs = performance.now() - this.createdMs;
     if (this.unbounded) this.credits = unlimitedCredits;
     return Math.min(this.credits, 2 ** 31 - 1);
   }
@@ -184,8 +188,8 @@ export class ReplyState {
         completionTokens: this.tokens.length,
       },
       timings: {
-        queueMs: outcome.queueMs,
-        ttftMs: outcome.ttftMs,
+        queueMs: this.preparedMs + outcome.queueMs,
+        ttftMs: outcome.ttftMs > 0 ? this.preparedMs + outcome.ttftMs : 0,
         prefillTokensPerSecond: outcome.prefillTokensPerSecond,
         decodeTokensPerSecond: outcome.decodeTokensPerSecond,
       },

@@ -48,3 +48,20 @@ test("a reply of which only the next part is awaited is not abandoned", async ()
     return calls.includes("cancel");
   }, "the reply's cancellation");
 });
+
+test("times count from the call, also those of a reply whose prompt takes time to make", async () => {
+  const { state } = startState();
+  await sleep(50);
+  state.markSubmitted();
+  state.accept({ id: 1, text: "a", tokens: [1], outcome });
+  const { queueMs, ttftMs } = (await new Reply(state)).timings;
+  assert.ok(queueMs > 45 && Math.abs(ttftMs - queueMs - 3) < 1e-6, `${queueMs}, ${ttftMs}`);
+});
+
+test("a reply without a token has no time to the first", async () => {
+  const { state } = startState();
+  await sleep(5);
+  state.markSubmitted();
+  state.accept({ id: 1, text: "", tokens: [], outcome: { ...outcome, ttftMs: 0 } });
+  assert.equal((await new Reply(state)).timings.ttftMs, 0);
+});
