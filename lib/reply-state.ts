@@ -21,6 +21,8 @@ export interface ReplyControl {
 interface Waiter {
   resolve(result: IteratorResult<ReplyPart, undefined>): void;
   reject(error: TokenmillError): void;
+  /** The user's object, which counts as held while someone waits for its next part. */
+  reader: object;
 }
 
 const emptyOutcome: NativeOutcome = {
@@ -35,8 +37,9 @@ const emptyOutcome: NativeOutcome = {
 };
 
 /**
- * A reply's memory, shared by the object that the user holds and the model that feeds it. It does not refer to
- * the user's object, so that a reply nobody holds any more can be found out and cancelled.
+ * A reply's memory, shared by the object that the user holds and the model that feeds it. It refers to the
+ * user's object only while a part is waited for, so that a reply nobody holds any more can be found out and
+ * cancelled.
  */
 export class ReplyState {
   private readonly unread: ReplyPart[] = [];
@@ -47,6 +50,9 @@ export class ReplyState {
   private readUnreported = 0;
   private credits = unreadPartsMaximum;
   private runnable = false;
+  private readonly createdMs = performance.now();
+  /** From the call until the request reached the engine, whose own times count from there. */
+  private preparedMs = 0;
   private submitted = false;
   private unbounded = false;
   private stopping = false;
@@ -72,6 +78,7 @@ export class ReplyState {
   /** From now on the engine ends the reply. Returns the parts that it may send at first. */
   markSubmitted(): number {
     this.submitted = true;
+    this.preparedMs = performance.now() - this.createdMs;
     if (this.unbounded) this.credits = unlimitedCredits;
     return Math.min(this.credits, 2 ** 31 - 1);
   }
@@ -102,10 +109,10 @@ export class ReplyState {
     this.end(emptyOutcome);
   }
 
-  /** Stops the reply; with a reason it then fails, without one it completes as aborted. */
+  /** Stops the reply; with a reason it then fails, without one it completes as aborted. The first call counts. */
   stop(reason?: { code: ErrorCode; message: string; cause?: unknown }): void {
-    if (this.ended) return;
-    this.failureReason ??= reason;
+    if (this.ended || this.stopping) return;
+    this.failureReason = reason;
     if (this.submitted) {
       this.stopping = true;
       this.control.cancel(this.id);
@@ -115,7 +122,7 @@ export class ReplyState {
     }
   }
 
-  next(): Promise<IteratorResult<ReplyPart, undefined>> {
+  next(reader: object): Promise<IteratorResult<ReplyPart, undefined>> {
     const part = this.unread.shift();
     if (part !== undefined) {
       this.reportRead();
@@ -123,7 +130,7 @@ export class ReplyState {
     }
     if (this.error) return Promise.reject(this.error);
     if (this.completion) return Promise.resolve({ done: true, value: undefined });
-    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject }));
+    return new Promise((resolve, reject) => this.waiters.push({ resolve, reject, reader }));
   }
 
   /** The whole reply. Lifts the bound on unread parts. */
@@ -181,8 +188,8 @@ export class ReplyState {
         completionTokens: this.tokens.length,
       },
       timings: {
-        queueMs: outcome.queueMs,
-        ttftMs: outcome.ttftMs,
+        queueMs: this.preparedMs + outcome.queueMs,
+        ttftMs: outcome.ttftMs > 0 ? this.preparedMs + outcome.ttftMs : 0,
         prefillTokensPerSecond: outcome.prefillTokensPerSecond,
         decodeTokensPerSecond: outcome.decodeTokensPerSecond,
       },

@@ -55,7 +55,7 @@ export class Reply implements AsyncIterable<ReplyPart>, PromiseLike<Completion> 
     this.#iterated = true;
     const iterator = {
       reply: this, // keeps the reply from being taken for abandoned while it is read
-      next: () => this.#state.next(),
+      next: () => this.#state.next(this),
       return: async () => {
         this.#state.stop();
         return { done: true as const, value: undefined };

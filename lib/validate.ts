@@ -85,6 +85,13 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   checkSignal(options.signal);
 }
 
+/** Refuses options of `score` that are unknown or wrong. */
+export function checkScoreOptions(options: { signal?: AbortSignal }): void {
+  checkObject("options", options);
+  checkKeys("score", options, ["signal"]);
+  checkSignal(options.signal);
+}
+
 /** The stop strings as an array. */
 export function stopStrings(stop: GenerationOptions["stop"]): string[] {
   const strings = stop === undefined ? [] : Array.isArray(stop) ? stop : [stop];

@@ -4,9 +4,8 @@ import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, relative } from "node:path";
-import { run } from "node:test";
-import { spec } from "node:test/reporters";
 import { fileURLToPath } from "node:url";
+import { runNodeTests } from "./run-node-tests.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const nativeTests = join(root, "build", "native-tests");
@@ -123,31 +122,15 @@ function nodeTestFiles(folder) {
     .sort();
 }
 
-/** Runs test files; those that measure time or kill processes one at a time. */
-function runNode(files, concurrency) {
-  if (files.length === 0) return undefined;
-  return new Promise((resolve) => {
-    const stream = run({ files, concurrency, timeout: 15 * 60_000 });
-    const tally = (kind) => (event) => {
-      if (event.nesting > 0 || event.details?.type === "suite") return;
-      count[event.skip !== undefined && event.skip !== false ? "skipped" : kind] += 1;
-    };
-    stream.on("test:pass", tally("passed"));
-    stream.on("test:fail", tally("failed"));
-    const report = stream.compose(spec);
-    report.on("data", (text) => process.stdout.write(text));
-    report.on("end", resolve);
-  });
-}
-
 process.chdir(root);
 build();
 process.env.TOKENMILL_NATIVE_TESTS = nativeTests;
 process.env.TOKENMILL_PACKED_CACHE = "0"; // tests leave nothing in the user's cache folder
 fetchModels();
 runNative(nativeTests);
-await runNode(nodeTestFiles("unit"), availableParallelism());
-for (const folder of ["model", "process", "types"]) await runNode(nodeTestFiles(folder), 1);
+await runNodeTests(nodeTestFiles("unit"), availableParallelism(), count);
+// These measure time or kill processes: one file at a time.
+for (const folder of ["model", "process", "types"]) await runNodeTests(nodeTestFiles(folder), 1, count);
 
 if (process.env.TOKENMILL_CI_CHECKS) runCiChecks();
 

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
+import { onAbort } from "../abort-callbacks";
 import { TokenmillError } from "../errors";
 import { renderLimits, workerHeapMegabytes } from "./render-limits";
 import type { WorkerReply, WorkerRequest, WorkerResults } from "./worker-protocol";
@@ -74,11 +75,10 @@ export class TemplateHost {
     { timeMs = this.timeMs, signal, transfer = [], thenClose = false }: RunOptions = {},
   ): Promise<WorkerResults[Type]> {
     return new Promise((resolve, reject) => {
-      const onAbort = () => settle(() => reject(aborted(signal)));
       const settle = (then: () => void) => {
         if (job.settled) return;
         job.settled = true;
-        signal?.removeEventListener("abort", onAbort);
+        stopListening?.();
         then();
       };
       const job: Job = {
@@ -90,8 +90,8 @@ export class TemplateHost {
         resolve: (value) => settle(() => resolve(value as WorkerResults[Type])),
         reject: (error) => settle(() => reject(error)),
       };
-      if (signal?.aborted) return onAbort();
-      signal?.addEventListener("abort", onAbort);
+      if (signal?.aborted) return reject(aborted(signal));
+      const stopListening = signal && onAbort(signal, () => job.reject(aborted(signal)));
       this.#queue.push(job);
       this.#next();
     });
@@ -106,7 +106,7 @@ export class TemplateHost {
 
   /** Stops the thread; what it works on rejects with Disposed. Requests that wait start it again. */
   async close(): Promise<void> {
-    clearTimeout(this.#timer);
+    this.#clearTimer();
     const stopped = this.#discard();
     this.#finish((job) => job.reject(new TokenmillError("Disposed", "The template worker was closed")));
     await stopped;
@@ -122,19 +122,19 @@ export class TemplateHost {
 
   #begin(job: Job): void {
     this.#current = job;
-    clearTimeout(this.#timer);
+    this.#clearTimer();
     try {
       this.#worker ??= this.#start();
       this.#worker.ref();
       if (this.#ready) this.#post(job);
-      else this.#timer = setTimeout(() => this.#fail(cannotStart("it does not answer")), startMsMax);
+      else this.#failAfter(startMsMax, () => cannotStart("it does not answer"));
     } catch (error) {
       this.#finish((failed) => failed.reject(cannotStart(error)));
     }
   }
 
   #post(job: Job): void {
-    this.#timer = setTimeout(() => this.#fail(tookTooLong(job.timeMs)), job.timeMs + graceMs);
+    this.#failAfter(job.timeMs + graceMs, () => tookTooLong(job.timeMs));
     this.#worker?.postMessage(job.request(job.timeMs), job.transfer);
   }
 
@@ -157,7 +157,6 @@ export class TemplateHost {
   #receive(reply: WorkerReply): void {
     if (reply.type === "ready") {
       this.#ready = true;
-      clearTimeout(this.#timer);
       if (this.#current !== undefined) this.#begin(this.#current);
       return;
     }
@@ -174,10 +173,28 @@ export class TemplateHost {
     this.#finish((job) => job.reject(error));
   }
 
+  /**
+   * Gives the worker up unless it has answered by then. After a blocked event loop the timer comes before
+   * messages that have waited longer, so these are read first.
+   */
+  #failAfter(ms: number, error: () => TokenmillError): void {
+    const timer = setTimeout(() => {
+      setImmediate(() => {
+        if (this.#timer === timer) this.#fail(error());
+      });
+    }, ms);
+    this.#timer = timer;
+  }
+
+  #clearTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
   #finish(settle: (job: Job) => void): void {
     const job = this.#current;
     this.#current = undefined;
-    clearTimeout(this.#timer);
+    this.#clearTimer();
     if (job !== undefined) settle(job);
     this.#next();
   }

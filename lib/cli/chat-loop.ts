@@ -5,7 +5,10 @@ import type { GenerationOptions } from "../options";
 
 /** The terminal as a chat sees it. */
 export interface ChatTerminal {
-  /** Asks for a line; undefined when the user leaves. `wasInterrupted`: a Ctrl-C was pressed just before. */
+  /**
+   * Asks for a line; undefined at the input's end. `wasInterrupted`: a Ctrl-C was pressed just before. Rejects
+   * with an Interruption when the user leaves by Ctrl-C.
+   */
   readLine(wasInterrupted: boolean): Promise<string | undefined>;
   write(text: string): Promise<void>;
   /** Shows what is not part of the conversation. */

@@ -5,6 +5,9 @@ import { TokenmillError } from "../errors";
 /** A command line that asks for something that cannot be. */
 export class UsageError extends Error {}
 
+/** The user leaves by Ctrl-C, and need not be told so. */
+export class Interruption extends Error {}
+
 /** What a shell expects of a process that was ended by Ctrl-C. */
 export const interruptedExitCode = 130;
 
@@ -15,11 +18,13 @@ function describe(error: unknown): string {
 }
 
 /**
- * Reports an error on stderr and gives the exit code: 2 for a wrong command line, 1 for any other failure.
+ * Reports an error on stderr and gives the exit code: 2 for a wrong command line, 130 after Ctrl-C, 1 for any
+ * other failure.
  */
 export function reportError(error: unknown): number {
   // Commander has printed its own errors, and help and version are none.
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+  if (error instanceof Interruption) return interruptedExitCode;
   process.stderr.write(`tokenmill: ${describe(error)}\n`);
   if (error instanceof UsageError) return 2;
   return TokenmillError.isInstance(error) && error.code === "Aborted" ? interruptedExitCode : 1;

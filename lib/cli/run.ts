@@ -1,9 +1,11 @@
 import { text as readAll } from "node:stream/consumers";
 import type { ChatMessage } from "../chat-message";
+import { TokenmillError } from "../errors";
 import { loadModel } from "../load-model";
 import type { Model } from "../model";
 import type { GenerationOptions, LoadOptions } from "../options";
 import type { Reply } from "../reply";
+import { checkGenerationOptions, checkLoadOptions } from "../validate";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
 import { write, writeJson } from "./output";
@@ -32,22 +34,31 @@ function generationOptions(options: RunOptions): GenerationOptions {
   return generation;
 }
 
-async function load(
-  source: string,
-  { threads, contextLength, precision, packedCache, kvCache }: RunOptions,
-  signal: AbortSignal,
-): Promise<Model> {
+function loadOptions(options: RunOptions): LoadOptions {
+  const { threads, contextLength, precision, kvCache, packedCache } = options;
+  return {
+    ...(precision === undefined ? {} : { precision }),
+    ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
+    ...(packedCache === false ? { packedCache } : {}), // else as the environment says
+    ...(threads === undefined ? {} : { threads }),
+    ...(contextLength === undefined ? {} : { contextLength }),
+  };
+}
+
+/** Has the library refuse at once what it would refuse only after the download. */
+function checkOptions(options: RunOptions): void {
+  try {
+    checkGenerationOptions(generationOptions(options));
+    checkLoadOptions(loadOptions(options));
+  } catch (error) {
+    throw TokenmillError.isInstance(error) ? new UsageError(error.message, { cause: error }) : error;
+  }
+}
+
+async function load(source: string, options: RunOptions, signal: AbortSignal): Promise<Model> {
   const display = new ProgressDisplay();
   try {
-    return await loadModel(source, {
-      signal,
-      onProgress: display.update,
-      ...(precision === undefined ? {} : { precision }),
-      ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
-      ...(packedCache === false ? { packedCache } : {}), // else as the environment says
-      ...(threads === undefined ? {} : { threads }),
-      ...(contextLength === undefined ? {} : { contextLength }),
-    });
+    return await loadModel(source, { ...loadOptions(options), signal, onProgress: display.update });
   } finally {
     display.stop();
   }
@@ -119,6 +130,7 @@ async function chat(source: string, options: RunOptions): Promise<void> {
 export async function run(source: string, prompt: string | undefined, options: RunOptions): Promise<void> {
   if (options.raw && options.system !== undefined)
     throw new UsageError("--raw and --system exclude each other");
+  checkOptions(options);
   if (prompt === undefined && process.stdin.isTTY) {
     if (options.json || options.raw) throw new UsageError("--json and --raw need a prompt");
     return chat(source, options);

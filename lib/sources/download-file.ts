@@ -90,9 +90,20 @@ class Download {
 
   async #attempt(): Promise<void> {
     const partial = this.#partial;
-    const knownBytes = partial.origin?.bytes ?? this.#expected.bytes;
-    if (partial.length === 0 || partial.length !== knownBytes) await this.#receive();
+    // What an earlier run left whole is not asked for again: without a digest nothing would tell what it is.
+    if (this.#isWhole() && partial.isResumed && this.#sha256 === undefined) await partial.restart();
+    if (!this.#isWhole()) await this.#receive();
     await this.#verify();
+  }
+
+  #isWhole(): boolean {
+    const { length, origin } = this.#partial;
+    return length > 0 && length === (origin?.bytes ?? this.#expected.bytes);
+  }
+
+  /** The digest that is expected, else the one that was promised for the beginning that is here. */
+  get #sha256(): string | undefined {
+    return this.#expected.sha256 ?? this.#partial.origin?.sha256;
   }
 
   async #receive(): Promise<void> {
@@ -167,10 +178,12 @@ class Download {
 
   #describeOrigin(response: Response, total: number | undefined): PartialOrigin {
     const validator = validatorOf(response);
+    const { sha256 } = this.#expected;
     return {
       url: this.#request.url.href,
       ...(validator === undefined ? {} : { validator }),
       ...(total === undefined ? {} : { bytes: total }),
+      ...(sha256 === undefined ? {} : { sha256 }),
     };
   }
 
@@ -202,7 +215,8 @@ class Download {
 
   async #verify(): Promise<void> {
     const partial = this.#partial;
-    const { bytes, sha256 } = this.#expected;
+    const { bytes } = this.#expected;
+    const sha256 = this.#sha256;
     const where = displayUrl(this.#request.url);
     if (bytes !== undefined && partial.length < bytes) {
       throw new DownloadFailure("transient", `${where} ended after ${partial.length} of ${bytes} bytes`);

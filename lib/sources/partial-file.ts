@@ -12,6 +12,8 @@ export interface PartialOrigin {
   validator?: string;
   /** Length of the whole; undefined while it is not known. */
   bytes?: number;
+  /** Digest of the whole, where one was expected or promised. */
+  sha256?: string;
 }
 
 async function readOrigin(path: string): Promise<PartialOrigin | undefined> {

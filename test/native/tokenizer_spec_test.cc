@@ -102,9 +102,8 @@ TEST(EndsOfGenerationComeFromIdsAndTexts) {
   writer.Add("tokenizer.ggml.eom_token_id", GgufType::kUint32, uint32_t{1});
   auto spec = Read(writer);
   EXPECT(spec.ok());
-  // A plain text that only looks like an end token counts if it is a control token.
   std::vector<Token> expected = {0, 1};
-  for (const char* text : {"<|im_end|>", "<|end|>", "</s>", "<|eot_id|>"})
+  for (const char* text : {"<|im_end|>", "<|end|>", "</s>", "<|eot_id|>", "<eos>"})
     expected.push_back(vocabulary.Id(text));
   EXPECT_EQ(fixtures::Shown(spec.value().end_of_generation), fixtures::Shown(expected));
 
@@ -117,19 +116,60 @@ TEST(EndsOfGenerationComeFromIdsAndTexts) {
   EXPECT(std::find(ends.begin(), ends.end(), vocabulary.Id("<|return|>")) != ends.end());
 }
 
-TEST(ControlShapesAreControlTokens) {
+TEST(TurnMarksAreControlTokens) {
   Vocabulary vocabulary;
-  vocabulary.Add("<｜User｜>", 4);
-  vocabulary.Add("<|>", 4);
+  for (const char* text : {"<｜User｜>", "<start_of_turn>", "<end_of_turn>", "<|>", "<think>"})
+    vocabulary.Add(text, 4);
+  vocabulary.types[static_cast<size_t>(vocabulary.Id("</s>"))] = 4;
   auto spec = Read(vocabulary.Write());
   EXPECT(spec.ok());
+  const std::vector<Token>& ends = spec.value().end_of_generation;
+  const auto is_end = [&](const char* text) {
+    return std::find(ends.begin(), ends.end(), vocabulary.Id(text)) != ends.end();
+  };
   const auto kind = [&](const char* text) {
     return spec.value().kinds[static_cast<size_t>(vocabulary.Id(text))];
   };
-  EXPECT(kind("<|eot_id|>") == TokenKind::kControl);
-  EXPECT(kind("<｜User｜>") == TokenKind::kControl);
-  EXPECT(kind("<eos>") == TokenKind::kUserDefined);
-  EXPECT(kind("<|>") == TokenKind::kUserDefined);
+  for (const char* text : {"<|eot_id|>", "<｜User｜>", "<start_of_turn>", "<end_of_turn>", "<eos>"})
+    EXPECT(kind(text) == TokenKind::kControl);
+  EXPECT(is_end("<end_of_turn>") && is_end("<eos>") && !is_end("<start_of_turn>"));
+  for (const char* text : {"<|>", "<think>", "</s>"}) EXPECT(kind(text) == TokenKind::kUserDefined);
+  EXPECT(!is_end("</s>"));
+}
+
+TEST(TokensThatBeginAndEndSequencesAreControlTokens) {
+  Vocabulary vocabulary;
+  const char* texts[] = {"[BEGIN]", "[END]", "[TURN]", "[MESSAGE]"};
+  const char* keys[] = {"bos", "eos", "eot", "eom"};
+  for (const int32_t type : {1, 4}) {
+    for (const char* text : texts) vocabulary.Add(text, type);
+    GgufWriter writer = vocabulary.Write();
+    for (size_t i = 0; i < std::size(keys); ++i)
+      writer.Add(std::string("tokenizer.ggml.") + keys[i] + "_token_id", GgufType::kUint32,
+                 static_cast<uint32_t>(vocabulary.Id(texts[i])));
+    auto spec = Read(writer);
+    EXPECT(spec.ok());
+    for (const char* text : texts)
+      EXPECT(spec.value().kinds[static_cast<size_t>(vocabulary.Id(text))] == TokenKind::kControl);
+    const auto tokenizer = fixtures::Make(std::move(spec).value());
+    if (tokenizer == nullptr) return;
+    const Token end = vocabulary.Id("[END]");
+    EXPECT(fixtures::Encode(*tokenizer, "[END]").size() > 1);
+    EXPECT_EQ(fixtures::Shown(fixtures::Encode(*tokenizer, "[END]", {.special = true})),
+              fixtures::Shown({end}));
+    vocabulary = Vocabulary();
+  }
+}
+
+TEST(AnEndTokenOfOneCharacterStaysText) {
+  const Vocabulary vocabulary;
+  GgufWriter writer = vocabulary.Write();
+  writer.Add("tokenizer.ggml.eos_token_id", GgufType::kUint32, static_cast<uint32_t>(vocabulary.Id("Ċ")));
+  auto spec = Read(writer);
+  EXPECT(spec.ok());
+  const auto tokenizer = fixtures::Make(std::move(spec).value());
+  if (tokenizer == nullptr) return;
+  EXPECT_EQ(fixtures::Shown(fixtures::Encode(*tokenizer, "\n")), fixtures::Shown({vocabulary.Id("Ċ")}));
 }
 
 TEST(UnknownNamesAreUnsupported) {

@@ -47,6 +47,11 @@ test("a wrong command line exits with 2 and says what is wrong", async () => {
     [["run", "m", "p", "--temperature", "-1"], /Expected a number: at least 0/],
     [["run", "m", "p", "--temperature", "Infinity"], /Expected a number: at least 0/],
     [["run", "m", "p", "--raw", "--system", "s"], /^tokenmill: --raw and --system exclude each other\n$/],
+    [["run", "m", "p", "--temperature", "101"], /^tokenmill: temperature is 101; .* from 0 to 100\n$/],
+    [["run", "m", "p", "--max-tokens", "3000000000"], /^tokenmill: maxTokens is 3000000000/],
+    [["run", "m", "p", "--top-k", "3000000000"], /^tokenmill: topK is 3000000000/],
+    [["run", "m", "p", "--context-length", "3000000000"], /^tokenmill: contextLength is 3000000000/],
+    [["run", "m", "p", "--stop", ""], /^tokenmill: stop is ""; expected a string that is not empty\n$/],
     [["bench", "m", "--tokens", "1"], /whole number: at least 2/],
   ];
   for (const [parameters, expected] of cases) {

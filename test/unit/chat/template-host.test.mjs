@@ -126,6 +126,16 @@ describe("the template host", () => {
     await host.close();
   });
 
+  it("reads an answer that came in time while the event loop was blocked", async () => {
+    const host = new TemplateHost({ timeMs: 300 });
+    await render(kindTemplate, host);
+    await new Promise((resolve) => setImmediate(resolve)); // after it come timers, and only then messages
+    const rendering = render(kindTemplate, host);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
+    assert.deepEqual(await rendering, kindPieces);
+    await host.close();
+  });
+
   it("rejects what it works on when closed", async () => {
     const host = new TemplateHost();
     const rendering = render(kindTemplate, host);

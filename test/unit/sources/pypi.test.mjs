@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { resolveSource } from "../../../dist/sources/resolve-source.js";
@@ -182,17 +182,36 @@ test("a wheel that is none is refused and not kept", async (t) => {
 });
 
 test("a package, version or member that is not there is a model not found", async (t) => {
-  const { index } = await useIndex(t);
+  const { index, cache } = await useIndex(t);
   offer(index, "pkg", { "pkg-1-py3-none-any.whl": wheelOf("m", body) });
   await assert.rejects(resolveSource("pypi:pkg==1/other"), {
     code: "ModelNotFound",
-    message: /contains no other/,
+    message: /pkg-1-py3-none-any\.whl contains no other; it contains m, pkg\/__init__\.py$/,
   });
+  assert.deepEqual(filesBelow(cache), []);
   await assert.rejects(resolveSource("pypi:pkg==2/m"), {
     code: "ModelNotFound",
     message: /versions there: 1/,
   });
   await assert.rejects(resolveSource("pypi:nothing/m"), { code: "ModelNotFound", message: /404/ });
+});
+
+test("of a wheel with many files the largest are named", async (t) => {
+  const { index } = await useIndex(t);
+  const small = Array.from({ length: 30 }, (_, i) => [`small${i}`, { body: Buffer.alloc(i) }]);
+  const long = `d\x1b/${"d/".repeat(500)}`;
+  const wheel = zip({
+    "folder/": { body: Buffer.alloc(0) },
+    ...Object.fromEntries(small),
+    [`${long}m`]: { body },
+  });
+  offer(index, "pkg", { "pkg-1-py3-none-any.whl": wheel });
+  await assert.rejects(resolveSource("pypi:pkg==1/other"), ({ message }) => {
+    const contents = message.split("it contains ")[1];
+    assert.equal(contents.split(", ")[0], long.slice(0, 200).replace("\x1b", "?"));
+    assert.match(contents, /, small29, small28, .*small21 and 21 smaller files$/);
+    return true;
+  });
 });
 
 test("the index's credentials stay with the index", async (t) => {
@@ -240,8 +259,13 @@ test("an index that only pip can read is left to pip", { skip: !hasPip && "there
   writeFileSync(`${files}/pkg/pkg-1-py3-none-any.whl`, wheel);
   writeFileSync(`${files}/pkg/index.html`, '<a href="pkg-1-py3-none-any.whl">pkg-1-py3-none-any.whl</a>');
   process.env.PIP_INDEX_URL = pathToFileURL(files).href;
+  await assert.rejects(resolveSource("pypi:pkg==1/other"), {
+    code: "ModelNotFound",
+    message: /contains no other/,
+  });
+  assert.deepEqual(readdirSync(`${cache}/pypi/pkg/1`), []);
   const { path } = await resolveSource("pypi:pkg==1/m");
   assert.deepEqual(readFileSync(path), body);
-  assert.deepEqual(filesBelow(cache), ["pypi/pkg/1/m"]);
+  assert.deepEqual(readdirSync(`${cache}/pypi/pkg/1`), ["m"]);
   await assert.rejects(resolveSource("pypi:pkg==2/m"), { code: "Download", message: /pip failed as well/ });
 });

@@ -57,6 +57,7 @@ test("a string without meaning is an invalid argument", () => {
     "pypi:p/../x",
     "pypi:p==/x",
   );
+  sources.push("hf:o/r/\ud800.gguf", "hf:o/r/x@\udfff", "pypi:p/\ud800", "./\ud800.gguf");
   sources.push("pypi:p>=1/x", "pypi:-p/x", undefined, null, 5);
   for (const source of sources) {
     assert.throws(() => parseSource(source), { code: "InvalidArgument" }, String(source));

@@ -23,7 +23,7 @@ export function zip(entries) {
     const shared = [
       ...[
         [2, 20],
-        [2, 0],
+        [2, 0x0800], // names are UTF-8
         [2, isStored ? 0 : 8],
         [4, 0],
       ],
