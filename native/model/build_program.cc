@@ -12,7 +12,6 @@ class ProgramBuilder {
 
   Result<Program> Build() {
     program_.ropes = spec_.ropes;
-    program_.kv_groups = spec_.kv_groups;
     const GgufTensor* embedding = file_.FindTensor("token_embd.weight");
     if (embedding == nullptr) return Missing("token_embd.weight");
     if (embedding->shape[1] == 0 || embedding->shape[1] > (1u << 24)) {
@@ -43,10 +42,10 @@ class ProgramBuilder {
   void AddLayer(int layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
     const LayerAttention attention = spec_.attention[static_cast<size_t>(layer)];
-    KvGroup& group = program_.kv_groups[static_cast<size_t>(attention.group)];
+    const int group = GroupOf(attention);
+    const int index = program_.kv_groups[static_cast<size_t>(group)].layers++;
     const int kv_layer = static_cast<int>(program_.kv_layers.size());
-    program_.kv_layers.push_back(
-        {attention.group, group.layers++, spec_.query_heads, spec_.kv_heads, spec_.head_dim});
+    program_.kv_layers.push_back({group, index, spec_.query_heads, spec_.kv_heads, spec_.head_dim});
     const int q_width = spec_.query_heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
 
     program_.ops.push_back(NormProject{residual_,
@@ -68,6 +67,14 @@ class ProgramBuilder {
                                     Weight(prefix + "ffn_up.weight", spec_.ffn_width, spec_.width),
                                     spec_.activation, hidden_});
     AddProjectAdd(prefix + "ffn_down", hidden_, spec_.ffn_width, prefix + "post_ffw_norm.weight");
+  }
+
+  // The program's group for a layer, made at its first: one that no layer is in would have empty pages.
+  int GroupOf(const LayerAttention& attention) {
+    const int next = static_cast<int>(program_.kv_groups.size());
+    const auto [found, added] = groups_.try_emplace(attention.group, next);
+    if (added) program_.kv_groups.push_back(spec_.kv_groups[static_cast<size_t>(attention.group)]);
+    return found->second;
   }
 
   void AddProjectAdd(const std::string& name, ValueId in, int in_width, const std::string& post_norm) {
@@ -123,6 +130,7 @@ class ProgramBuilder {
   const DecoderSpec& spec_;
   const GgufFile& file_;
   Program program_;
+  std::unordered_map<int, int> groups_;  // of the spec to the program's
   Status failure_;
   ValueId residual_ = kNone, q_ = kNone, k_ = kNone, v_ = kNone, attended_ = kNone, hidden_ = kNone;
 };
