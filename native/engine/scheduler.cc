@@ -103,7 +103,7 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   sequence->table.Clear();
-  sequence->computed = 0;
+  sequence->lost = std::max(sequence->lost, std::exchange(sequence->computed, 0));
   sequence->score.clear();
   ++totals_.preempted;
 }
@@ -114,7 +114,8 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
   while (!sequence->table.Reserve(computed, computed + rows)) {
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
-      if (sequence->table.held() > 0) Preempt(sequence);
+      if (computed > 0) Preempt(sequence);
+      sequence->table.Clear();
       return false;
     }
     Preempt(victim);
@@ -123,7 +124,11 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
 }
 
 bool Scheduler::Plan(StepPlan* plan) {
-  while (!TryPlan(plan)) {
+  for (;;) {
+    const uint64_t preempted = totals_.preempted;
+    if (TryPlan(plan)) return true;
+    // A sequence whose pages lay scattered gave them up, and finds the pool empty now.
+    if (totals_.preempted > preempted) continue;
     // Only the system itself can have refused: one sequence alone always fits the pool's limit.
     const auto stuck = std::find_if(sequences_.begin(), sequences_.end(),
                                     [](const SequencePtr& sequence) { return !sequence->paused(); });
@@ -132,7 +137,6 @@ bool Scheduler::Plan(StepPlan* plan) {
         FinishReason::kAborted, {});
     RemoveEnded();
   }
-  return true;
 }
 
 bool Scheduler::TryPlan(StepPlan* plan) {
@@ -161,6 +165,8 @@ bool Scheduler::TryPlan(StepPlan* plan) {
     if (!sequence->started()) sequence->started_at = Clock::now();
     plan->Add(sequence, rows, pool_->groups());
     others_hold = true;
+    // Alone it gets as far as it was with its pages close together; with company they could scatter as before.
+    admitting = admitting && sequence->computed + static_cast<size_t>(rows) >= sequence->lost;
   }
   return plan->rows() > 0;
 }

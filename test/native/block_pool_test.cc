@@ -1,6 +1,8 @@
 #include "kv/block_pool.h"
 
+#include <algorithm>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 
@@ -106,6 +108,32 @@ TEST(a_reservation_that_ran_out_can_be_repeated) {
   first.Clear();
   EXPECT(second.Reserve(0, 8 * 16));
   EXPECT_EQ(pool.used(0), 8u);
+}
+
+TEST(a_sequence_alone_lies_in_no_more_slabs_than_its_pages_fill) {
+  CountingMemory memory({10, 10});
+  BlockPool pool(&memory, 2, 1 << 20);
+  const std::vector<KvGroup> groups = {{0, 1}, {700, 1}};
+  {
+    std::vector<std::unique_ptr<BlockTable>> others;
+    for (int i = 0; i < 30; ++i) others.push_back(std::make_unique<BlockTable>(&pool, &groups));
+    for (int tokens = 16; tokens < 400; tokens += 16) {
+      for (auto& other : others) EXPECT(other->Reserve(0, tokens));
+    }
+    std::shuffle(others.begin(), others.end(), std::mt19937(3));
+    while (!others.empty()) others.pop_back();
+  }
+  BlockTable table(&pool, &groups);
+  const int chunk = 24;
+  const size_t most = BlockTable::PagesAtMost(groups[1], 4000, chunk);
+  for (int computed = 0; computed + chunk < 4000; computed += chunk) {
+    EXPECT(table.Reserve(computed, computed + chunk));
+    std::set<int> slabs;
+    for (int p = 0; p <= (computed + chunk - 1) / kPageTokens; ++p) {
+      if (table.pages(1)[p] != kNoPage) slabs.insert(table.pages(1)[p] / BlockPool::kSlabPages);
+    }
+    EXPECT_LE(slabs.size(), (most + BlockPool::kSlabPages - 1) / BlockPool::kSlabPages);
+  }
 }
 
 HARNESS_MAIN()
