@@ -186,8 +186,8 @@ void Engine::PublishStats() {
   for (int g = 0; g < pool_->groups(); ++g) {
     stats.pages_used += pool_->used(g);
     stats.pages_free += pool_->free(g);
-    stats.pages_maximum += pool_->used(g) + pool_->Available(g);
   }
+  stats.pages_maximum = pool_->Maximum();
   stats.weight_bytes = executor_->weight_bytes();
   stats.kv_bytes = pool_->committed_bytes();
   stats.scratch_bytes = executor_->scratch_bytes();

@@ -1,5 +1,6 @@
 #include "engine/scheduler.h"
 
+#include <array>
 #include <cmath>
 
 namespace tokenmill {
@@ -77,13 +78,15 @@ void Scheduler::EndAll(const Status& status) {
 // run (paused ones would give way), or it would soon be preempted again.
 bool Scheduler::Admissible(const Sequence& sequence) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
+  std::array<size_t, kMaxKvGroups> pages = {};
   for (int g = 0; g < pool_->groups(); ++g) {
-    size_t available = pool_->Available(g);
-    for (const SequencePtr& other : sequences_) available += other->paused() ? other->table.held(g) : 0;
-    if (available < BlockTable::PagesAtMost((*groups_)[static_cast<size_t>(g)], tokens, limits_.max_rows))
-      return false;
+    size_t paused = 0;
+    for (const SequencePtr& other : sequences_) paused += other->paused() ? other->table.held(g) : 0;
+    const KvGroup& group = (*groups_)[static_cast<size_t>(g)];
+    const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows);
+    pages[static_cast<size_t>(g)] = needed - std::min(needed, paused);
   }
-  return true;
+  return pool_->Fits(pages);
 }
 
 // Who gives up its pages for `asking`: a paused reply, the youngest first, else the youngest that came later.

@@ -44,16 +44,26 @@ void BlockPool::Release(int group, PageId page) {
   ++g.free;
 }
 
-size_t BlockPool::Available(int group) const {
-  const Group& g = groups_[static_cast<size_t>(group)];
-  size_t bytes = limit_bytes_ - committed_bytes_;
-  for (const Group& other : groups_) {
-    if (&other == &g) continue;
-    for (size_t slab = 0; slab < other.mapped.size(); ++slab) {
-      if (other.mapped[slab] && other.used_in_slab[slab] == 0) bytes += other.slab_bytes;
-    }
+bool BlockPool::Fits(std::span<const size_t> pages) const {
+  size_t bytes = 0;  // of the slabs that would be in use
+  for (size_t index = 0; index < groups_.size(); ++index) {
+    const Group& g = groups_[index];
+    const auto unused = std::count(g.used_in_slab.begin(), g.used_in_slab.end(), 0);
+    const size_t slabs = g.used_in_slab.size() - static_cast<size_t>(unused);
+    const size_t beside = slabs * kSlabPages - g.used;
+    const size_t more = pages[index] > beside ? pages[index] - beside : 0;
+    bytes += (slabs + (more + kSlabPages - 1) / kSlabPages) * g.slab_bytes;
   }
-  return g.free + bytes / g.slab_bytes * kSlabPages;
+  return bytes <= limit_bytes_;
+}
+
+size_t BlockPool::Maximum() const {
+  size_t pages = 0, bytes_of_each = 0;
+  for (const Group& g : groups_) {
+    pages += g.used + g.free;
+    bytes_of_each += g.slab_bytes;
+  }
+  return pages + (limit_bytes_ - committed_bytes_) / bytes_of_each * groups_.size() * kSlabPages;
 }
 
 bool BlockPool::Grow(int group) {

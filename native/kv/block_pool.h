@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -32,8 +33,10 @@ class BlockPool {
   /// Drops one reference; the last one makes the page free.
   void Release(int group, PageId page);
 
-  /// Pages that Allocate could still give to this group, were it the only one that asked.
-  size_t Available(int group) const;
+  /// Whether every group could be given so many more pages at once; one number a group.
+  bool Fits(std::span<const size_t> pages) const;
+  /// Pages that are mapped or could be: uncommitted bytes count once, as slabs of each group in turn.
+  size_t Maximum() const;
   size_t used(int group) const { return groups_[static_cast<size_t>(group)].used; }
   size_t free(int group) const { return groups_[static_cast<size_t>(group)].free; }
   int groups() const { return static_cast<int>(groups_.size()); }

@@ -1,6 +1,7 @@
 #include "kv/block_pool.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <memory>
 #include <random>
@@ -43,9 +44,10 @@ TEST(pages_are_conserved_under_random_use) {
       const int group = static_cast<int>(random() % 2);
       const bool take = random() % 100 < (step / 2000 % 2 == 0 ? 60 : 40);
       if (take) {
-        const size_t available = pool.Available(group);
+        const std::array<size_t, 2> one = {group == 0 ? 1u : 0u, group == 1 ? 1u : 0u};
+        const bool fits = pool.Fits(one);
         const PageId page = pool.Allocate(group);
-        EXPECT_EQ(page != kNoPage, available > 0);
+        EXPECT_EQ(page != kNoPage, fits);
         if (page != kNoPage) {
           held.insert({group, page});
           if (random() % 4 == 0) {
@@ -67,6 +69,33 @@ TEST(pages_are_conserved_under_random_use) {
     EXPECT_EQ(pool.CheckIntegrity(), "");
   }
   EXPECT(memory.mapped.empty());
+}
+
+TEST(what_fits_in_all_groups_at_once_can_be_taken) {
+  for (const std::array<size_t, 2> pages : {std::array<size_t, 2>{48, 16}, {32, 64}, {33, 33}, {17, 81}}) {
+    CountingMemory memory({100, 40});
+    BlockPool pool(&memory, 2, 16 * (3 * 100 + 2 * 40));
+    const bool fits = pool.Fits(pages);
+    bool taken = true;
+    for (int group = 0; group < 2; ++group) {
+      for (size_t i = 0; i < pages[static_cast<size_t>(group)]; ++i)
+        taken = taken && pool.Allocate(group) != kNoPage;
+    }
+    EXPECT_EQ(fits, taken);
+  }
+}
+
+TEST(the_maximum_counts_bytes_once) {
+  CountingMemory memory({100, 40});
+  BlockPool pool(&memory, 2, 16 * 3 * (100 + 40) + 50);
+  const size_t maximum = pool.Maximum();
+  EXPECT_EQ(maximum, 2u * 3 * BlockPool::kSlabPages);
+  for (bool more = true; more;) {
+    more = false;
+    for (int group = 0; group < 2; ++group) more = pool.Allocate(group) != kNoPage || more;
+    EXPECT(pool.used(0) + pool.used(1) + pool.free(0) + pool.free(1) <= pool.Maximum());
+  }
+  EXPECT_EQ(pool.used(0) + pool.used(1), maximum);
 }
 
 TEST(a_system_that_refuses_is_an_empty_pool) {

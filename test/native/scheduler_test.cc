@@ -319,6 +319,19 @@ TEST(two_groups_that_compete_for_memory_lose_nothing) {
   }
 }
 
+TEST(a_prompt_that_fits_in_each_group_but_not_in_both_waits) {
+  constexpr int kUnits = 2 * ToyModel::kLargePage + 1;
+  Rig rig({{0, 1}, {40, 1}}, kUnits * BlockPool::kSlabPages, 64, 272);
+  rig.ignore_eos = true;
+  for (RequestId id = 1; id <= 3; ++id) rig.Submit(id, Prompt(id, 10), 60);
+  for (int step = 0; step < 40; ++step) rig.Step();
+  rig.Submit(4, Prompt(4, 256), 10);
+  while (rig.Step()) {
+  }
+  EXPECT_EQ(rig.scheduler.Stats().preempted, 0u);
+  EXPECT(rig.replies[4] == Expected(Prompt(4, 256), 10, true));
+}
+
 TEST(decode_rows_go_before_prefill) {
   Rig rig(200, 16);
   rig.Submit(1, {9, 9, 9}, 200);
