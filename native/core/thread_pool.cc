@@ -41,10 +41,28 @@ Word MakeWord(uint64_t epoch, int limit, int tasks) {
           static_cast<uint64_t>(tasks) << kTaskBits};
 }
 
+// A lock that is given in the order in which it was asked for: a mutex lets whoever has just released it take it
+// again, before those that it has to wake.
+class Turn {
+ public:
+  void lock() {
+    const uint32_t ticket = next_.fetch_add(1);
+    for (uint32_t now = serving_.load(); now != ticket; now = serving_.load()) serving_.wait(now);
+  }
+  void unlock() {
+    serving_.fetch_add(1);
+    serving_.notify_all();
+  }
+
+ private:
+  std::atomic<uint32_t> next_{0};
+  std::atomic<uint32_t> serving_{0};
+};
+
 }  // namespace
 
 struct ThreadPool::State {
-  std::mutex turn;  // held by the engine whose step runs
+  Turn turn;  // held by the engine whose step runs
   std::vector<std::thread> threads;
   std::atomic<bool> stopping{false};
 
@@ -53,9 +71,8 @@ struct ThreadPool::State {
   std::atomic<int> remaining{0};
   std::atomic<const Phase*> phase{nullptr};
   std::atomic<int> phase_tasks{0};
-  std::atomic<int> claim_tasks{
-      1};     // consecutive tasks that one claim takes: more than one where the word's bits
-                                       // could not count them
+  // Consecutive tasks that one claim takes: more than one where the word's bits could not count them.
+  std::atomic<int> claim_tasks{1};
   const Phase* phases_end = nullptr;  // of the run; touched by the thread that ends a phase
 
   std::atomic<uint32_t> run{0};  // one more each run
@@ -150,7 +167,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::Run(std::span<const Phase> phases, int threads) {
   State& state = *state_;
-  const std::lock_guard<std::mutex> turn(state.turn);
+  const std::lock_guard<Turn> turn(state.turn);
   const int limit = state.Ensure(threads < 1 ? 1 : threads);
   state.phases_end = phases.data() + phases.size();
   state.Advance(phases.data(), limit);

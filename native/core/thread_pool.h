@@ -14,7 +14,8 @@ struct Phase {
 };
 
 /// The process's compute threads. A run goes through its phases in order with a barrier after each; between
-/// runs the threads spin briefly, then sleep. Engines take turns: concurrent runs wait for each other.
+/// runs the threads spin briefly, then sleep. Engines take turns: concurrent runs wait for each other,
+/// in the order in which they came.
 class ThreadPool {
  public:
   /// The pool of the process, started at first use and never stopped.

@@ -84,6 +84,38 @@ TEST(concurrent_runs_take_turns) {
   EXPECT_EQ(wrong.load(), 0);
 }
 
+TEST(turns_go_in_the_order_in_which_callers_came) {
+  ThreadPool pool;
+  for (int round = 0; round < 5; ++round) {
+    std::vector<int> order;
+    std::atomic<bool> running{false}, calling{false};
+    const auto run = [&](int caller, auto task) {
+      const Phase phase{[] { return 1; },
+                        [&](int, int) {
+                          order.push_back(caller);
+                          task();
+                        }};
+      pool.Run(std::span(&phase, 1), 1);
+    };
+    std::thread busy([&] {
+      run(1, [&] {
+        running = true;
+        while (!calling) std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      });
+      run(1, [] {});
+    });
+    std::thread waiting([&] {
+      while (!running) std::this_thread::yield();
+      calling = true;
+      run(2, [] {});
+    });
+    busy.join();
+    waiting.join();
+    EXPECT(order == std::vector<int>({1, 2, 1}));
+  }
+}
+
 TEST(idle_threads_sleep_and_wake) {
   ThreadPool pool;
   const std::vector<long> expected = RunRelay(pool, 3);
