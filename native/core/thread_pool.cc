@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/cpu_relax.h"
@@ -75,6 +77,9 @@ struct ThreadPool::State {
   std::atomic<int> claim_tasks{1};
   const Phase* phases_end = nullptr;  // of the run; touched by the thread that ends a phase
 
+  std::atomic<bool> failed{false};  // a task of the run threw: the tasks that are left are skipped
+  std::exception_ptr failure;  // what it threw; written once a run
+
   std::atomic<uint32_t> run{0};  // one more each run
   std::atomic<int> run_sleepers{0};
 
@@ -91,6 +96,15 @@ struct ThreadPool::State {
     const uint64_t epoch = Word{word.load(std::memory_order_relaxed)}.epoch() + 1;
     word.store(MakeWord(epoch, limit, claims).bits);
     if (word_sleepers.load() > 0) word.notify_all();
+  }
+
+  void RunTask(const Phase& current, int task, int thread) noexcept {
+    if (failed.load(std::memory_order_relaxed)) return;
+    try {
+      current.run(task, thread);
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+    }
   }
 
   void WaitForPhase(Word seen) {
@@ -117,7 +131,7 @@ struct ThreadPool::State {
       const int limit = seen.limit();
       const int claim = claim_tasks.load(std::memory_order_relaxed);
       const int end = std::min((seen.next() + 1) * claim, phase_tasks.load(std::memory_order_relaxed));
-      for (int task = seen.next() * claim; task < end; ++task) current->run(task, thread);
+      for (int task = seen.next() * claim; task < end; ++task) RunTask(*current, task, thread);
       if (remaining.fetch_sub(1, std::memory_order_acq_rel) == 1) Advance(current + 1, limit);
     }
   }
@@ -176,6 +190,7 @@ void ThreadPool::Run(std::span<const Phase> phases, int threads) {
     if (state.run_sleepers.load() > 0) state.run.notify_all();
   }
   state.Work(0);
+  if (state.failed.exchange(false)) std::rethrow_exception(std::exchange(state.failure, nullptr));
 }
 
 }  // namespace tokenmill

@@ -26,7 +26,8 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  /// Runs all phases on `threads` threads, the caller being one of them. The tasks must not throw.
+  /// Runs all phases on `threads` threads, the caller being one of them. What a task throws, one
+  /// of several, is thrown here when all threads are done; tasks that had not begun then do not run.
   /// Threads are started when first needed; where the system gives fewer, fewer run.
   void Run(std::span<const Phase> phases, int threads);
 

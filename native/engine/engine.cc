@@ -111,7 +111,7 @@ void Engine::IntakeLoop() {
 }
 
 void Engine::StepLoop() {
-  StepPlan plan;
+  StepPlan plan(threads_);
   StepResult result;
   bool idle = true;
   for (bool closed = false;;) {

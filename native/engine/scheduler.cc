@@ -183,17 +183,18 @@ void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Sta
       continue;
     }
     sequence->computed += static_cast<size_t>(entry.rows);
-    bool ended = false;
-    for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !ended; ++h) {
+    for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !sequence->ended; ++h) {
       const HeadResult& head = result.head[h];
       if (!head.finite) {
         End(sequence, Error(Code::kInternal, "the model gave logits that are not finite numbers"),
             FinishReason::kAborted, {});
-        ended = true;
       } else if (sequence->request.score) {
         AcceptScore(sequence, head);
+      } else if (const Candidate drawn = plan.Drawn(h, head); drawn.token != StepPlan::kNotDrawn) {
+        Accept(sequence, head, drawn);
       } else {
-        Accept(sequence, head, plan.Drawn(h, head));
+        End(sequence, Error(Code::kOutOfMemory, "the system refused memory to draw a token"),
+            FinishReason::kAborted, {});
       }
     }
   }

@@ -4,6 +4,7 @@
 #include <random>
 #include <set>
 
+#include "allocations.h"
 #include "engine/random.h"
 #include "harness.h"
 
@@ -75,7 +76,9 @@ class ToyModel final : public PageMemory {
         for (int group = 0; group < static_cast<int>(groups_->size()); ++group)
           Slot(sequence, group, position) = input.tokens[static_cast<size_t>(row)];
         if (head < input.head.size() && input.head[head].row == row) {
-          Answer(input.head[head], Read(sequence, position), &result->head[head]);
+          const std::vector<Token> tokens = Read(sequence, position);
+          Answer(input.head[head], tokens, &result->head[head]);
+          if (input.head[head].full) HandOver(input, head, tokens);
           ++head;
         }
       }
@@ -88,6 +91,7 @@ class ToyModel final : public PageMemory {
   int rows_seen = 0;
   bool refuses_memory = false;
   std::set<Token> poisoned;  // a sequence that begins so gives NaN
+  std::set<Token> hungry;  // a sequence that begins so finds no memory to draw from whole rows
 
  private:
   Token& Slot(const StepSequence& sequence, int group, int position) {
@@ -115,6 +119,15 @@ class ToyModel final : public PageMemory {
   }
 
   const std::vector<KvGroup>* const groups_;
+  // Logits that leave no doubt about the next token.
+  void HandOver(const StepInput& input, size_t head, const std::vector<Token>& tokens) {
+    std::vector<float> logits(kVocabulary, -1e9f);
+    logits[static_cast<size_t>(NextToken(tokens))] = 0;
+    allocations::refused = hungry.count(tokens[0]) > 0;
+    input.sink->Take(head, logits, 0);
+    allocations::refused = false;
+  }
+
   std::map<std::pair<int, int>, std::vector<Token>> pages_;
 };
 
@@ -134,6 +147,7 @@ struct Rig {
     Request request;
     request.id = id;
     request.ignore_eos = ignore_eos;
+    request.sampling.temperature = temperature;
     request.max_tokens = max_tokens;
     request.credits = credits;
     scheduler.Submit(1, request, std::move(prompt), Clock::now());
@@ -162,12 +176,13 @@ struct Rig {
   }
 
   bool ignore_eos = false;
+  double temperature = 0;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::vector<KvGroup> groups;
   ToyModel model;
   BlockPool pool;
   Scheduler scheduler;
-  StepPlan plan;
+  StepPlan plan{1};
   std::map<RequestId, std::vector<Token>> replies;
   std::map<RequestId, std::string> texts;
   std::map<RequestId, Outcome> outcomes;
@@ -375,6 +390,19 @@ TEST(a_row_of_nan_rejects_its_own_reply_only) {
   while (rig.Step()) {
   }
   EXPECT(rig.outcomes[1].status.code() == Code::kInternal);
+  EXPECT(rig.outcomes[2].status.ok());
+  EXPECT(rig.replies[2] == Expected({100, 1}, 20));
+}
+
+TEST(a_row_without_memory_to_draw_from_rejects_its_own_reply_only) {
+  Rig rig(100);
+  rig.temperature = 1;
+  rig.model.hungry = {200};
+  rig.Submit(1, {200, 1}, 20);
+  rig.Submit(2, {100, 1}, 20);
+  while (rig.Step()) {
+  }
+  EXPECT(rig.outcomes[1].status.code() == Code::kOutOfMemory);
   EXPECT(rig.outcomes[2].status.ok());
   EXPECT(rig.replies[2] == Expected({100, 1}, 20));
 }

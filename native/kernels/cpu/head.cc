@@ -117,7 +117,7 @@ void HeadWork::Best(int index, int count, std::span<const LogitEdit> edits,
   std::sort_heap(best->begin(), best->end(), Better);
 }
 
-void HeadWork::Reduce(int index) const {
+void HeadWork::Reduce(int index, int thread) const {
   const size_t head_index = static_cast<size_t>(first_ + index);
   const HeadRow& row = state_->input->head[head_index];
   HeadResult& result = state_->result->head[head_index];
@@ -137,7 +137,7 @@ void HeadWork::Reduce(int index) const {
   Best(index, row.raw_top, {}, &result.raw_top);
   for (const int32_t target : row.targets) result.targets.push_back(logits(index)[target]);
   if (row.full && state_->input->sink != nullptr) {
-    state_->input->sink->Take(head_index, {logits(index), static_cast<size_t>(matrix_->rows)}, result);
+    state_->input->sink->Take(head_index, {logits(index), static_cast<size_t>(matrix_->rows)}, thread);
   }
 }
 

@@ -25,7 +25,7 @@ class HeadWork {
   void NormRow(int index) const;
   int LogitTasks() const { return rows_ == 0 ? 0 : runs_; }
   void RunLogits(int run) const;
-  void Reduce(int index) const;
+  void Reduce(int index, int thread) const;
 
   size_t bytes() const { return logits_.size() + stats_.size(); }
 
