@@ -5,35 +5,37 @@
 
 namespace tokenmill {
 
+// What keeps a prompt from running.
+Status Scheduler::CheckPrompt(const std::vector<Token>& prompt, bool score) const {
+  const size_t limit = static_cast<size_t>(limits_.context_length) - (score ? 0 : 1);
+  if (prompt.empty())
+    return Error(Code::kInvalidArgument, "the prompt has no tokens; give it some text or a BOS token");
+  if (prompt.size() > limit) {
+    return Error(
+        Code::kContextOverflow,
+        "the prompt has %zu tokens; the context of %d tokens has room for %zu. Shorten it or load the "
+        "model with a larger contextLength",
+        prompt.size(), limits_.context_length, limit);
+  }
+  for (const Token token : prompt) {
+    if (token >= 0 && token < tokenizer_->vocabulary_size()) continue;
+    return Error(Code::kInvalidArgument, "token %d is not in the vocabulary of %d tokens", token,
+                 tokenizer_->vocabulary_size());
+  }
+  return {};
+}
+
 void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
                        Clock::time_point submitted_at) {
-  const bool score = request.score;
-  const size_t limit = static_cast<size_t>(limits_.context_length) - (score ? 0 : 1);
+  if (Status refusal = CheckPrompt(prompt, request.score); !refusal.ok())
+    return Refuse(client, request.id, std::move(refusal));
   sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at,
                                                   tokenizer_, pool_, groups_));
   Sequence* sequence = sequences_.back().get();
   totals_.prompt_tokens += sequence->prompt_tokens;
-  Status refusal;
-  if (sequence->tokens.empty()) {
-    refusal = Error(Code::kInvalidArgument, "the prompt has no tokens; give it some text or a BOS token");
-  } else if (sequence->tokens.size() > limit) {
-    refusal =
-        Error(Code::kContextOverflow,
-              "the prompt has %zu tokens; the context of %d tokens has room for %zu. Shorten it or load the "
-              "model with a larger contextLength",
-              sequence->tokens.size(), limits_.context_length, limit);
-  }
-  for (const Token token : sequence->tokens) {
-    if (refusal.ok() && (token < 0 || token >= tokenizer_->vocabulary_size())) {
-      refusal = Error(Code::kInvalidArgument, "token %d is not in the vocabulary of %d tokens", token,
-                      tokenizer_->vocabulary_size());
-    }
-  }
-  if (!refusal.ok()) {
-    End(sequence, refusal, FinishReason::kAborted, {});
-  } else if (score && sequence->wanted() == 0) {
+  if (sequence->request.score && sequence->wanted() == 0) {
     End(sequence, {}, FinishReason::kStop, {});
-  } else if (!score && sequence->request.max_tokens == 0) {
+  } else if (!sequence->request.score && sequence->request.max_tokens == 0) {
     End(sequence, {}, FinishReason::kLength, {});
   }
   RemoveEnded();
@@ -47,9 +49,12 @@ Sequence* Scheduler::Find(ClientId client, RequestId id) {
 }
 
 void Scheduler::Refuse(ClientId client, RequestId id, Status status) {
+  std::erase_if(sequences_, [client, id](const SequencePtr& sequence) {
+    return sequence->client == client && sequence->request.id == id;
+  });
   Event event{id, "", {}, {}, Outcome{}};
   event.outcome->status = std::move(status);
-  events_.push_back({client, std::move(event)});
+  events_[client].push_back(std::move(event));
   ++totals_.failed;
 }
 
@@ -64,13 +69,16 @@ void Scheduler::AddCredits(ClientId client, RequestId id, int64_t credits) {
 
 void Scheduler::EndAll(ClientId client, const Status& status) {
   for (const SequencePtr& sequence : sequences_) {
-    if (sequence->client == client) End(sequence.get(), status, FinishReason::kAborted, {});
+    if (sequence->client == client && !sequence->ended)
+      End(sequence.get(), status, FinishReason::kAborted, {});
   }
   RemoveEnded();
 }
 
 void Scheduler::EndAll(const Status& status) {
-  for (const SequencePtr& sequence : sequences_) End(sequence.get(), status, FinishReason::kAborted, {});
+  for (const SequencePtr& sequence : sequences_) {
+    if (!sequence->ended) End(sequence.get(), status, FinishReason::kAborted, {});
+  }
   RemoveEnded();
 }
 
@@ -254,7 +262,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
 }
 
 void Scheduler::Emit(const Sequence& sequence, Event event) {
-  events_.push_back({sequence.client, std::move(event)});
+  events_[sequence.client].push_back(std::move(event));
 }
 
 void Scheduler::RemoveEnded() {

@@ -167,11 +167,12 @@ struct Rig {
   }
 
   void Drain() {
-    for (ClientEvent& event : scheduler.TakeEvents()) {
-      auto& tokens = replies[event.event.id];
-      tokens.insert(tokens.end(), event.event.tokens.begin(), event.event.tokens.end());
-      texts[event.event.id] += event.event.text;
-      if (event.event.outcome) EXPECT(outcomes.emplace(event.event.id, *event.event.outcome).second);
+    auto taken = scheduler.TakeEvents();
+    for (const Event& event : taken[1]) {
+      auto& tokens = replies[event.id];
+      tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
+      texts[event.id] += event.text;
+      if (event.outcome) EXPECT(outcomes.emplace(event.id, *event.outcome).second);
     }
   }
 
