@@ -1,3 +1,5 @@
+#include <set>
+#include <string_view>
 #include <unordered_map>
 
 #include "model/decoder_spec.h"
@@ -35,6 +37,7 @@ class ProgramBuilder {
     program_.ops.push_back(
         Head{residual_, NormOf("output_norm.weight", spec_.width), head, spec_.logit_softcap});
     if (!failure_.ok()) return failure_;
+    TM_RETURN_IF_ERROR(CheckAllTaken());
     return std::move(program_);
   }
 
@@ -95,6 +98,20 @@ class ProgramBuilder {
   }
 
   Norm NormOf(const std::string& name, int width) { return {Weight(name, 1, width), spec_.norm_epsilon}; }
+
+  // A weight that the family does not know would be missing from the results.
+  Status CheckAllTaken() const {
+    std::set<std::string_view> taken;
+    for (const WeightDesc& weight : program_.weights) taken.insert(weight.name);
+    for (const GgufTensor& tensor : file_.tensors()) {
+      const bool counts = tensor.name.starts_with("blk.") || tensor.name.starts_with("output");
+      if (!counts || taken.contains(tensor.name)) continue;
+      return Error(Code::kUnsupportedModel,
+                   "tensor '%s' has no place in this architecture yet; results without it would be wrong",
+                   tensor.name.c_str());
+    }
+    return {};
+  }
 
   Status Missing(const std::string& name) const {
     return Error(Code::kCorruptFile, "tensor '%s' is missing", name.c_str());

@@ -51,7 +51,7 @@ struct Architecture {
 const std::vector<Architecture>& Architectures();
 
 /// The forward pass of a spec over the file's tensors. CorruptFile names a tensor that is absent or has
-/// another shape; UnsupportedQuantization one whose type cannot run.
+/// another shape; UnsupportedQuantization one whose type cannot run; UnsupportedModel one that would go unused.
 Result<Program> BuildProgram(const DecoderSpec& spec, const GgufFile& file);
 
 }  // namespace tokenmill
