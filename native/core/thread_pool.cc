@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/cpu_relax.h"
@@ -41,10 +43,28 @@ Word MakeWord(uint64_t epoch, int limit, int tasks) {
           static_cast<uint64_t>(tasks) << kTaskBits};
 }
 
+// A lock that is given in the order in which it was asked for: a mutex lets whoever has just released it take it
+// again, before those that it has to wake.
+class Turn {
+ public:
+  void lock() {
+    const uint32_t ticket = next_.fetch_add(1);
+    for (uint32_t now = serving_.load(); now != ticket; now = serving_.load()) serving_.wait(now);
+  }
+  void unlock() {
+    serving_.fetch_add(1);
+    serving_.notify_all();
+  }
+
+ private:
+  std::atomic<uint32_t> next_{0};
+  std::atomic<uint32_t> serving_{0};
+};
+
 }  // namespace
 
 struct ThreadPool::State {
-  std::mutex turn;  // held by the engine whose step runs
+  Turn turn;  // held by the engine whose step runs
   std::vector<std::thread> threads;
   std::atomic<bool> stopping{false};
 
@@ -53,10 +73,12 @@ struct ThreadPool::State {
   std::atomic<int> remaining{0};
   std::atomic<const Phase*> phase{nullptr};
   std::atomic<int> phase_tasks{0};
-  std::atomic<int> claim_tasks{
-      1};     // consecutive tasks that one claim takes: more than one where the word's bits
-                                       // could not count them
+  // Consecutive tasks that one claim takes: more than one where the word's bits could not count them.
+  std::atomic<int> claim_tasks{1};
   const Phase* phases_end = nullptr;  // of the run; touched by the thread that ends a phase
+
+  std::atomic<bool> failed{false};  // a task of the run threw: the tasks that are left are skipped
+  std::exception_ptr failure;  // what it threw; written once a run
 
   std::atomic<uint32_t> run{0};  // one more each run
   std::atomic<int> run_sleepers{0};
@@ -74,6 +96,15 @@ struct ThreadPool::State {
     const uint64_t epoch = Word{word.load(std::memory_order_relaxed)}.epoch() + 1;
     word.store(MakeWord(epoch, limit, claims).bits);
     if (word_sleepers.load() > 0) word.notify_all();
+  }
+
+  void RunTask(const Phase& current, int task, int thread) noexcept {
+    if (failed.load(std::memory_order_relaxed)) return;
+    try {
+      current.run(task, thread);
+    } catch (...) {
+      if (!failed.exchange(true)) failure = std::current_exception();
+    }
   }
 
   void WaitForPhase(Word seen) {
@@ -100,7 +131,7 @@ struct ThreadPool::State {
       const int limit = seen.limit();
       const int claim = claim_tasks.load(std::memory_order_relaxed);
       const int end = std::min((seen.next() + 1) * claim, phase_tasks.load(std::memory_order_relaxed));
-      for (int task = seen.next() * claim; task < end; ++task) current->run(task, thread);
+      for (int task = seen.next() * claim; task < end; ++task) RunTask(*current, task, thread);
       if (remaining.fetch_sub(1, std::memory_order_acq_rel) == 1) Advance(current + 1, limit);
     }
   }
@@ -150,7 +181,7 @@ ThreadPool::~ThreadPool() {
 
 void ThreadPool::Run(std::span<const Phase> phases, int threads) {
   State& state = *state_;
-  const std::lock_guard<std::mutex> turn(state.turn);
+  const std::lock_guard<Turn> turn(state.turn);
   const int limit = state.Ensure(threads < 1 ? 1 : threads);
   state.phases_end = phases.data() + phases.size();
   state.Advance(phases.data(), limit);
@@ -159,6 +190,7 @@ void ThreadPool::Run(std::span<const Phase> phases, int threads) {
     if (state.run_sleepers.load() > 0) state.run.notify_all();
   }
   state.Work(0);
+  if (state.failed.exchange(false)) std::rethrow_exception(std::exchange(state.failure, nullptr));
 }
 
 }  // namespace tokenmill

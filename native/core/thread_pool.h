@@ -14,7 +14,8 @@ struct Phase {
 };
 
 /// The process's compute threads. A run goes through its phases in order with a barrier after each; between
-/// runs the threads spin briefly, then sleep. Engines take turns: concurrent runs wait for each other.
+/// runs the threads spin briefly, then sleep. Engines take turns: concurrent runs wait for each other,
+/// in the order in which they came.
 class ThreadPool {
  public:
   /// The pool of the process, started at first use and never stopped.
@@ -25,7 +26,8 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  /// Runs all phases on `threads` threads, the caller being one of them. The tasks must not throw.
+  /// Runs all phases on `threads` threads, the caller being one of them. What a task throws, one
+  /// of several, is thrown here when all threads are done; tasks that had not begun then do not run.
   /// Threads are started when first needed; where the system gives fewer, fewer run.
   void Run(std::span<const Phase> phases, int threads);
 

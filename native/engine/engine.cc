@@ -1,11 +1,26 @@
 #include "engine/engine.h"
 
-#include <exception>
+#include <chrono>
 #include <new>
 
 namespace tokenmill {
+namespace {
 
-void Engine::Channel::Push(Command command) {
+template <class Body>
+Code Attempt(const Body& body) noexcept {
+  try {
+    body();
+    return Code::kOk;
+  } catch (const std::bad_alloc&) {
+    return Code::kOutOfMemory;
+  } catch (...) {
+    return Code::kInternal;
+  }
+}
+
+}  // namespace
+
+void Engine::Channel::Push(Command&& command) {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     queue_.push_back(std::move(command));
@@ -21,7 +36,7 @@ void Engine::Channel::Close() {
   ready_.notify_one();
 }
 
-std::deque<Engine::Command> Engine::Channel::Take(bool wait, bool* closed) {
+std::vector<Engine::Command> Engine::Channel::Take(bool wait, bool* closed) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (wait) ready_.wait(lock, [this] { return closed_ || !queue_.empty(); });
   *closed = closed_;
@@ -70,14 +85,19 @@ EngineStats Engine::Stats() const {
 // Turns a request's text into tokens. Text that must exceed the context whatever its tokens are is refused unread:
 // cancels and credits wait behind it.
 void Engine::Tokenize(Command* command) const {
+  const size_t limit = static_cast<size_t>(context_length_);
   if (command->request.tokens) {
     command->prompt = *std::exchange(command->request.tokens, std::nullopt);
+    if (command->prompt.size() > limit) {
+      command->reason = Error(Code::kContextOverflow, "the prompt has %zu tokens; the context has %d",
+                              command->prompt.size(), context_length_);
+    }
     return;
   }
   const Tokenizer& tokenizer = *model_->tokenizer;
   size_t bytes = 0;
   for (const PromptPiece& piece : command->request.pieces) bytes += piece.text.size();
-  if (bytes / token_bytes_max_ > static_cast<size_t>(context_length_)) {
+  if (bytes / token_bytes_max_ > limit) {
     command->reason = Error(Code::kContextOverflow, "the prompt has at least %zu tokens; the context has %d",
                             bytes / token_bytes_max_, context_length_);
     return;
@@ -100,35 +120,47 @@ void Engine::IntakeLoop() {
   for (bool closed = false; !closed;) {
     for (Command& command : intake_.Take(true, &closed)) {
       if (stopping_.load()) return;
-      try {
-        if (command.kind == Command::Kind::kSubmit) Tokenize(&command);
-      } catch (const std::exception& exception) {
-        command.reason = Error(Code::kOutOfMemory, "tokenizing the prompt failed: %s", exception.what());
+      if (command.kind == Command::Kind::kSubmit) {
+        const Code failure = Attempt([&] { Tokenize(&command); });
+        if (failure != Code::kOk)
+          Insist([&] { command.reason = Error(failure, "the prompt was not tokenized"); });
       }
-      commands_.Push(std::move(command));
+      Insist([&] { commands_.Push(std::move(command)); });
     }
   }
 }
 
 void Engine::StepLoop() {
-  StepPlan plan;
+  std::optional<StepPlan> plan;
+  Insist([&] { plan.emplace(threads_); });
   StepResult result;
   bool idle = true;
   for (bool closed = false;;) {
-    std::deque<Command> commands = commands_.Take(idle, &closed);
-    if (stopping_.load()) return;
-    try {
-      for (Command& command : commands) Apply(std::move(command));
-      idle = !RunStep(&plan, &result);
-      DeliverEvents();
-    } catch (const std::bad_alloc&) {
-      scheduler_->EndAll(Error(Code::kOutOfMemory, "the system refused memory that a step needed"));
-      DeliverEvents();
-    } catch (const std::exception& exception) {
-      scheduler_->EndAll(Error(Code::kInternal, "a step failed: %s", exception.what()));
-      DeliverEvents();
+    for (Command& command : commands_.Take(idle, &closed)) {
+      if (stopping_.load()) return;
+      const Code failure = Attempt([&] { Apply(&command); });
+      if (failure != Code::kOk) Insist([&] { Answer(&command, failure); });
     }
+    if (stopping_.load()) return;
+    const Code failure = Attempt([&] {
+      idle = !RunStep(&*plan, &result);
+      DeliverEvents();
+    });
+    if (failure == Code::kOk) continue;
+    Insist([&] {
+      scheduler_->EndAll(Error(failure, failure == Code::kOutOfMemory
+                                            ? "the system refused memory that a step needed"
+                                            : "a step failed"));
+      DeliverEvents();
+    });
   }
+}
+
+// Tries again until there is memory: what waits for an answer must get one.
+template <class Body>
+void Engine::Insist(Body body) const {
+  while (Attempt(body) != Code::kOk && !stopping_.load())
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
 }
 
 bool Engine::RunStep(StepPlan* plan, StepResult* result) {
@@ -138,38 +170,43 @@ bool Engine::RunStep(StepPlan* plan, StepResult* result) {
   return true;
 }
 
-void Engine::Apply(Command command) {
-  switch (command.kind) {
+void Engine::Apply(Command* command) {
+  switch (command->kind) {
     case Command::Kind::kSubmit:
-      if (command.reason.ok()) {
-        scheduler_->Submit(command.client, std::move(command.request), std::move(command.prompt), command.at);
+      if (command->reason.ok()) {
+        scheduler_->Submit(command->client, std::move(command->request), std::move(command->prompt),
+                           command->at);
       } else {
-        scheduler_->Refuse(command.client, command.id, command.reason);
+        scheduler_->Refuse(command->client, command->id, command->reason);
       }
       break;
     case Command::Kind::kCancel:
-      scheduler_->Cancel(command.client, command.id);
+      scheduler_->Cancel(command->client, command->id);
       break;
     case Command::Kind::kCredits:
-      scheduler_->AddCredits(command.client, command.id, command.credits);
+      scheduler_->AddCredits(command->client, command->id, command->credits);
       break;
     case Command::Kind::kRemove: {
-      scheduler_->EndAll(command.client, command.reason);
+      scheduler_->EndAll(command->client, command->reason);
       DeliverEvents();
       const std::lock_guard<std::mutex> lock(sinks_mutex_);
-      sinks_.erase(command.client);
+      sinks_.erase(command->client);
       break;
     }
   }
 }
 
+// Settles what a command that failed was about.
+void Engine::Answer(Command* command, Code failure) {
+  if (command->kind == Command::Kind::kRemove) return Apply(command);
+  scheduler_->Refuse(command->client, command->id,
+                     Error(failure, "the system refused memory that a request needed"));
+}
+
 // One call a client, whatever the number of its sequences.
 void Engine::DeliverEvents() {
   PublishStats();
-  std::map<ClientId, std::vector<Event>> by_client;
-  for (ClientEvent& event : scheduler_->TakeEvents())
-    by_client[event.client].push_back(std::move(event.event));
-  for (auto& [client, events] : by_client) {
+  for (auto& [client, events] : scheduler_->TakeEvents()) {
     std::shared_ptr<EventSink> sink;
     {
       const std::lock_guard<std::mutex> lock(sinks_mutex_);
@@ -186,8 +223,8 @@ void Engine::PublishStats() {
   for (int g = 0; g < pool_->groups(); ++g) {
     stats.pages_used += pool_->used(g);
     stats.pages_free += pool_->free(g);
-    stats.pages_maximum += pool_->used(g) + pool_->Available(g);
   }
+  stats.pages_maximum = pool_->Maximum();
   stats.weight_bytes = executor_->weight_bytes();
   stats.kv_bytes = pool_->committed_bytes();
   stats.scratch_bytes = executor_->scratch_bytes();

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -97,15 +96,16 @@ class Engine {
   /// A queue between two threads.
   class Channel {
    public:
-    void Push(Command command);
+    /// When it throws, the command is as before.
+    void Push(Command&& command);
     void Close();
     /// Everything queued; when `wait`, not before there is something. Empty and `*closed` at the end.
-    std::deque<Command> Take(bool wait, bool* closed);
+    std::vector<Command> Take(bool wait, bool* closed);
 
    private:
     std::mutex mutex_;
     std::condition_variable ready_;
-    std::deque<Command> queue_;
+    std::vector<Command> queue_;
     bool closed_ = false;
   };
 
@@ -115,7 +115,10 @@ class Engine {
   void Tokenize(Command* command) const;
   void StepLoop();
   bool RunStep(StepPlan* plan, StepResult* result);
-  void Apply(Command command);
+  void Apply(Command* command);
+  void Answer(Command* command, Code failure);
+  template <class Body>
+  void Insist(Body body) const;
   void DeliverEvents();
   void PublishStats();
 

@@ -32,8 +32,9 @@ const Candidate& Draw(const SamplingOptions& options, uint64_t index, std::span<
 // The nucleus of candidates, best first, of which `total` is the sum of all weights; then min-p; then a draw.
 // False when the candidates end before the nucleus does.
 bool DrawFiltered(const SamplingOptions& options, uint64_t index, std::span<const Candidate> candidates,
-                  double total, bool complete, Candidate* drawn) {
-  std::vector<double> weights;
+                  double total, bool complete, std::vector<double>* scratch, Candidate* drawn) {
+  std::vector<double>& weights = *scratch;
+  weights.clear();
   double sum = 0;
   for (const Candidate& candidate : candidates) {
     const double weight = Weight(options, candidate.logit, candidates[0].logit);
@@ -70,14 +71,18 @@ Candidate SampleCandidates(const SamplingOptions& options, uint64_t index,
   double total = 0;
   for (const Candidate& candidate : candidates)
     total += Weight(options, candidate.logit, candidates[0].logit);
+  std::vector<double> weights;
   Candidate drawn;
-  DrawFiltered(options, index, candidates, total, true, &drawn);
+  DrawFiltered(options, index, candidates, total, true, &weights, &drawn);
   return drawn;
 }
 
 Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span<const LogitEdit> edits,
-                       std::span<float> logits) {
-  std::vector<Candidate> candidates(logits.size());
+                       std::span<const float> logits, SampleScratch* scratch) {
+  std::vector<Candidate>& candidates = scratch->candidates;
+  std::vector<double>& weights = scratch->weights;
+  candidates.resize(logits.size());
+  weights.reserve(logits.size());
   float best = -INFINITY;
   size_t edit = 0;
   for (size_t token = 0; token < logits.size(); ++token) {
@@ -88,7 +93,7 @@ Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span
     best = std::max(best, candidate.logit);
   }
   if (options.top_p >= 1 && options.min_p <= 0) {  // nothing to filter: draw in the vocabulary's order
-    std::vector<double> weights(candidates.size());
+    weights.resize(candidates.size());
     for (size_t i = 0; i < weights.size(); ++i) weights[i] = Weight(options, candidates[i].logit, best);
     return Draw(options, index, candidates, weights);
   }
@@ -100,8 +105,8 @@ Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span
     const auto end = candidates.begin() + static_cast<std::ptrdiff_t>(count);
     std::partial_sort(candidates.begin(), end, candidates.end(), Better);
     const bool complete = count == candidates.size();
-    if (DrawFiltered(options, index, std::span(candidates).first(count), total, complete, &drawn))
-      return drawn;
+    const auto first = std::span(candidates).first(count);
+    if (DrawFiltered(options, index, first, total, complete, &weights, &drawn)) return drawn;
   }
 }
 

@@ -17,8 +17,14 @@ HeadRow HeadRowFor(const SamplingOptions& options, int raw_top);
 Candidate SampleCandidates(const SamplingOptions& options, uint64_t index,
                            std::span<const Candidate> candidates);
 
-/// Draws from a whole row of raw logits, which becomes scratch.
+/// What sampling a whole row takes; kept from row to row, it is allocated once.
+struct SampleScratch {
+  std::vector<Candidate> candidates;
+  std::vector<double> weights;
+};
+
+/// Draws from a whole row of raw logits.
 Candidate SampleLogits(const SamplingOptions& options, uint64_t index, std::span<const LogitEdit> edits,
-                       std::span<float> logits);
+                       std::span<const float> logits, SampleScratch* scratch);
 
 }  // namespace tokenmill

@@ -1,38 +1,41 @@
 #include "engine/scheduler.h"
 
+#include <array>
 #include <cmath>
 
 namespace tokenmill {
 
+// What keeps a prompt from running.
+Status Scheduler::CheckPrompt(const std::vector<Token>& prompt, bool score) const {
+  const size_t limit = static_cast<size_t>(limits_.context_length) - (score ? 0 : 1);
+  if (prompt.empty())
+    return Error(Code::kInvalidArgument, "the prompt has no tokens; give it some text or a BOS token");
+  if (prompt.size() > limit) {
+    return Error(
+        Code::kContextOverflow,
+        "the prompt has %zu tokens; the context of %d tokens has room for %zu. Shorten it or load the "
+        "model with a larger contextLength",
+        prompt.size(), limits_.context_length, limit);
+  }
+  for (const Token token : prompt) {
+    if (token >= 0 && token < tokenizer_->vocabulary_size()) continue;
+    return Error(Code::kInvalidArgument, "token %d is not in the vocabulary of %d tokens", token,
+                 tokenizer_->vocabulary_size());
+  }
+  return {};
+}
+
 void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
                        Clock::time_point submitted_at) {
-  const bool score = request.score;
-  const size_t limit = static_cast<size_t>(limits_.context_length) - (score ? 0 : 1);
+  if (Status refusal = CheckPrompt(prompt, request.score); !refusal.ok())
+    return Refuse(client, request.id, std::move(refusal));
   sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at,
                                                   tokenizer_, pool_, groups_));
   Sequence* sequence = sequences_.back().get();
   totals_.prompt_tokens += sequence->prompt_tokens;
-  Status refusal;
-  if (sequence->tokens.empty()) {
-    refusal = Error(Code::kInvalidArgument, "the prompt has no tokens; give it some text or a BOS token");
-  } else if (sequence->tokens.size() > limit) {
-    refusal =
-        Error(Code::kContextOverflow,
-              "the prompt has %zu tokens; the context of %d tokens has room for %zu. Shorten it or load the "
-              "model with a larger contextLength",
-              sequence->tokens.size(), limits_.context_length, limit);
-  }
-  for (const Token token : sequence->tokens) {
-    if (refusal.ok() && (token < 0 || token >= tokenizer_->vocabulary_size())) {
-      refusal = Error(Code::kInvalidArgument, "token %d is not in the vocabulary of %d tokens", token,
-                      tokenizer_->vocabulary_size());
-    }
-  }
-  if (!refusal.ok()) {
-    End(sequence, refusal, FinishReason::kAborted, {});
-  } else if (score && sequence->wanted() == 0) {
+  if (sequence->request.score && sequence->wanted() == 0) {
     End(sequence, {}, FinishReason::kStop, {});
-  } else if (!score && sequence->request.max_tokens == 0) {
+  } else if (!sequence->request.score && sequence->request.max_tokens == 0) {
     End(sequence, {}, FinishReason::kLength, {});
   }
   RemoveEnded();
@@ -46,9 +49,12 @@ Sequence* Scheduler::Find(ClientId client, RequestId id) {
 }
 
 void Scheduler::Refuse(ClientId client, RequestId id, Status status) {
+  std::erase_if(sequences_, [client, id](const SequencePtr& sequence) {
+    return sequence->client == client && sequence->request.id == id;
+  });
   Event event{id, "", {}, {}, Outcome{}};
   event.outcome->status = std::move(status);
-  events_.push_back({client, std::move(event)});
+  events_[client].push_back(std::move(event));
   ++totals_.failed;
 }
 
@@ -63,13 +69,16 @@ void Scheduler::AddCredits(ClientId client, RequestId id, int64_t credits) {
 
 void Scheduler::EndAll(ClientId client, const Status& status) {
   for (const SequencePtr& sequence : sequences_) {
-    if (sequence->client == client) End(sequence.get(), status, FinishReason::kAborted, {});
+    if (sequence->client == client && !sequence->ended)
+      End(sequence.get(), status, FinishReason::kAborted, {});
   }
   RemoveEnded();
 }
 
 void Scheduler::EndAll(const Status& status) {
-  for (const SequencePtr& sequence : sequences_) End(sequence.get(), status, FinishReason::kAborted, {});
+  for (const SequencePtr& sequence : sequences_) {
+    if (!sequence->ended) End(sequence.get(), status, FinishReason::kAborted, {});
+  }
   RemoveEnded();
 }
 
@@ -77,13 +86,15 @@ void Scheduler::EndAll(const Status& status) {
 // run (paused ones would give way), or it would soon be preempted again.
 bool Scheduler::Admissible(const Sequence& sequence) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
+  std::array<size_t, kMaxKvGroups> pages = {};
   for (int g = 0; g < pool_->groups(); ++g) {
-    size_t available = pool_->Available(g);
-    for (const SequencePtr& other : sequences_) available += other->paused() ? other->table.held(g) : 0;
-    if (available < BlockTable::PagesAtMost((*groups_)[static_cast<size_t>(g)], tokens, limits_.max_rows))
-      return false;
+    size_t paused = 0;
+    for (const SequencePtr& other : sequences_) paused += other->paused() ? other->table.held(g) : 0;
+    const KvGroup& group = (*groups_)[static_cast<size_t>(g)];
+    const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows);
+    pages[static_cast<size_t>(g)] = needed - std::min(needed, paused);
   }
-  return true;
+  return pool_->Fits(pages);
 }
 
 // Who gives up its pages for `asking`: a paused reply, the youngest first, else the youngest that came later.
@@ -103,7 +114,7 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   sequence->table.Clear();
-  sequence->computed = 0;
+  sequence->lost = std::max(sequence->lost, std::exchange(sequence->computed, 0));
   sequence->score.clear();
   ++totals_.preempted;
 }
@@ -114,7 +125,8 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
   while (!sequence->table.Reserve(computed, computed + rows)) {
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
-      if (sequence->table.held() > 0) Preempt(sequence);
+      if (computed > 0) Preempt(sequence);
+      sequence->table.Clear();
       return false;
     }
     Preempt(victim);
@@ -123,7 +135,11 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
 }
 
 bool Scheduler::Plan(StepPlan* plan) {
-  while (!TryPlan(plan)) {
+  for (;;) {
+    const uint64_t preempted = totals_.preempted;
+    if (TryPlan(plan)) return true;
+    // A sequence whose pages lay scattered gave them up, and finds the pool empty now.
+    if (totals_.preempted > preempted) continue;
     // Only the system itself can have refused: one sequence alone always fits the pool's limit.
     const auto stuck = std::find_if(sequences_.begin(), sequences_.end(),
                                     [](const SequencePtr& sequence) { return !sequence->paused(); });
@@ -132,7 +148,6 @@ bool Scheduler::Plan(StepPlan* plan) {
         FinishReason::kAborted, {});
     RemoveEnded();
   }
-  return true;
 }
 
 bool Scheduler::TryPlan(StepPlan* plan) {
@@ -161,6 +176,8 @@ bool Scheduler::TryPlan(StepPlan* plan) {
     if (!sequence->started()) sequence->started_at = Clock::now();
     plan->Add(sequence, rows, pool_->groups());
     others_hold = true;
+    // Alone it gets as far as it was with its pages close together; with company they could scatter as before.
+    admitting = admitting && sequence->computed + static_cast<size_t>(rows) >= sequence->lost;
   }
   return plan->rows() > 0;
 }
@@ -174,17 +191,18 @@ void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Sta
       continue;
     }
     sequence->computed += static_cast<size_t>(entry.rows);
-    bool ended = false;
-    for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !ended; ++h) {
+    for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !sequence->ended; ++h) {
       const HeadResult& head = result.head[h];
       if (!head.finite) {
         End(sequence, Error(Code::kInternal, "the model gave logits that are not finite numbers"),
             FinishReason::kAborted, {});
-        ended = true;
       } else if (sequence->request.score) {
         AcceptScore(sequence, head);
+      } else if (const Candidate drawn = plan.Drawn(h, head); drawn.token != StepPlan::kNotDrawn) {
+        Accept(sequence, head, drawn);
       } else {
-        Accept(sequence, head, plan.Drawn(h, head));
+        End(sequence, Error(Code::kOutOfMemory, "the system refused memory to draw a token"),
+            FinishReason::kAborted, {});
       }
     }
   }
@@ -244,7 +262,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
 }
 
 void Scheduler::Emit(const Sequence& sequence, Event event) {
-  events_.push_back({sequence.client, std::move(event)});
+  events_[sequence.client].push_back(std::move(event));
 }
 
 void Scheduler::RemoveEnded() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -21,12 +22,6 @@ struct SchedulerStats {
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, steps = 0;
 };
 
-/// Events for one client.
-struct ClientEvent {
-  ClientId client;
-  Event event;
-};
-
 /// Decides what each step computes and turns its results into events. Decode rows come first, chunks of
 /// prefill fill the row budget, oldest request first. When pages run out, replies that wait for their reader
 /// give theirs back, then the youngest; they resume later by recomputation. Belongs to the loop thread.
@@ -38,7 +33,7 @@ class Scheduler {
 
   /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
   void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at);
-  /// Ends a request that could not be tokenized.
+  /// Ends a request that could not be taken, or not be worked off after it was.
   void Refuse(ClientId client, RequestId id, Status status);
   void Cancel(ClientId client, RequestId id);
   void AddCredits(ClientId client, RequestId id, int64_t credits);
@@ -52,12 +47,13 @@ class Scheduler {
   void Finish(const StepPlan& plan, const StepResult& result, const Status& status);
 
   /// What has happened since the last call.
-  std::vector<ClientEvent> TakeEvents() { return std::exchange(events_, {}); }
+  std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
   SchedulerStats Stats() const;
 
  private:
   using SequencePtr = std::unique_ptr<Sequence>;
 
+  Status CheckPrompt(const std::vector<Token>& prompt, bool score) const;
   bool TryPlan(StepPlan* plan);
   Sequence* Find(ClientId client, RequestId id);
   bool Admissible(const Sequence& sequence) const;
@@ -77,7 +73,7 @@ class Scheduler {
   BlockPool* const pool_;
   const SchedulerLimits limits_;
   std::vector<SequencePtr> sequences_;  // oldest first
-  std::vector<ClientEvent> events_;
+  std::map<ClientId, std::vector<Event>> events_;
   SchedulerStats totals_;
 };
 

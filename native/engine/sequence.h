@@ -38,6 +38,7 @@ struct Sequence {
   const size_t prompt_tokens;
   std::vector<Token> tokens;  // prompt and reply, without an end token
   size_t computed = 0;        // tokens whose keys and values are in pages
+  size_t lost = 0;            // most tokens that were computed when it was preempted
   BlockTable table;
   StreamDecoder decoder;
   StopMatcher stops;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <new>
 #include <vector>
 
 #include "engine/sampler.h"
@@ -12,6 +13,11 @@ namespace tokenmill {
 /// distribution are sampled where their logits are, on the pool's threads.
 class StepPlan final : public LogitSink {
  public:
+  static constexpr Token kNotDrawn = -1;
+
+  /// For steps of an executor that was compiled for so many threads.
+  explicit StepPlan(int threads) : scratch_(static_cast<size_t>(threads)) {}
+
   struct Entry {
     Sequence* sequence;
     int rows;
@@ -48,18 +54,22 @@ class StepPlan final : public LogitSink {
   }
 
   const StepInput& Input() {
-    drawn_.assign(head_.size(), Candidate{});
+    drawn_.assign(head_.size(), Candidate{kNotDrawn, 0, 0});
     input_ = {tokens_, step_sequences_, head_, this};
     return input_;
   }
 
-  void Take(size_t head_index, std::span<float> logits, const HeadResult&) override {
+  void Take(size_t head_index, std::span<float> logits, int thread) noexcept override {
     const Sequence& sequence = *head_owner_[head_index];
-    drawn_[head_index] =
-        SampleLogits(sequence.request.sampling, sequence.replied(), head_[head_index].edits, logits);
+    try {
+      drawn_[head_index] =
+          SampleLogits(sequence.request.sampling, sequence.replied(), head_[head_index].edits, logits,
+                       &scratch_[static_cast<size_t>(thread)]);
+    } catch (const std::bad_alloc&) {  // the row stays undrawn
+    }
   }
 
-  /// The token that a head row draws.
+  /// The token that a head row draws; kNotDrawn when there was no memory to draw it.
   Candidate Drawn(size_t head_index, const HeadResult& result) const {
     if (head_[head_index].full) return drawn_[head_index];
     const Sequence& sequence = *head_owner_[head_index];
@@ -86,6 +96,7 @@ class StepPlan final : public LogitSink {
   std::vector<HeadRow> head_;
   std::vector<Sequence*> head_owner_;
   std::vector<Candidate> drawn_;
+  std::vector<SampleScratch> scratch_;  // one a thread
   StepInput input_;
 };
 

@@ -20,13 +20,16 @@ BlockPool::~BlockPool() {
 
 PageId BlockPool::Allocate(int group) {
   Group& g = groups_[static_cast<size_t>(group)];
-  if (g.free.empty() && !Grow(group)) return kNoPage;
-  const PageId page = g.free.back();
-  g.free.pop_back();
-  g.references[static_cast<size_t>(page)] = 1;
-  ++g.used_in_slab[static_cast<size_t>(page / kSlabPages)];
+  if (g.free == 0 && !Grow(group)) return kNoPage;
+  size_t slab = 0;
+  while (!g.mapped[slab] || g.used_in_slab[slab] == kSlabPages) ++slab;
+  size_t page = slab * kSlabPages;
+  while (g.references[page] > 0) ++page;
+  g.references[page] = 1;
+  ++g.used_in_slab[slab];
   ++g.used;
-  return page;
+  --g.free;
+  return static_cast<PageId>(page);
 }
 
 void BlockPool::AddReference(int group, PageId page) {
@@ -38,19 +41,29 @@ void BlockPool::Release(int group, PageId page) {
   if (--g.references[static_cast<size_t>(page)] > 0) return;
   --g.used_in_slab[static_cast<size_t>(page / kSlabPages)];
   --g.used;
-  g.free.push_back(page);
+  ++g.free;
 }
 
-size_t BlockPool::Available(int group) const {
-  const Group& g = groups_[static_cast<size_t>(group)];
-  size_t bytes = limit_bytes_ - committed_bytes_;
-  for (const Group& other : groups_) {
-    if (&other == &g) continue;
-    for (size_t slab = 0; slab < other.mapped.size(); ++slab) {
-      if (other.mapped[slab] && other.used_in_slab[slab] == 0) bytes += other.slab_bytes;
-    }
+bool BlockPool::Fits(std::span<const size_t> pages) const {
+  size_t bytes = 0;  // of the slabs that would be in use
+  for (size_t index = 0; index < groups_.size(); ++index) {
+    const Group& g = groups_[index];
+    const auto unused = std::count(g.used_in_slab.begin(), g.used_in_slab.end(), 0);
+    const size_t slabs = g.used_in_slab.size() - static_cast<size_t>(unused);
+    const size_t beside = slabs * kSlabPages - g.used;
+    const size_t more = pages[index] > beside ? pages[index] - beside : 0;
+    bytes += (slabs + (more + kSlabPages - 1) / kSlabPages) * g.slab_bytes;
   }
-  return g.free.size() + bytes / g.slab_bytes * kSlabPages;
+  return bytes <= limit_bytes_;
+}
+
+size_t BlockPool::Maximum() const {
+  size_t pages = 0, bytes_of_each = 0;
+  for (const Group& g : groups_) {
+    pages += g.used + g.free;
+    bytes_of_each += g.slab_bytes;
+  }
+  return pages + (limit_bytes_ - committed_bytes_) / bytes_of_each * groups_.size() * kSlabPages;
 }
 
 bool BlockPool::Grow(int group) {
@@ -66,7 +79,7 @@ bool BlockPool::Grow(int group) {
   }
   g.mapped[slab] = true;
   committed_bytes_ += g.slab_bytes;
-  for (int i = kSlabPages - 1; i >= 0; --i) g.free.push_back(static_cast<PageId>(slab) * kSlabPages + i);
+  g.free += kSlabPages;
   return true;
 }
 
@@ -85,9 +98,9 @@ bool BlockPool::ReclaimFrom(int group, size_t bytes) {
 
 void BlockPool::Unmap(int group, int slab) {
   Group& g = groups_[static_cast<size_t>(group)];
-  std::erase_if(g.free, [slab](PageId page) { return page / kSlabPages == slab; });
   memory_->RemoveSlab(group, slab);
   g.mapped[static_cast<size_t>(slab)] = false;
+  g.free -= kSlabPages;
   committed_bytes_ -= g.slab_bytes;
 }
 
@@ -95,21 +108,23 @@ std::string BlockPool::CheckIntegrity() const {
   size_t bytes = 0;
   for (size_t index = 0; index < groups_.size(); ++index) {
     const Group& g = groups_[index];
-    std::vector<int> listed(g.references.size(), 0);
-    for (const PageId page : g.free) ++listed[static_cast<size_t>(page)];
-    size_t used = 0;
-    for (size_t page = 0; page < g.references.size(); ++page) {
-      const bool mapped = g.mapped[page / kSlabPages];
-      const bool in_use = g.references[page] > 0;
-      used += in_use;
-      if (listed[page] != (mapped && !in_use ? 1 : 0) || (in_use && !mapped)) {
-        return Format("group %zu page %zu: %u references, listed free %d times, mapped %d", index, page,
-                      g.references[page], listed[page], static_cast<int>(mapped));
+    size_t used = 0, pages = 0;
+    for (size_t slab = 0; slab < g.mapped.size(); ++slab) {
+      const auto first = g.references.begin() + static_cast<std::ptrdiff_t>(slab * kSlabPages);
+      const auto unused = std::count(first, first + kSlabPages, 0u);
+      const int in_slab = kSlabPages - static_cast<int>(unused);
+      if (in_slab != g.used_in_slab[slab] || (in_slab > 0 && !g.mapped[slab])) {
+        return Format("group %zu slab %zu: %d pages have references, %d are counted, mapped %d", index, slab,
+                      in_slab, g.used_in_slab[slab], static_cast<int>(g.mapped[slab]));
       }
+      used += static_cast<size_t>(in_slab);
+      pages += g.mapped[slab] ? kSlabPages : 0;
+      bytes += g.mapped[slab] ? g.slab_bytes : 0;
     }
-    if (used != g.used)
-      return Format("group %zu: %zu pages have references, %zu are counted", index, used, g.used);
-    for (const bool mapped : g.mapped) bytes += mapped ? g.slab_bytes : 0;
+    if (used != g.used || pages != g.used + g.free) {
+      return Format("group %zu: %zu of %zu pages have references, %zu used and %zu free are counted", index,
+                    used, pages, g.used, g.free);
+    }
   }
   if (bytes != committed_bytes_)
     return Format("%zu bytes are mapped, %zu are counted", bytes, committed_bytes_);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,9 @@ using PageId = int32_t;
 inline constexpr PageId kNoPage = -1;
 
 /// The pages of the KV cache: reference-counted ids per KV group. Memory is taken from the system slab by slab
-/// as pages are used, never beyond a byte limit that all groups share. Pages are opaque; not thread-safe.
+/// as pages are used, never beyond a byte limit that all groups share; slabs without a used page go from group to
+/// group. The lowest free page is given first, so a sequence that grows from an empty pool never has pages in more
+/// slabs than its most pages fill. Pages are opaque; not thread-safe.
 class BlockPool {
  public:
   static constexpr int kSlabPages = 16;
@@ -30,16 +33,18 @@ class BlockPool {
   /// Drops one reference; the last one makes the page free.
   void Release(int group, PageId page);
 
-  /// Pages that Allocate could still give to this group, were it the only one that asked.
-  size_t Available(int group) const;
+  /// Whether every group could be given so many more pages at once; one number a group.
+  bool Fits(std::span<const size_t> pages) const;
+  /// Pages that are mapped or could be: uncommitted bytes count once, as slabs of each group in turn.
+  size_t Maximum() const;
   size_t used(int group) const { return groups_[static_cast<size_t>(group)].used; }
-  size_t free(int group) const { return groups_[static_cast<size_t>(group)].free.size(); }
+  size_t free(int group) const { return groups_[static_cast<size_t>(group)].free; }
   int groups() const { return static_cast<int>(groups_.size()); }
   size_t committed_bytes() const { return committed_bytes_; }
   size_t limit_bytes() const { return limit_bytes_; }
 
-  /// Empty when every page is either free once or used with a reference, and the bytes add up; else what is
-  /// wrong. For tests and debug runs.
+  /// Empty when pages with references lie in mapped slabs, and counts and bytes add up; else what is wrong. For
+  /// tests and debug runs.
   std::string CheckIntegrity() const;
 
  private:
@@ -48,8 +53,8 @@ class BlockPool {
     std::vector<uint32_t> references;  // by page id
     std::vector<bool> mapped;  // by slab
     std::vector<int> used_in_slab;  // by slab
-    std::vector<PageId> free;  // a stack: recently used pages are warm
     size_t used = 0;
+    size_t free = 0;  // in mapped slabs
   };
 
   bool Grow(int group);

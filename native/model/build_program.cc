@@ -1,3 +1,5 @@
+#include <set>
+#include <string_view>
 #include <unordered_map>
 
 #include "model/decoder_spec.h"
@@ -12,7 +14,6 @@ class ProgramBuilder {
 
   Result<Program> Build() {
     program_.ropes = spec_.ropes;
-    program_.kv_groups = spec_.kv_groups;
     const GgufTensor* embedding = file_.FindTensor("token_embd.weight");
     if (embedding == nullptr) return Missing("token_embd.weight");
     if (embedding->shape[1] == 0 || embedding->shape[1] > (1u << 24)) {
@@ -36,6 +37,7 @@ class ProgramBuilder {
     program_.ops.push_back(
         Head{residual_, NormOf("output_norm.weight", spec_.width), head, spec_.logit_softcap});
     if (!failure_.ok()) return failure_;
+    TM_RETURN_IF_ERROR(CheckAllTaken());
     return std::move(program_);
   }
 
@@ -43,10 +45,10 @@ class ProgramBuilder {
   void AddLayer(int layer) {
     const std::string prefix = "blk." + std::to_string(layer) + ".";
     const LayerAttention attention = spec_.attention[static_cast<size_t>(layer)];
-    KvGroup& group = program_.kv_groups[static_cast<size_t>(attention.group)];
+    const int group = GroupOf(attention);
+    const int index = program_.kv_groups[static_cast<size_t>(group)].layers++;
     const int kv_layer = static_cast<int>(program_.kv_layers.size());
-    program_.kv_layers.push_back(
-        {attention.group, group.layers++, spec_.query_heads, spec_.kv_heads, spec_.head_dim});
+    program_.kv_layers.push_back({group, index, spec_.query_heads, spec_.kv_heads, spec_.head_dim});
     const int q_width = spec_.query_heads * spec_.head_dim, kv_width = spec_.kv_heads * spec_.head_dim;
 
     program_.ops.push_back(NormProject{residual_,
@@ -70,6 +72,14 @@ class ProgramBuilder {
     AddProjectAdd(prefix + "ffn_down", hidden_, spec_.ffn_width, prefix + "post_ffw_norm.weight");
   }
 
+  // The program's group for a layer, made at its first: one that no layer is in would have empty pages.
+  int GroupOf(const LayerAttention& attention) {
+    const int next = static_cast<int>(program_.kv_groups.size());
+    const auto [found, added] = groups_.try_emplace(attention.group, next);
+    if (added) program_.kv_groups.push_back(spec_.kv_groups[static_cast<size_t>(attention.group)]);
+    return found->second;
+  }
+
   void AddProjectAdd(const std::string& name, ValueId in, int in_width, const std::string& post_norm) {
     const Projection projection = Project(name, spec_.width, in_width, kNone);
     const Norm norm = spec_.post_norms ? NormOf(post_norm, spec_.width) : Norm{};
@@ -88,6 +98,20 @@ class ProgramBuilder {
   }
 
   Norm NormOf(const std::string& name, int width) { return {Weight(name, 1, width), spec_.norm_epsilon}; }
+
+  // A weight that the family does not know would be missing from the results.
+  Status CheckAllTaken() const {
+    std::set<std::string_view> taken;
+    for (const WeightDesc& weight : program_.weights) taken.insert(weight.name);
+    for (const GgufTensor& tensor : file_.tensors()) {
+      const bool counts = tensor.name.starts_with("blk.") || tensor.name.starts_with("output");
+      if (!counts || taken.contains(tensor.name)) continue;
+      return Error(Code::kUnsupportedModel,
+                   "tensor '%s' has no place in this architecture yet; results without it would be wrong",
+                   tensor.name.c_str());
+    }
+    return {};
+  }
 
   Status Missing(const std::string& name) const {
     return Error(Code::kCorruptFile, "tensor '%s' is missing", name.c_str());
@@ -123,6 +147,7 @@ class ProgramBuilder {
   const DecoderSpec& spec_;
   const GgufFile& file_;
   Program program_;
+  std::unordered_map<int, int> groups_;  // of the spec to the program's
   Status failure_;
   ValueId residual_ = kNone, q_ = kNone, k_ = kNone, v_ = kNone, attended_ = kNone, hidden_ = kNone;
 };

@@ -35,7 +35,7 @@ struct DecoderSpec {
   bool qk_norm = false;     // attn_q_norm and attn_k_norm before the rotation
   bool post_norms = false;  // norms of attention's and MLP's output, before the residual is added
   std::vector<RopeTable> ropes;
-  std::vector<KvGroup> kv_groups;  // `layers` of each is filled in by BuildProgram
+  std::vector<KvGroup> kv_groups;  // BuildProgram counts the layers of each and leaves out those without
   std::vector<LayerAttention> attention;  // one a layer
 };
 
@@ -51,7 +51,7 @@ struct Architecture {
 const std::vector<Architecture>& Architectures();
 
 /// The forward pass of a spec over the file's tensors. CorruptFile names a tensor that is absent or has
-/// another shape; UnsupportedQuantization one whose type cannot run.
+/// another shape; UnsupportedQuantization one whose type cannot run; UnsupportedModel one that would go unused.
 Result<Program> BuildProgram(const DecoderSpec& spec, const GgufFile& file);
 
 }  // namespace tokenmill

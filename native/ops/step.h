@@ -61,8 +61,9 @@ struct HeadResult {
 class LogitSink {
  public:
   virtual ~LogitSink() = default;
-  /// `logits` [vocabulary] may be changed in place and is gone after the call. `result` is that row's.
-  virtual void Take(size_t head_index, std::span<float> logits, const HeadResult& result) = 0;
+  /// `logits` [vocabulary] may be changed in place and is gone after the call. `thread` is below the threads that
+  /// the program was compiled for, and no other call has it at the same time.
+  virtual void Take(size_t head_index, std::span<float> logits, int thread) noexcept = 0;
 };
 
 struct StepInput {

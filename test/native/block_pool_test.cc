@@ -1,6 +1,9 @@
 #include "kv/block_pool.h"
 
+#include <algorithm>
+#include <array>
 #include <map>
+#include <memory>
 #include <random>
 #include <set>
 
@@ -41,9 +44,10 @@ TEST(pages_are_conserved_under_random_use) {
       const int group = static_cast<int>(random() % 2);
       const bool take = random() % 100 < (step / 2000 % 2 == 0 ? 60 : 40);
       if (take) {
-        const size_t available = pool.Available(group);
+        const std::array<size_t, 2> one = {group == 0 ? 1u : 0u, group == 1 ? 1u : 0u};
+        const bool fits = pool.Fits(one);
         const PageId page = pool.Allocate(group);
-        EXPECT_EQ(page != kNoPage, available > 0);
+        EXPECT_EQ(page != kNoPage, fits);
         if (page != kNoPage) {
           held.insert({group, page});
           if (random() % 4 == 0) {
@@ -65,6 +69,33 @@ TEST(pages_are_conserved_under_random_use) {
     EXPECT_EQ(pool.CheckIntegrity(), "");
   }
   EXPECT(memory.mapped.empty());
+}
+
+TEST(what_fits_in_all_groups_at_once_can_be_taken) {
+  for (const std::array<size_t, 2> pages : {std::array<size_t, 2>{48, 16}, {32, 64}, {33, 33}, {17, 81}}) {
+    CountingMemory memory({100, 40});
+    BlockPool pool(&memory, 2, 16 * (3 * 100 + 2 * 40));
+    const bool fits = pool.Fits(pages);
+    bool taken = true;
+    for (int group = 0; group < 2; ++group) {
+      for (size_t i = 0; i < pages[static_cast<size_t>(group)]; ++i)
+        taken = taken && pool.Allocate(group) != kNoPage;
+    }
+    EXPECT_EQ(fits, taken);
+  }
+}
+
+TEST(the_maximum_counts_bytes_once) {
+  CountingMemory memory({100, 40});
+  BlockPool pool(&memory, 2, 16 * 3 * (100 + 40) + 50);
+  const size_t maximum = pool.Maximum();
+  EXPECT_EQ(maximum, 2u * 3 * BlockPool::kSlabPages);
+  for (bool more = true; more;) {
+    more = false;
+    for (int group = 0; group < 2; ++group) more = pool.Allocate(group) != kNoPage || more;
+    EXPECT(pool.used(0) + pool.used(1) + pool.free(0) + pool.free(1) <= pool.Maximum());
+  }
+  EXPECT_EQ(pool.used(0) + pool.used(1), maximum);
 }
 
 TEST(a_system_that_refuses_is_an_empty_pool) {
@@ -106,6 +137,32 @@ TEST(a_reservation_that_ran_out_can_be_repeated) {
   first.Clear();
   EXPECT(second.Reserve(0, 8 * 16));
   EXPECT_EQ(pool.used(0), 8u);
+}
+
+TEST(a_sequence_alone_lies_in_no_more_slabs_than_its_pages_fill) {
+  CountingMemory memory({10, 10});
+  BlockPool pool(&memory, 2, 1 << 20);
+  const std::vector<KvGroup> groups = {{0, 1}, {700, 1}};
+  {
+    std::vector<std::unique_ptr<BlockTable>> others;
+    for (int i = 0; i < 30; ++i) others.push_back(std::make_unique<BlockTable>(&pool, &groups));
+    for (int tokens = 16; tokens < 400; tokens += 16) {
+      for (auto& other : others) EXPECT(other->Reserve(0, tokens));
+    }
+    std::shuffle(others.begin(), others.end(), std::mt19937(3));
+    while (!others.empty()) others.pop_back();
+  }
+  BlockTable table(&pool, &groups);
+  const int chunk = 24;
+  const size_t most = BlockTable::PagesAtMost(groups[1], 4000, chunk);
+  for (int computed = 0; computed + chunk < 4000; computed += chunk) {
+    EXPECT(table.Reserve(computed, computed + chunk));
+    std::set<int> slabs;
+    for (int p = 0; p <= (computed + chunk - 1) / kPageTokens; ++p) {
+      if (table.pages(1)[p] != kNoPage) slabs.insert(table.pages(1)[p] / BlockPool::kSlabPages);
+    }
+    EXPECT_LE(slabs.size(), (most + BlockPool::kSlabPages - 1) / BlockPool::kSlabPages);
+  }
 }
 
 HARNESS_MAIN()

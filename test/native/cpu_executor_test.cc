@@ -71,7 +71,7 @@ class Runner {
 class Collector final : public LogitSink {
  public:
   explicit Collector(size_t rows) : logits_(rows) {}
-  void Take(size_t index, std::span<float> logits, const HeadResult&) override {
+  void Take(size_t index, std::span<float> logits, int) noexcept override {
     logits_[index].assign(logits.begin(), logits.end());
   }
   std::vector<std::vector<float>> logits_;

@@ -69,7 +69,7 @@ class ModelRunner {
   class Collector final : public LogitSink {
    public:
     Collector(size_t rows, size_t vocabulary) : vocabulary_(vocabulary), logits_(rows * vocabulary) {}
-    void Take(size_t index, std::span<float> logits, const HeadResult&) override {
+    void Take(size_t index, std::span<float> logits, int) noexcept override {
       std::copy(logits.begin(), logits.end(),
                 logits_.begin() + static_cast<std::ptrdiff_t>(index * vocabulary_));
     }

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "allocations.h"
 #include "engine/penalties.h"
 #include "engine/random.h"
 #include "harness.h"
@@ -50,8 +51,8 @@ std::map<int32_t, double> Allowed(const SamplingOptions& options, const std::vec
 Candidate Sample(const SamplingOptions& options, uint64_t index, const std::vector<float>& logits) {
   const HeadRow row = HeadRowFor(options, 0);
   if (row.full) {
-    std::vector<float> scratch = logits;
-    return SampleLogits(options, index, {}, scratch);
+    SampleScratch scratch;
+    return SampleLogits(options, index, {}, logits, &scratch);
   }
   std::vector<Candidate> candidates = Sorted(logits);
   candidates.resize(std::min(candidates.size(), static_cast<size_t>(row.candidates)));
@@ -135,10 +136,25 @@ TEST(penalties_edit_what_was_seen) {
   std::vector<float> logits = {0, 0, 0, 9, 0, 9};
   const std::vector<LogitEdit> ban = {{3, 1, 1000}, {5, 1, 1000}};
   for (uint64_t i = 0; i < 200; ++i) {
-    std::vector<float> scratch = logits;
-    const Candidate drawn = SampleLogits(sampling, i, ban, scratch);
+    SampleScratch scratch;
+    const Candidate drawn = SampleLogits(sampling, i, ban, logits, &scratch);
     EXPECT(drawn.token != 3 && drawn.token != 5);
     EXPECT_EQ(drawn.raw, 0.0f);
+  }
+}
+
+TEST(whole_rows_are_sampled_without_allocating_once_the_scratch_is_there) {
+  SampleScratch scratch;
+  SamplingOptions plain, filtered;
+  plain.temperature = filtered.temperature = 2;
+  filtered.top_p = 0.999;
+  SampleLogits(plain, 0, {}, Logits(1, 5000), &scratch);
+  for (uint64_t i = 0; i < 20; ++i) {
+    const std::vector<float> logits = Logits(i, 5000);
+    const int before = allocations::count;
+    SampleLogits(plain, i, {}, logits, &scratch);
+    SampleLogits(filtered, i, {}, logits, &scratch);
+    EXPECT_EQ(allocations::count, before);
   }
 }
 

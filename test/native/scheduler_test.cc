@@ -4,6 +4,7 @@
 #include <random>
 #include <set>
 
+#include "allocations.h"
 #include "engine/random.h"
 #include "harness.h"
 
@@ -48,10 +49,14 @@ Token NextToken(const std::vector<Token>& tokens) {
 }
 
 // A model whose pages hold the tokens themselves and whose head reads a sequence back from its pages: a lost,
-// shared or stale page changes what it says.
+// shared or stale page changes what it says. A second group has small pages, and is read within its window.
 class ToyModel final : public PageMemory {
  public:
-  size_t PageBytes(int) const override { return kPageTokens * sizeof(Token); }
+  explicit ToyModel(const std::vector<KvGroup>* groups) : groups_(groups) {}
+
+  size_t PageBytes(int group) const override {
+    return kPageTokens * sizeof(Token) * (group == 0 && groups_->size() > 1 ? kLargePage : 1);
+  }
   Status AddSlab(int group, int slab, int pages) override {
     if (refuses_memory) return Status(Code::kOutOfMemory, "refused");
     for (int p = 0; p < pages; ++p) pages_[{group, slab * pages + p}].assign(kPageTokens, -1);
@@ -68,11 +73,12 @@ class ToyModel final : public PageMemory {
       for (int i = 0; i < sequence.rows; ++i) {
         const int position = sequence.position + i;
         const int row = sequence.row_begin + i;
-        pages_.at(
-            {0, sequence.pages[0][position / kPageTokens]})[static_cast<size_t>(position % kPageTokens)] =
-            input.tokens[static_cast<size_t>(row)];
+        for (int group = 0; group < static_cast<int>(groups_->size()); ++group)
+          Slot(sequence, group, position) = input.tokens[static_cast<size_t>(row)];
         if (head < input.head.size() && input.head[head].row == row) {
-          Answer(input.head[head], Read(sequence, position), &result->head[head]);
+          const std::vector<Token> tokens = Read(sequence, position);
+          Answer(input.head[head], tokens, &result->head[head]);
+          if (input.head[head].full) HandOver(input, head, tokens);
           ++head;
         }
       }
@@ -81,16 +87,25 @@ class ToyModel final : public PageMemory {
     rows_seen = std::max(rows_seen, static_cast<int>(input.tokens.size()));
   }
 
+  static constexpr int kLargePage = 4;
   int rows_seen = 0;
   bool refuses_memory = false;
   std::set<Token> poisoned;  // a sequence that begins so gives NaN
+  std::set<Token> hungry;  // a sequence that begins so finds no memory to draw from whole rows
 
  private:
+  Token& Slot(const StepSequence& sequence, int group, int position) {
+    const PageId page = sequence.pages[static_cast<size_t>(group)][position / kPageTokens];
+    return pages_.at({group, page})[static_cast<size_t>(position % kPageTokens)];
+  }
+
   std::vector<Token> Read(const StepSequence& sequence, int position) {
     std::vector<Token> tokens;
-    for (int p = 0; p <= position; ++p) {
-      tokens.push_back(
-          pages_.at({0, sequence.pages[0][p / kPageTokens]})[static_cast<size_t>(p % kPageTokens)]);
+    for (int p = 0; p <= position; ++p) tokens.push_back(Slot(sequence, 0, p));
+    for (int group = 1; group < static_cast<int>(groups_->size()); ++group) {
+      const int window = (*groups_)[static_cast<size_t>(group)].window;
+      for (int p = std::max(0, position - window + 1); p <= position; ++p)
+        EXPECT_EQ(Slot(sequence, group, p), tokens[static_cast<size_t>(p)]);
     }
     return tokens;
   }
@@ -103,19 +118,36 @@ class ToyModel final : public PageMemory {
       result->targets.push_back(target == NextToken(tokens) ? 1.0f : -5.0f);
   }
 
+  const std::vector<KvGroup>* const groups_;
+  // Logits that leave no doubt about the next token.
+  void HandOver(const StepInput& input, size_t head, const std::vector<Token>& tokens) {
+    std::vector<float> logits(kVocabulary, -1e9f);
+    logits[static_cast<size_t>(NextToken(tokens))] = 0;
+    allocations::refused = hungry.count(tokens[0]) > 0;
+    input.sink->Take(head, logits, 0);
+    allocations::refused = false;
+  }
+
   std::map<std::pair<int, int>, std::vector<Token>> pages_;
 };
 
 struct Rig {
-  explicit Rig(int pages, int max_rows = 32, int context = 400)
+  explicit Rig(int pages, int max_rows = 32, int context = 400) : Rig({{0, 1}}, pages, max_rows, context) {}
+
+  // `pages` are those of the last group.
+  Rig(std::vector<KvGroup> kv_groups, int pages, int max_rows, int context)
       : tokenizer(ByteTokenizer()),
-        groups{{0, 1}},
-        pool(&model, 1, static_cast<size_t>(pages) * model.PageBytes(0)),
+        groups(std::move(kv_groups)),
+        model(&groups),
+        pool(&model, static_cast<int>(groups.size()),
+             static_cast<size_t>(pages) * model.PageBytes(static_cast<int>(groups.size()) - 1)),
         scheduler(tokenizer.get(), &groups, &pool, {max_rows, context}) {}
 
   void Submit(RequestId id, std::vector<Token> prompt, int max_tokens = 50, int credits = 1 << 30) {
     Request request;
     request.id = id;
+    request.ignore_eos = ignore_eos;
+    request.sampling.temperature = temperature;
     request.max_tokens = max_tokens;
     request.credits = credits;
     scheduler.Submit(1, request, std::move(prompt), Clock::now());
@@ -135,20 +167,23 @@ struct Rig {
   }
 
   void Drain() {
-    for (ClientEvent& event : scheduler.TakeEvents()) {
-      auto& tokens = replies[event.event.id];
-      tokens.insert(tokens.end(), event.event.tokens.begin(), event.event.tokens.end());
-      texts[event.event.id] += event.event.text;
-      if (event.event.outcome) EXPECT(outcomes.emplace(event.event.id, *event.event.outcome).second);
+    auto taken = scheduler.TakeEvents();
+    for (const Event& event : taken[1]) {
+      auto& tokens = replies[event.id];
+      tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
+      texts[event.id] += event.text;
+      if (event.outcome) EXPECT(outcomes.emplace(event.id, *event.outcome).second);
     }
   }
 
+  bool ignore_eos = false;
+  double temperature = 0;
   std::shared_ptr<const Tokenizer> tokenizer;
   std::vector<KvGroup> groups;
   ToyModel model;
   BlockPool pool;
   Scheduler scheduler;
-  StepPlan plan;
+  StepPlan plan{1};
   std::map<RequestId, std::vector<Token>> replies;
   std::map<RequestId, std::string> texts;
   std::map<RequestId, Outcome> outcomes;
@@ -161,11 +196,11 @@ std::vector<Token> Prompt(uint64_t seed, int length) {
   return prompt;
 }
 
-std::vector<Token> Expected(std::vector<Token> tokens, int max_tokens) {
+std::vector<Token> Expected(std::vector<Token> tokens, int max_tokens, bool ignore_eos = false) {
   std::vector<Token> reply;
   while (static_cast<int>(reply.size()) < max_tokens) {
     const Token next = NextToken(tokens);
-    if (next == kEnd) break;
+    if (next == kEnd && !ignore_eos) break;
     tokens.push_back(next);
     reply.push_back(next);
   }
@@ -264,6 +299,55 @@ TEST(a_paused_reply_gives_its_pages_before_anyone_else) {
   EXPECT(rig.replies[2] == Expected(Prompt(6, 150), 100));
 }
 
+// A window of 40 tokens beside full attention; one sequence of `context` tokens just fits.
+Rig TwoGroupRig(int context, int max_rows = 32) {
+  const int full_slabs = (context / kPageTokens + BlockPool::kSlabPages - 1) / BlockPool::kSlabPages;
+  const int slabs = full_slabs * ToyModel::kLargePage + 1;
+  return Rig({{0, 1}, {40, 1}}, slabs * BlockPool::kSlabPages, max_rows, context);
+}
+
+TEST(windowed_pages_that_lie_scattered_cost_no_reply_its_full_length) {
+  Rig rig = TwoGroupRig(2048);
+  rig.ignore_eos = true;
+  for (RequestId id = 1; id <= 16; ++id) rig.Submit(id, Prompt(id, 10), id == 1 ? -1 : 54);
+  int steps = 0;
+  while (rig.Step()) EXPECT(++steps < 10000);
+  for (RequestId id = 1; id <= 16; ++id) {
+    EXPECT_EQ(rig.outcomes[id].status.message(), "");
+    EXPECT(rig.replies[id] == Expected(Prompt(id, 10), id == 1 ? 2038 : 54, true));
+  }
+  EXPECT_EQ(rig.pool.used(0) + rig.pool.used(1), 0u);
+}
+
+TEST(two_groups_that_compete_for_memory_lose_nothing) {
+  for (const int max_rows : {5, 32, 100}) {
+    Rig rig = TwoGroupRig(512, max_rows);
+    rig.ignore_eos = true;
+    const auto prompt = [](RequestId id) { return Prompt(id, 3 + static_cast<int>(id * 97 % 300)); };
+    for (RequestId id = 1; id <= 24; ++id) rig.Submit(id, prompt(id), -1);
+    int steps = 0;
+    while (rig.Step()) EXPECT(++steps < 100000);
+    for (RequestId id = 1; id <= 24; ++id) {
+      EXPECT_EQ(rig.outcomes[id].status.message(), "");
+      EXPECT(rig.replies[id] == Expected(prompt(id), 512 - static_cast<int>(prompt(id).size()), true));
+    }
+    EXPECT_EQ(rig.pool.used(0) + rig.pool.used(1), 0u);
+  }
+}
+
+TEST(a_prompt_that_fits_in_each_group_but_not_in_both_waits) {
+  constexpr int kUnits = 2 * ToyModel::kLargePage + 1;
+  Rig rig({{0, 1}, {40, 1}}, kUnits * BlockPool::kSlabPages, 64, 272);
+  rig.ignore_eos = true;
+  for (RequestId id = 1; id <= 3; ++id) rig.Submit(id, Prompt(id, 10), 60);
+  for (int step = 0; step < 40; ++step) rig.Step();
+  rig.Submit(4, Prompt(4, 256), 10);
+  while (rig.Step()) {
+  }
+  EXPECT_EQ(rig.scheduler.Stats().preempted, 0u);
+  EXPECT(rig.replies[4] == Expected(Prompt(4, 256), 10, true));
+}
+
 TEST(decode_rows_go_before_prefill) {
   Rig rig(200, 16);
   rig.Submit(1, {9, 9, 9}, 200);
@@ -307,6 +391,19 @@ TEST(a_row_of_nan_rejects_its_own_reply_only) {
   while (rig.Step()) {
   }
   EXPECT(rig.outcomes[1].status.code() == Code::kInternal);
+  EXPECT(rig.outcomes[2].status.ok());
+  EXPECT(rig.replies[2] == Expected({100, 1}, 20));
+}
+
+TEST(a_row_without_memory_to_draw_from_rejects_its_own_reply_only) {
+  Rig rig(100);
+  rig.temperature = 1;
+  rig.model.hungry = {200};
+  rig.Submit(1, {200, 1}, 20);
+  rig.Submit(2, {100, 1}, 20);
+  while (rig.Step()) {
+  }
+  EXPECT(rig.outcomes[1].status.code() == Code::kOutOfMemory);
   EXPECT(rig.outcomes[2].status.ok());
   EXPECT(rig.replies[2] == Expected({100, 1}, 20));
 }

@@ -2,6 +2,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <stdexcept>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -82,6 +84,66 @@ TEST(concurrent_runs_take_turns) {
   }
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(wrong.load(), 0);
+}
+
+TEST(what_a_task_throws_leaves_the_run_and_the_pool_goes_on) {
+  ThreadPool pool;
+  const std::vector<long> expected = RunRelay(pool, 1);
+  for (int round = 0; round < 200; ++round) {
+    std::atomic<int> active{0}, later{0};
+    const std::vector<Phase> phases = {
+        {[] { return 50; },
+         [&](int task, int) {
+           ++active;
+           std::this_thread::yield();
+           --active;
+           if (task % 20 == round % 20) throw std::runtime_error("thrown");
+         }},
+        {[] { return 10; }, [&](int, int) { ++later; }},
+    };
+    std::string message;
+    try {
+      pool.Run(phases, 1 + round % 4);
+    } catch (const std::runtime_error& error) {
+      message = error.what();
+    }
+    EXPECT_EQ(message, "thrown");
+    EXPECT_EQ(active.load(), 0);
+    EXPECT_EQ(later.load(), 0);
+    EXPECT(RunRelay(pool, 1 + round % 4) == expected);
+  }
+}
+
+TEST(turns_go_in_the_order_in_which_callers_came) {
+  ThreadPool pool;
+  for (int round = 0; round < 5; ++round) {
+    std::vector<int> order;
+    std::atomic<bool> running{false}, calling{false};
+    const auto run = [&](int caller, auto task) {
+      const Phase phase{[] { return 1; },
+                        [&](int, int) {
+                          order.push_back(caller);
+                          task();
+                        }};
+      pool.Run(std::span(&phase, 1), 1);
+    };
+    std::thread busy([&] {
+      run(1, [&] {
+        running = true;
+        while (!calling) std::this_thread::yield();
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      });
+      run(1, [] {});
+    });
+    std::thread waiting([&] {
+      while (!running) std::this_thread::yield();
+      calling = true;
+      run(2, [] {});
+    });
+    busy.join();
+    waiting.join();
+    EXPECT(order == std::vector<int>({1, 2, 1}));
+  }
 }
 
 TEST(idle_threads_sleep_and_wake) {

@@ -8,6 +8,8 @@ class ProgramChecker {
   explicit ProgramChecker(const Program& program) : program_(program) {}
 
   bool Check() {
+    Expect(program_.kv_groups.size() <= kMaxKvGroups);
+    for (const KvGroup& group : program_.kv_groups) Expect(group.layers > 0 && group.window >= 0);
     for (const KvLayer& layer : program_.kv_layers) CheckLayer(layer);
     for (const RopeTable& table : program_.ropes) {
       Expect(table.dims >= 0 && table.dims % 2 == 0 &&
@@ -43,7 +45,6 @@ class ProgramChecker {
 
   void CheckLayer(const KvLayer& layer) {
     Expect(layer.group >= 0 && static_cast<size_t>(layer.group) < program_.kv_groups.size());
-    Expect(program_.kv_groups.size() <= kMaxKvGroups);
     Expect(layer.kv_heads > 0 && layer.head_dim > 0 && layer.query_heads > 0);
     Expect(layer.kv_heads > 0 && layer.query_heads % layer.kv_heads == 0);
   }

@@ -211,8 +211,9 @@ void CpuExecutor::AddOp(const Head&) {
   builder_.Separate();
   builder_.AddRows([head] { return head->rows(); }, options_.threads,
                    [head](int row, int) { head->NormRow(row); });
-  builder_.Add([head] { return head->LogitTasks(); }, [head](int task, int thread) { head->RunLogits(task, thread); });
-  builder_.Add([head] { return head->rows(); }, [head](int task, int) { head->Reduce(task); });
+  builder_.Add([head] { return head->LogitTasks(); },
+               [head](int task, int thread) { head->RunLogits(task, thread); });
+  builder_.Add([head] { return head->rows(); }, [head](int task, int thread) { head->Reduce(task, thread); });
 }
 
 }  // namespace tokenmill::cpu

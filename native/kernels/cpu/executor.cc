@@ -1,6 +1,7 @@
 #include "kernels/cpu/executor.h"
 
 #include <algorithm>
+#include <exception>
 #include <new>
 
 #include "kernels/cpu/check.h"
@@ -42,7 +43,7 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
     }
   }
   for (const auto& plan : plans_) plan->Prepare(input);
-  // The phases write to what is reserved here: they must not throw.
+  // The phases write to what is reserved here and take no memory of their own.
   result->head.assign(input.head.size(), HeadResult());
   for (size_t i = 0; i < input.head.size(); ++i) {
     const auto most = [this](int count) {
@@ -58,18 +59,25 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
 Status CpuExecutor::Run(const StepInput& input, StepResult* result) {
   try {
     TM_RETURN_IF_ERROR(SetStep(input, result));
-    const std::span<const Phase> all(phases_);
-    const int head_rows = static_cast<int>(input.head.size()), chunk = options_.max_head_rows;
-    if (head_ != nullptr) head_->SetChunk(0, std::min(chunk, head_rows));
-    options_.pool->Run(all, options_.threads);
-    for (int first = chunk; head_ != nullptr && first < head_rows; first += chunk) {
-      head_->SetChunk(first, std::min(chunk, head_rows - first));
-      options_.pool->Run(all.subspan(body_phases_), options_.threads);
-    }
+    RunPhases(input);
   } catch (const std::bad_alloc&) {
-    return Error(Code::kOutOfMemory, "no memory for the results of a step");
+    return Error(Code::kOutOfMemory, "the system refused memory that a step needed");
+  } catch (const std::exception& exception) {
+    return Error(Code::kInternal, "a step failed: %s", exception.what());
   }
   return {};
+}
+
+void CpuExecutor::RunPhases(const StepInput& input) {
+  const std::span<const Phase> all(phases_);
+  const int head_rows = static_cast<int>(input.head.size());
+  const int chunk = options_.max_head_rows;
+  if (head_ != nullptr) head_->SetChunk(0, std::min(chunk, head_rows));
+  options_.pool->Run(all, options_.threads);
+  for (int first = chunk; head_ != nullptr && first < head_rows; first += chunk) {
+    head_->SetChunk(first, std::min(chunk, head_rows - first));
+    options_.pool->Run(all.subspan(body_phases_), options_.threads);
+  }
 }
 
 size_t CpuExecutor::scratch_bytes() const {

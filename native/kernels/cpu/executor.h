@@ -55,6 +55,7 @@ class CpuExecutor final : public Executor {
 
   Status CheckInput(const StepInput& input) const;
   Status SetStep(const StepInput& input, StepResult* result);
+  void RunPhases(const StepInput& input);
 
   RowBuffer& value(ValueId id) { return values_[static_cast<size_t>(id)]; }
   const PackedMatrix& matrix(WeightId id) const { return weights_.matrix(id); }

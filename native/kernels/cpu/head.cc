@@ -184,7 +184,7 @@ void HeadWork::Best(int index, int count, std::span<const LogitEdit> edits, bool
   std::sort_heap(best->begin(), best->end(), Better);
 }
 
-void HeadWork::Reduce(int index) {
+void HeadWork::Reduce(int index, int thread) {
   const HeadRow& row = head_row(index);
   HeadResult& result = state_->result->head[static_cast<size_t>(first_ + index)];
   float max = -INFINITY;
@@ -203,7 +203,7 @@ void HeadWork::Reduce(int index) {
   Best(index, row.raw_top, {}, true, &result.raw_top);
   if (row.full && state_->input->sink != nullptr) {
     state_->input->sink->Take(static_cast<size_t>(first_ + index),
-                              {logits(index), static_cast<size_t>(matrix_->rows)}, result);
+                              {logits(index), static_cast<size_t>(matrix_->rows)}, thread);
   }
 }
 

@@ -25,7 +25,7 @@ class HeadWork {
   void NormRow(int index) const;
   int LogitTasks() const { return rows_ == 0 ? 0 : runs_; }
   void RunLogits(int run, int thread);
-  void Reduce(int index);
+  void Reduce(int index, int thread);
 
   size_t bytes() const { return logits_.size() + stats_.size() + scratch_.size(); }
 

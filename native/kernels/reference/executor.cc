@@ -83,9 +83,14 @@ class ReferenceExecutor final : public Executor {
 
  private:
   template <class Body>
-  void Parallel(int tasks, Body body) {
-    const Phase phase{[tasks] { return tasks; }, [&body](int task, int) { body(task); }};
+  void ParallelByThread(int tasks, Body body) {
+    const Phase phase{[tasks] { return tasks; }, body};
     options_.pool->Run(std::span(&phase, 1), options_.threads);
+  }
+
+  template <class Body>
+  void Parallel(int tasks, Body body) {
+    ParallelByThread(tasks, [&body](int task, int) { body(task); });
   }
 
   int64_t width(ValueId value) const { return program_.values[static_cast<size_t>(value)].width; }
@@ -233,14 +238,14 @@ class ReferenceExecutor final : public Executor {
                 normed_.data() + i * in_width);
       });
       Multiply(normed_.data(), rows, op.matrix, kNone, logits_.data(), program_.vocabulary);
-      Parallel(rows, [&](int i) {
+      ParallelByThread(rows, [&](int i, int thread) {
         const size_t index = static_cast<size_t>(first + i);
         const std::span<float> logits(logits_.data() + int64_t{i} * program_.vocabulary,
                                       static_cast<size_t>(program_.vocabulary));
         if (op.softcap > 0) {
           for (float& logit : logits) logit = op.softcap * std::tanh(logit / op.softcap);
         }
-        ReduceHeadRow(input_->head[index], index, logits, input_->sink, &result_->head[index]);
+        ReduceHeadRow(input_->head[index], index, logits, input_->sink, thread, &result_->head[index]);
       });
     }
   }

@@ -55,7 +55,7 @@ std::vector<Candidate> Best(std::span<const float> logits, std::span<const Logit
 }  // namespace
 
 void ReduceHeadRow(const HeadRow& row, size_t head_index, std::span<float> logits, LogitSink* sink,
-                   HeadResult* result) {
+                   int thread, HeadResult* result) {
   *result = HeadResult();
   const float maximum = FiniteMaximum(logits);
   result->finite = !std::isnan(maximum);
@@ -64,7 +64,7 @@ void ReduceHeadRow(const HeadRow& row, size_t head_index, std::span<float> logit
   result->candidates = Best(logits, row.edits, row.candidates);
   result->raw_top = Best(logits, {}, row.raw_top);
   for (const int32_t target : row.targets) result->targets.push_back(logits[static_cast<size_t>(target)]);
-  if (row.full && sink != nullptr) sink->Take(head_index, logits, *result);
+  if (row.full && sink != nullptr) sink->Take(head_index, logits, thread);
 }
 
 }  // namespace tokenmill

@@ -139,6 +139,18 @@ const tensors = [
   ["a matrix in three dimensions", shaped("blk.0.attn_q.weight", [64, 64, 2]), /blk\.0\.attn_q\.weight/],
   ["a norm of another width", shaped("output_norm.weight", [32]), /output_norm\.weight/],
   [
+    "a bias that the family does not have",
+    withTensor("blk.1.ffn_gate.bias", randomTensor("blk.1.ffn_gate.bias", [192])),
+    /blk\.1\.ffn_gate\.bias/,
+    "UnsupportedModel",
+  ],
+  [
+    "a bias of the output",
+    withTensor("output.bias", randomTensor("output.bias", [320])),
+    /output\.bias/,
+    "UnsupportedModel",
+  ],
+  [
     "integer weights",
     withTensor("blk.0.attn_q.weight", { type: "I32", shape: [64, 64], data: Buffer.alloc(16384) }),
     /I32/,

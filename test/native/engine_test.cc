@@ -1,0 +1,108 @@
+#include "engine/engine.h"
+
+#include <array>
+#include <chrono>
+
+#include "allocations.h"
+#include "harness.h"
+
+using namespace tokenmill;
+
+namespace {
+
+constexpr size_t kRequests = 600;
+
+// Notes how requests end, without allocating.
+class Ends final : public EventSink {
+ public:
+  void Deliver(std::vector<Event> events) override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const Event& event : events) {
+      if (!event.outcome) continue;
+      ++times_[event.id];
+      codes_[event.id] = event.outcome->status.code();
+    }
+    ended_.notify_all();
+  }
+
+  bool Wait(RequestId id) {
+    std::unique_lock<std::mutex> lock(mutex_);
+    return ended_.wait_for(lock, std::chrono::seconds(20), [&] { return times_[id] > 0; });
+  }
+
+  int times(RequestId id) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return times_[id];
+  }
+  Code code(RequestId id) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return codes_[id];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable ended_;
+  std::array<int, kRequests> times_ = {};
+  std::array<Code, kRequests> codes_ = {};
+};
+
+std::shared_ptr<Engine> LoadTiny() {
+  EngineOptions options;
+  options.threads = 2;
+  options.budget_bytes = 64 << 20;
+  auto engine = AcquireEngine("test/fixtures/model/tiny/llama-tied.gguf", options, nullptr);
+  EXPECT(engine.ok());
+  return std::move(engine).value();
+}
+
+Request Ask(RequestId id) {
+  Request request;
+  request.id = id;
+  request.pieces = {{"the beach at Collis Point", false}};
+  request.max_tokens = 3;
+  request.credits = 100;
+  request.ignore_eos = true;
+  request.stop = {"never said"};
+  request.sampling.repetition_penalty = 1.1;
+  request.sampling.temperature = id % 2 == 0 ? 0 : 1;
+  return request;
+}
+
+}  // namespace
+
+TEST(every_request_ends_once_whichever_allocation_fails) {
+  allocations::exempt = true;
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  bool all = true;
+  int failed = 0;
+  for (RequestId id = 1; id + 2 < kRequests && all; id += 2) {
+    allocations::until_failure = static_cast<int>(id / 2);
+    engine->Submit(client, Ask(id));
+    engine->Submit(client, Ask(id + 1));
+    for (const RequestId each : {id, id + 1}) {
+      all = all && ends->Wait(each);
+      failed += ends->code(each) == Code::kOutOfMemory;
+    }
+    allocations::until_failure = -1;
+    EXPECT(all);
+  }
+  EXPECT(failed > 20);
+  engine->Submit(client, Ask(kRequests - 1));
+  EXPECT(ends->Wait(kRequests - 1) && ends->code(kRequests - 1) == Code::kOk);
+  for (RequestId id = 1; id < kRequests - 2 && all; ++id) EXPECT_EQ(ends->times(id), 1);
+}
+
+TEST(a_prompt_beyond_the_context_never_reaches_the_scheduler) {
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  Request request = Ask(1);
+  request.tokens.emplace(static_cast<size_t>(engine->context_length()) + 1, Token{5});
+  engine->Submit(client, std::move(request));
+  EXPECT(ends->Wait(1) && ends->code(1) == Code::kContextOverflow);
+  EXPECT_EQ(engine->Stats().scheduler.prompt_tokens, 0u);
+}
+
+HARNESS_MAIN()
