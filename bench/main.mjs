@@ -51,11 +51,24 @@ function addPeers(program) {
     });
 }
 
+function addCompare(program) {
+  program
+    .command("compare")
+    .summary("compare two results")
+    .description(
+      "Compares two JSON files of the same kind and marks the changes beyond the noise of their rounds.",
+    )
+    .argument("<A>", "the earlier result")
+    .argument("<B>", "the later result")
+    .action(async (a, b) => (await import("./compare/command.mjs")).compare(a, b));
+}
+
 const program = new Command("bench")
   .description("Measures tokenmill on this machine.")
   .exitOverride()
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "bench:")) });
 addPeers(program);
+addCompare(program);
 
 try {
   await program.parseAsync(process.argv.slice(2), { from: "user" });

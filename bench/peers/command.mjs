@@ -55,11 +55,9 @@ function summarizeModel(model, { works, measurements, limits, entrants }) {
   const roles = { ours: oursName, peers, llamaCpps: peers.filter((name) => engines[name].isLlamaCpp) };
   const summaries = works.map((work) => {
     const { of, byRound } = limitsOf(work, model, limits);
-    const fraction = fractionOf(work, measurements, byRound, oursName);
-    return {
-      ...summarizeWork(work, measurements, roles),
-      ...(fraction === undefined ? {} : { fraction: { of, ...fraction } }),
-    };
+    const fraction = fractionOf(work, measurements, byRound, oursName) ?? { void: true };
+    const summary = summarizeWork(work, measurements, roles);
+    return work.limit === undefined ? summary : { ...summary, fraction: { of, ...fraction } };
   });
   const single = works.find(({ id }) => id === "decode-0");
   const alone = peers

@@ -23,9 +23,11 @@ function ratiosTo(measurements, ours, peer, better) {
   );
 }
 
+/** The name whose median is the best; undefined where none of them was measured. */
 function fasterOf(names, engines, better) {
   const measured = names.filter((name) => engines[name] !== undefined);
-  return measured.sort((a, b) => advantage(engines[b].median, engines[a].median, better))[0];
+  const figures = measured.map((name) => engines[name].median);
+  return measured[figures.indexOf(better === "higher" ? Math.max(...figures) : Math.min(...figures))];
 }
 
 /**
