@@ -21,6 +21,13 @@ export function judgeArithmetic(limit) {
   return { ...limit, reached, void: reached < reachedAtLeast };
 }
 
+/** The later limits, where their arithmetic could be measured, else the earlier one's. */
+export function latestValid(earlier, later) {
+  if (earlier === undefined) return later;
+  const pick = (kind) => (judgeArithmetic(later[kind]).void ? earlier[kind] : later[kind]);
+  return { ...later, integer: pick("integer"), float: pick("float") };
+}
+
 function bestArithmetic(measured) {
   const judged = measured.map(judgeArithmetic);
   const valid = judged.filter((limit) => !limit.void);

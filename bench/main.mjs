@@ -51,6 +51,26 @@ function addPeers(program) {
     });
 }
 
+function addKernels(program) {
+  program
+    .command("kernels")
+    .summary("measure the operations one by one")
+    .description(
+      "Measures each operation of the CPU backend on shapes of real models: its time, the part of the machine's " +
+        "peak that it reaches, and how much faster than the reference backend it is.",
+    )
+    .option("--op <name>", "matmul, attention, head or norm")
+    .option("--format <name>", "a format such as Q4_0")
+    .option("--shape <text>", "shapes whose names contain this, such as 'llama-1b' or 'gate'")
+    .option("--rows <number>", "one number of rows", wholeNumber(1))
+    .option("--rounds <number>", "rounds to measure (default: 7, or 3 with --quick)", wholeNumber(1))
+    .option("--quick", "fewer rounds", false)
+    .option("--threads <number>", "threads (default: the physical cores)", wholeNumber(1, 255))
+    .option("--no-reference", "leave the reference backend out")
+    .option("--out <file>", "the JSON file (default: one in bench/results)")
+    .action(async (options) => (await import("./kernels/command.mjs")).kernels(options));
+}
+
 function addCompare(program) {
   program
     .command("compare")
@@ -68,6 +88,7 @@ const program = new Command("bench")
   .exitOverride()
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "bench:")) });
 addPeers(program);
+addKernels(program);
 addCompare(program);
 
 try {

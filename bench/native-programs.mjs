@@ -1,6 +1,8 @@
 // The native programs of the benchmark: built with the tests' build folder, run for one JSON object a line.
-import { spawnSync } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { dirname, join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -19,10 +21,19 @@ export function buildPrograms(...names) {
   run("cmake", ["--build", "build", "--target", ...names]);
 }
 
+const pathOf = (name) => join(root, "build", "native-tests", name);
+
 /** The objects that a program prints. */
 export function runProgram(name, ...parameters) {
-  const lines = run(join(root, "build", "native-tests", name), parameters.map(String))
-    .trim()
-    .split("\n");
+  const lines = run(pathOf(name), parameters.map(String)).trim().split("\n");
   return lines.map((line) => JSON.parse(line));
+}
+
+/** Gives each object that a long program prints to `accept`, as it comes. */
+export async function followProgram(name, parameters, accept) {
+  const child = spawn(pathOf(name), parameters, { cwd: root, stdio: ["ignore", "pipe", "inherit"] });
+  const ended = once(child, "close");
+  for await (const line of createInterface({ input: child.stdout })) accept(JSON.parse(line));
+  const [code, signal] = await ended;
+  if (code !== 0) throw new Error(`${name} ended with ${signal ?? `exit code ${code}`}`);
 }

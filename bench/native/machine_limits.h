@@ -72,7 +72,7 @@ inline ArithmeticLimit MeasureArithmetic(Team& team, const std::vector<PeakKerne
            std::all_of(rates.begin(), rates.end(), [](auto& rate) { return rate.rate() > 0; });
   };
   const double begin = Seconds();
-  for (int trial = 0; trial < 5 || Seconds() < begin + (complete() ? seconds : 10 * seconds); ++trial) {
+  for (int trial = 0; trial < 5 || Seconds() < begin + (complete() ? seconds : 5 * seconds); ++trial) {
     chain.Try(team);
     for (BestRate& rate : rates) rate.Try(team);
   }
