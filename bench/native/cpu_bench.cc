@@ -4,7 +4,6 @@
 // (the figure to trust on a busy machine, with one thread), and a raw read of memory beside them.
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -14,14 +13,13 @@
 #include <vector>
 
 #include "ops/backend.h"
+#include "synthetic_weights.h"
+#include "team.h"
 
 using namespace tokenmill;
+using namespace tokenmill::bench;
 
 namespace {
-
-double Seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // Of all threads: what a busy machine does not distort, for runs on one thread.
 double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
@@ -37,44 +35,6 @@ constexpr Shape kShapes[] = {
     {"gemma3", 640, 2048, 18, 4, 1, 256, 262144, DType::kQ5_0, DType::kQ8_0, DType::kQ8_0},
     {"llama1b", 2048, 8192, 16, 32, 8, 64, 128256, DType::kQ4_K, DType::kQ6_K, DType::kQ6_K},
 };
-
-// Random levels with small scales.
-class SyntheticWeights final : public WeightSource {
- public:
-  explicit SyntheticWeights(const Program& program) : program_(program) {}
-
-  Status Read(WeightId weight, int64_t row, int64_t rows, void* out) const override {
-    const WeightDesc& desc = program_.weights[static_cast<size_t>(weight)];
-    const size_t bytes = RowBytes(desc.dtype, desc.cols) * static_cast<size_t>(rows);
-    if (desc.dtype == DType::kF32) {
-      std::fill_n(static_cast<float*>(out), bytes / 4, 1.0f);
-      return {};
-    }
-    uint8_t* data = static_cast<uint8_t*>(out);
-    uint64_t state = static_cast<uint64_t>(weight) * 1000003 + static_cast<uint64_t>(row) + 1;
-    for (size_t i = 0; i < bytes; ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      data[i] = static_cast<uint8_t>(state >> 56);
-    }
-    const size_t block = InfoOf(desc.dtype).block_bytes;
-    const size_t d = desc.dtype == DType::kQ6_K ? 208 : 0;
-    const bool two = desc.dtype == DType::kQ4_1 || desc.dtype == DType::kQ4_K;
-    for (size_t at = 0; at < bytes; at += block) {
-      const uint16_t scale = 0x1419, min = desc.dtype == DType::kQ4_1 ? 0x9c00 : 0x1419;  // about 0.001
-      std::memcpy(data + at + d, &scale, 2);
-      if (two) std::memcpy(data + at + 2, &min, 2);
-    }
-    return {};
-  }
-
- private:
-  const Program& program_;
-};
-
-WeightId AddWeight(Program* program, DType dtype, int rows, int cols) {
-  program->weights.push_back({{}, dtype, rows, cols});
-  return static_cast<WeightId>(program->weights.size()) - 1;
-}
 
 void AddLayer(const Shape& s, int layer, Program* p) {
   const int q = s.query_heads * s.head_dim, kv = s.kv_heads * s.head_dim;

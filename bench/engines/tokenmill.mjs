@@ -1,0 +1,43 @@
+// tokenmill as an engine of the benchmark, through its public API with default options.
+import { readFileSync } from "node:fs";
+import { serve } from "./serve.mjs";
+
+const startMs = performance.now();
+const { loadModel } = await import("../../dist/index.mjs");
+const importMs = performance.now() - startMs;
+
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8"));
+let model;
+
+async function load({ model: path, threads }) {
+  const beginMs = performance.now();
+  model = await loadModel(path, { threads });
+  const loadMs = performance.now() - beginMs;
+  const { contextLength, device } = model.info;
+  return { version, importMs, loadMs, configuration: { contextLength, ...device } };
+}
+
+/** One stream: when its first token came, how many there were. */
+async function generate(prompt, tokens, beginMs) {
+  const reply = model.generate(prompt, { maxTokens: tokens, temperature: 0, ignoreEos: true });
+  let firstMs;
+  let count = 0;
+  for await (const part of reply) {
+    if (part.tokens.length > 0) firstMs ??= performance.now() - beginMs;
+    count += part.tokens.length;
+  }
+  return { firstMs, count };
+}
+
+async function run({ prompts, tokens }) {
+  const beginMs = performance.now();
+  const streams = await Promise.all(prompts.map((prompt) => generate(prompt, tokens, beginMs)));
+  const totalMs = performance.now() - beginMs;
+  return {
+    firstMs: Math.max(...streams.map(({ firstMs }) => firstMs)),
+    totalMs,
+    tokens: streams.reduce((sum, { count }) => sum + count, 0),
+  };
+}
+
+await serve({ load, run });

@@ -1,0 +1,39 @@
+// Results of both kinds as one flat list, which two of them can be compared by.
+
+function ofPeers({ models }) {
+  return models.flatMap(({ name, works = [] }) =>
+    works.flatMap(({ id, unit, better, engines }) =>
+      Object.entries(engines).map(([engine, { rounds }]) => ({
+        name: [name, id, engine],
+        unit,
+        better,
+        rounds,
+      })),
+    ),
+  );
+}
+
+function ofKernels({ kernels }) {
+  return kernels.map(({ op, format, shape, rows, microseconds }) => ({
+    name: [op, format, `${shape}, ${rows}`],
+    unit: "µs",
+    better: "lower",
+    rounds: microseconds.rounds,
+  }));
+}
+
+const readers = { peers: ofPeers, kernels: ofKernels };
+
+/** What a kind's figures are named by. */
+export const figureColumns = {
+  peers: ["MODEL", "WORK", "ENGINE"],
+  kernels: ["OP", "FORMAT", "SHAPE, ROWS"],
+};
+
+/**
+ * @param {{ kind: "peers" | "kernels" }} result what result-file.mjs reads
+ * @returns {{ name: string[], unit: string, better: "higher" | "lower", rounds: number[] }[]}
+ */
+export function figuresOf(result) {
+  return readers[result.kind](result);
+}
