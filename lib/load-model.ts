@@ -34,6 +34,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
       ...(contextLength !== undefined ? { contextLength } : {}),
       ...(threads !== undefined ? { threads } : {}),
       ...(options.precision === "high" ? { highPrecision: true } : {}),
+      ...(options.quantize !== undefined ? { quantize: options.quantize } : {}),
       ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
       ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),
     },

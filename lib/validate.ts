@@ -1,5 +1,11 @@
 import { TokenmillError } from "./errors";
-import type { GenerationOptions, LoadOptions, SourceOptions } from "./options";
+import {
+  fileTypes,
+  type GenerationOptions,
+  type LoadOptions,
+  type QuantizeOptions,
+  type SourceOptions,
+} from "./options";
 
 function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
@@ -29,6 +35,10 @@ function checkNumber(name: string, value: unknown, { minimum, maximum, integer }
 
 function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalid(name, value, "a function");
+}
+
+function checkFlag(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean") throw invalid(name, value, "true or false");
 }
 
 function checkSignal(value: unknown): void {
@@ -74,9 +84,7 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   checkKeys("generation", options, generationKeys);
   for (const [name, range] of Object.entries(generationRanges)) checkNumber(name, options[name], range);
   stopStrings(options.stop as GenerationOptions["stop"]);
-  if (options.ignoreEos !== undefined && typeof options.ignoreEos !== "boolean") {
-    throw invalid("ignoreEos", options.ignoreEos, "true or false");
-  }
+  checkFlag("ignoreEos", options.ignoreEos);
   checkSignal(options.signal);
 }
 
@@ -92,7 +100,15 @@ export function stopStrings(stop: GenerationOptions["stop"]): string[] {
 }
 
 const sourceKeys = ["signal", "onProgress", "onLog"];
-const loadKeys = [...sourceKeys, "contextLength", "threads", "memory", "maxBatchTokens", "precision"];
+const loadKeys = [
+  ...sourceKeys,
+  "contextLength",
+  "threads",
+  "memory",
+  "maxBatchTokens",
+  "precision",
+  "quantize",
+];
 
 function checkSource(name: string, options: object, known: readonly string[]): void {
   checkObject("options", options);
@@ -116,10 +132,26 @@ export function checkLoadOptions(options: LoadOptions): void {
   if (options.precision !== undefined && options.precision !== "fast" && options.precision !== "high") {
     throw invalid("precision", options.precision, '"fast" or "high"');
   }
+  if (options.quantize !== undefined && options.quantize !== "int8" && options.quantize !== "int4") {
+    throw invalid("quantize", options.quantize, '"int8" or "int4"');
+  }
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);
   checkKeys("memory", options.memory, ["budget"]);
   checkNumber("memory.budget", options.memory.budget, { minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+}
+
+const quantizeFlags = ["pure", "allowRequantize", "overwrite"] as const;
+const quantizeKeys = [...sourceKeys, "type", "threads", ...quantizeFlags];
+
+/** Refuses options of `quantizeModel` that are unknown or wrong. */
+export function checkQuantizeOptions(options: QuantizeOptions): void {
+  checkSource("quantizeModel", options, quantizeKeys);
+  if (!fileTypes.includes(options.type)) {
+    throw invalid("type", options.type, `one of ${fileTypes.join(", ")}`);
+  }
+  checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
+  for (const flag of quantizeFlags) checkFlag(flag, options[flag]);
 }
 
 /** Token ids as native code takes them. */

@@ -12,6 +12,7 @@ export interface BenchOptions {
   rounds: number;
   threads?: number;
   precision?: "fast" | "high";
+  quantize?: "int8" | "int4";
   json?: boolean;
 }
 
@@ -76,7 +77,8 @@ async function benchModel(source: string, options: BenchOptions, signal: AbortSi
   const startMs = performance.now();
   const threads = options.threads === undefined ? {} : { threads: options.threads };
   const precision = options.precision === undefined ? {} : { precision: options.precision };
-  const model = await loadModel(path, { signal, ...threads, ...precision });
+  const quantize = options.quantize === undefined ? {} : { quantize: options.quantize };
+  const model = await loadModel(path, { signal, ...threads, ...precision, ...quantize });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

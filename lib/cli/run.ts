@@ -11,7 +11,8 @@ import { ProgressDisplay } from "./progress-display";
 import { note } from "./text";
 
 /** The options of `tokenmill run`, as commander names them. */
-export interface RunOptions extends Pick<LoadOptions, "threads" | "contextLength" | "precision"> {
+export interface RunOptions
+  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "quantize"> {
   maxTokens?: number;
   temperature?: number;
   topK?: number;
@@ -25,13 +26,13 @@ export interface RunOptions extends Pick<LoadOptions, "threads" | "contextLength
 }
 
 function generationOptions(options: RunOptions): GenerationOptions {
-  const { threads, contextLength, precision, system, raw, json, ...generation } = options;
+  const { threads, contextLength, precision, quantize, system, raw, json, ...generation } = options;
   return generation;
 }
 
 async function load(
   source: string,
-  { threads, contextLength, precision }: RunOptions,
+  { threads, contextLength, precision, quantize }: RunOptions,
   signal: AbortSignal,
 ): Promise<Model> {
   const display = new ProgressDisplay();
@@ -40,6 +41,7 @@ async function load(
       signal,
       onProgress: display.update,
       ...(precision === undefined ? {} : { precision }),
+      ...(quantize === undefined ? {} : { quantize }),
       ...(threads === undefined ? {} : { threads }),
       ...(contextLength === undefined ? {} : { contextLength }),
     });

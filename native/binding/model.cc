@@ -259,6 +259,9 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
   options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
   options.high_precision = GetBool(given, "highPrecision", false);
+  const std::string quantize = GetString(given, "quantize", "");
+  if (quantize == "int8") options.quantization = LoadQuantization::kInt8;
+  if (quantize == "int4") options.quantization = LoadQuantization::kInt4;
   auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");
   auto* worker = new LoadWorker(env, info[0].As<Napi::String>().Utf8Value(), options, channel);
   Napi::Object load = Napi::Object::New(env);

@@ -37,13 +37,17 @@ int Fail(const Status& status) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK]\n");
+    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK [int8|int4]]\n");
     return 2;
   }
   const int chunk = argc > 2 ? std::atoi(argv[2]) : 64;
   const auto device = SelectDevice();
   if (!device.ok()) return Fail(device.status());
-  auto runner = testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk);
+  const std::string quantize = argc > 3 ? argv[3] : "";
+  const LoadQuantization quantization = quantize == "int8"   ? LoadQuantization::kInt8
+                                        : quantize == "int4" ? LoadQuantization::kInt4
+                                                             : LoadQuantization::kNone;
+  auto runner = testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk, quantization);
   if (!runner.ok()) return Fail(runner.status());
   testing::ModelRunner& model = *runner.value();
   for (std::string line; std::getline(std::cin, line);) {
