@@ -1,11 +1,12 @@
 // `tokenmill quantize`, and `--quantize` of the commands that load.
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { root, tinyModel } from "../support/models.mjs";
+import { root, tinyModel, until } from "../support/models.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "tokenmill-cli-quantize-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -70,4 +71,20 @@ test("run and bench quantize while they load", () => {
   assert.equal(refused.status, 1);
   assert.match(refused.stderr, /Load it without `quantize`/);
   assert.equal(run("run", source, "Hi", "--quantize", "int2").status, 2);
+});
+
+test("Ctrl-C ends it with 130 and leaves nothing", async () => {
+  const large = tinyModel({ layers: 8, dim: 1024, feedForward: 4096, heads: 8 });
+  const empty = join(folder, "empty");
+  mkdirSync(empty);
+  const command = [join(root, "dist", "cli", "main.js"), "quantize", large, join(empty, "out.gguf")];
+  const child = spawn(process.execPath, [...command, "--type", "Q4_K_M", "--threads", "1"], {
+    stdio: "ignore",
+  });
+  const closed = once(child, "close");
+  await until(() => readdirSync(empty).some((name) => name.endsWith(".tmp")), "the temporary file");
+  child.kill("SIGINT");
+  const [exitCode] = await closed;
+  assert.equal(exitCode, 130);
+  assert.deepEqual(readdirSync(empty), []);
 });
