@@ -12,5 +12,16 @@ export { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 export { loadModel } from "./load-model";
 export { loadTokenizer } from "./load-tokenizer";
 export type { Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
-export type { GenerationOptions, LoadOptions, LogEvent, Progress, SourceOptions } from "./options";
+export {
+  type FileType,
+  fileTypes,
+  type GenerationOptions,
+  type LoadOptions,
+  type LogEvent,
+  type Progress,
+  type QuantizeOptions,
+  type QuantizeResult,
+  type SourceOptions,
+} from "./options";
+export { quantizeModel } from "./quantize-model";
 export { Reply } from "./reply";

@@ -37,6 +37,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
       ...(contextLength !== undefined ? { contextLength } : {}),
       ...(threads !== undefined ? { threads } : {}),
       ...(options.precision === "high" ? { highPrecision: true } : {}),
+      ...(options.quantize !== undefined ? { quantize: options.quantize } : {}),
       ...(options.kvCache?.type === "int8" ? { kvInt8: true } : {}),
       ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
       ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),

@@ -138,6 +138,20 @@ export interface NativeInspection {
   tensors: { name: string; type: string; shape: number[]; offset: number; bytes: number }[];
 }
 
+export interface NativeQuantizeOptions {
+  type: string;
+  pure: boolean;
+  allowRequantize: boolean;
+  overwrite: boolean;
+  threads?: number;
+}
+
+export interface NativeQuantizeResult {
+  inputBytes: number;
+  outputBytes: number;
+  types: { type: string; tensors: number; bytes: number }[];
+}
+
 /** A tokenizer as plain arrays; `merges` holds left and right of each merge in turn. */
 export interface NativeTokenizerSpec {
   model: "byteLevelBpe" | "sentencePieceBpe";
@@ -174,12 +188,19 @@ interface NativeAddon {
       budget?: number;
       maxRows?: number;
       highPrecision?: boolean;
+      quantize?: "int8" | "int4";
       kvInt8?: boolean;
       packedFolder?: string;
       packedLimit?: number;
     },
     callback: (...message: [loaded: number, total: number] | [events: NativeEvent[]]) => void,
   ): NativeLoad;
+  quantizeModel(
+    input: string,
+    output: string,
+    options: NativeQuantizeOptions,
+    onProgress: (loaded: number, total: number) => void,
+  ): { promise: Promise<NativeQuantizeResult>; abort(): void };
 }
 
 let addon: NativeAddon | undefined;

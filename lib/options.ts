@@ -36,7 +36,7 @@ export interface GenerationOptions {
 
 /** Where a model's bytes are on their way from. */
 export interface Progress {
-  phase: "download" | "load";
+  phase: "download" | "load" | "quantize";
   /** Bytes done and to be done in this phase; `total` is 0 while it is not known. */
   loaded: number;
   total: number;
@@ -57,6 +57,55 @@ export interface SourceOptions {
   onLog?: (event: LogEvent) => void;
 }
 
+/** The kinds of file that `quantizeModel` writes, as the field names them. Q4_K and Q5_K are Q4_K_M and Q5_K_M. */
+export const fileTypes = [
+  "F32",
+  "F16",
+  "BF16",
+  "Q4_0",
+  "Q4_1",
+  "Q5_0",
+  "Q5_1",
+  "Q8_0",
+  "Q4_K_S",
+  "Q4_K_M",
+  "Q5_K_S",
+  "Q5_K_M",
+  "Q6_K",
+  "Q4_K",
+  "Q5_K",
+] as const;
+
+export type FileType = (typeof fileTypes)[number];
+
+/** How a model is written in another type. */
+export interface QuantizeOptions extends SourceOptions {
+  /**
+   * What the weights become. The `_S` and `_M` kinds mix types as the field does: more bits for the tensors that
+   * matter most. In all but "Q8_0" and the floats the output matrix, which small models share with their
+   * embedding, gets Q6_K; rows that a type's blocks do not divide get the nearest type whose blocks do.
+   */
+  type: FileType;
+  /** Give every matrix the one type, also the output. Default false. */
+  pure?: boolean;
+  /** Take sources that are quantized already, whose losses add up. Default false. */
+  allowRequantize?: boolean;
+  /** Replace the output where it exists. Default false. */
+  overwrite?: boolean;
+  /** Threads that compute. Default: physical cores within affinity and cgroup quota. */
+  threads?: number;
+}
+
+/** What `quantizeModel` has written. */
+export interface QuantizeResult {
+  /** An absolute path. */
+  path: string;
+  inputBytes: number;
+  outputBytes: number;
+  /** The types of the output's tensors, by bytes. */
+  types: { type: string; tensors: number; bytes: number }[];
+}
+
 /** How a model is loaded. */
 export interface LoadOptions extends SourceOptions {
   /** Tokens of context a reply can have. Default and maximum: as trained. */
@@ -70,6 +119,13 @@ export interface LoadOptions extends SourceOptions {
    * twice as long.
    */
   precision?: "fast" | "high";
+  /**
+   * Quantize the matrices of an F32, F16 or BF16 file while they are read: "int8" (Q8_0) halves what F16 takes and
+   * changes results hardly; "int4" (Q4_K, or Q4_1 where its blocks do not fit; the output matrix in 6 or 8 bits)
+   * takes a third and loses what such files lose. Loading takes longer; `quantizeModel` does it once. Default: as
+   * the file has them. Files that are quantized already are refused.
+   */
+  quantize?: "int8" | "int4";
   /**
    * How keys and values of past tokens are held: "f16" (default), or "int8" with a scale per token and head, in about
    * half the memory, which long contexts also read faster.

@@ -1,5 +1,11 @@
 import { TokenmillError } from "./errors";
-import type { GenerationOptions, LoadOptions, SourceOptions } from "./options";
+import {
+  fileTypes,
+  type GenerationOptions,
+  type LoadOptions,
+  type QuantizeOptions,
+  type SourceOptions,
+} from "./options";
 
 function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value.length > 40 ? `${value.slice(0, 40)}…` : value);
@@ -34,6 +40,10 @@ function checkFunction(name: string, value: unknown): void {
 function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
   if (value === undefined || choices.includes(value as string)) return;
   throw invalid(name, value, choices.map((choice) => JSON.stringify(choice)).join(" or "));
+}
+
+function checkFlag(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "boolean") throw invalid(name, value, "true or false");
 }
 
 function checkSignal(value: unknown): void {
@@ -79,9 +89,7 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   checkKeys("generation", options, generationKeys);
   for (const [name, range] of Object.entries(generationRanges)) checkNumber(name, options[name], range);
   stopStrings(options.stop as GenerationOptions["stop"]);
-  if (options.ignoreEos !== undefined && typeof options.ignoreEos !== "boolean") {
-    throw invalid("ignoreEos", options.ignoreEos, "true or false");
-  }
+  checkFlag("ignoreEos", options.ignoreEos);
   checkSignal(options.signal);
 }
 
@@ -111,6 +119,7 @@ const loadKeys = [
   "memory",
   "maxBatchTokens",
   "precision",
+  "quantize",
   "kvCache",
   "packedCache",
 ];
@@ -140,13 +149,25 @@ export function checkLoadOptions(options: LoadOptions): void {
     checkKeys("kvCache", options.kvCache, ["type"]);
     checkChoice("kvCache.type", options.kvCache.type, ["f16", "int8"]);
   }
-  if (options.packedCache !== undefined && typeof options.packedCache !== "boolean") {
-    throw invalid("packedCache", options.packedCache, "true or false");
-  }
+  checkFlag("packedCache", options.packedCache);
+  checkChoice("quantize", options.quantize, ["int8", "int4"]);
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);
   checkKeys("memory", options.memory, ["budget"]);
   checkNumber("memory.budget", options.memory.budget, { minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+}
+
+const quantizeFlags = ["pure", "allowRequantize", "overwrite"] as const;
+const quantizeKeys = [...sourceKeys, "type", "threads", ...quantizeFlags];
+
+/** Refuses options of `quantizeModel` that are unknown or wrong. */
+export function checkQuantizeOptions(options: QuantizeOptions): void {
+  checkSource("quantizeModel", options, quantizeKeys);
+  if (!fileTypes.includes(options.type)) {
+    throw invalid("type", options.type, `one of ${fileTypes.join(", ")}`);
+  }
+  checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
+  for (const flag of quantizeFlags) checkFlag(flag, options[flag]);
 }
 
 /** Token ids as native code takes them. */

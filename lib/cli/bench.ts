@@ -14,6 +14,7 @@ export interface BenchOptions {
   precision?: "fast" | "high";
   kvCache?: "f16" | "int8";
   packedCache?: boolean;
+  quantize?: "int8" | "int4";
   json?: boolean;
 }
 
@@ -78,10 +79,18 @@ async function benchModel(source: string, options: BenchOptions, signal: AbortSi
   const startMs = performance.now();
   const threads = options.threads === undefined ? {} : { threads: options.threads };
   const precision = options.precision === undefined ? {} : { precision: options.precision };
+  const quantize = options.quantize === undefined ? {} : { quantize: options.quantize };
   // Else as the environment says.
   const packedCache = options.packedCache === false ? { packedCache: false } : {};
   const kvCache = options.kvCache === undefined ? {} : { kvCache: { type: options.kvCache } };
-  const model = await loadModel(path, { signal, ...threads, ...precision, ...kvCache, ...packedCache });
+  const model = await loadModel(path, {
+    signal,
+    ...threads,
+    ...precision,
+    ...quantize,
+    ...kvCache,
+    ...packedCache,
+  });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, Option } from "commander";
+import { fileTypes } from "../options";
 import { exitQuietlyOnClosedPipe, reportError } from "./exit";
 import { collect, numberBetween, wholeNumber } from "./option-parsers";
 
@@ -29,6 +30,13 @@ function precisionOption(byDefault: "fast" | "high"): Option {
     .default(byDefault);
 }
 
+function quantizeOption(): Option {
+  return new Option("--quantize <bits>", "quantize an F32, F16 or BF16 file while it is loaded").choices([
+    "int8",
+    "int4",
+  ]);
+}
+
 function addRun(program: Command): void {
   program
     .command("run")
@@ -52,6 +60,7 @@ function addRun(program: Command): void {
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
     .addOption(precisionOption("high"))
+    .addOption(quantizeOption())
     .addOption(kvCacheOption())
     .addOption(packedCacheOption())
     .option("--json", "print the finished completion as JSON")
@@ -93,10 +102,31 @@ function addBench(program: Command): void {
     .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .addOption(precisionOption("fast"))
+    .addOption(quantizeOption())
     .addOption(kvCacheOption())
     .addOption(packedCacheOption())
     .option("--json", "print the figures as JSON")
     .action(async (model, options) => (await import("./bench.js")).bench(model, options));
+}
+
+function addQuantize(program: Command): void {
+  program
+    .command("quantize")
+    .summary("write a model in a smaller type")
+    .description("Writes a GGUF file of F32, F16 or BF16 weights in another type.")
+    .argument("<in>", sourceHelp)
+    .argument("<out>", "the file to write")
+    .addOption(
+      new Option("--type <type>", "what the weights become").choices(fileTypes).makeOptionMandatory(),
+    )
+    .option("--pure", "give every matrix the one type, also the output")
+    .option("--allow-requantize", "take a file that is quantized already; losses add up")
+    .option("--force", "replace the output where it exists")
+    .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
+    .option("--json", "print sizes and types as JSON")
+    .action(async (input, output, options) =>
+      (await import("./quantize.js")).quantize(input, output, options),
+    );
 }
 
 function createProgram(): Command {
@@ -108,6 +138,7 @@ function createProgram(): Command {
   addRun(program);
   addModels(program);
   addBench(program);
+  addQuantize(program);
   return program;
 }
 

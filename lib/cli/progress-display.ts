@@ -2,6 +2,8 @@ import type { SingleBar } from "cli-progress";
 import type { Progress } from "../options";
 import { formatBytes } from "./text";
 
+const verbs = { download: "Downloading", load: "Loading", quantize: "Quantizing" };
+
 /** A load that is done sooner gets no bar. */
 const loadNoticeMs = 500;
 
@@ -53,7 +55,7 @@ export class ProgressDisplay {
       size: total > 0 ? formatBytes(total) : "?",
     };
     if (this.#bar === undefined) {
-      this.#bar = createBar(phase === "download" ? "Downloading" : "Loading");
+      this.#bar = createBar(verbs[phase]);
       this.#bar.start(total, loaded, shown);
     }
     this.#bar.setTotal(total);

@@ -14,7 +14,7 @@ import { note } from "./text";
 
 /** The options of `tokenmill run`, as commander names them. */
 export interface RunOptions
-  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "packedCache"> {
+  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "quantize" | "packedCache"> {
   kvCache?: "f16" | "int8";
   maxTokens?: number;
   temperature?: number;
@@ -29,15 +29,26 @@ export interface RunOptions
 }
 
 function generationOptions(options: RunOptions): GenerationOptions {
-  const { threads, contextLength, precision, packedCache, kvCache, system, raw, json, ...generation } =
-    options;
+  const {
+    threads,
+    contextLength,
+    precision,
+    quantize,
+    packedCache,
+    kvCache,
+    system,
+    raw,
+    json,
+    ...generation
+  } = options;
   return generation;
 }
 
 function loadOptions(options: RunOptions): LoadOptions {
-  const { threads, contextLength, precision, kvCache, packedCache } = options;
+  const { threads, contextLength, precision, quantize, kvCache, packedCache } = options;
   return {
     ...(precision === undefined ? {} : { precision }),
+    ...(quantize === undefined ? {} : { quantize }),
     ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
     ...(packedCache === false ? { packedCache } : {}), // else as the environment says
     ...(threads === undefined ? {} : { threads }),

@@ -3,6 +3,7 @@
 #include "binding/inspect.h"
 #include "binding/instance.h"
 #include "binding/model.h"
+#include "binding/quantize.h"
 #include "binding/tokenizer.h"
 #include "core/status.h"
 #include "engine/device.h"
@@ -35,6 +36,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("openTokenizer", Napi::Function::New<OpenTokenizer>(env));
   exports.Set("makeTokenizer", Napi::Function::New<MakeTokenizer>(env));
   exports.Set("loadModel", Napi::Function::New<LoadModel>(env));
+  exports.Set("quantizeModel", Napi::Function::New<QuantizeModel>(env));
   return exports;
 }
 

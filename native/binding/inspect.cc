@@ -36,6 +36,10 @@ Napi::Value FromValue(Napi::Env env, const GgufValue& value) {
           return Napi::String::New(env, held);
         } else if constexpr (std::is_arithmetic_v<T>) {
           return Napi::Number::New(env, static_cast<double>(held));
+        } else if constexpr (std::is_same_v<T, GgufValue::Nested>) {
+          Napi::Object object = FromArray(env, std::vector<double>()).template As<Napi::Object>();
+          object.Set("length", static_cast<double>(held.length));
+          return object;
         } else {
           return FromArray(env, held);
         }

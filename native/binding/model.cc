@@ -267,6 +267,9 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
   options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
   options.high_precision = GetBool(given, "highPrecision", false);
+  const std::string quantize = GetString(given, "quantize", "");
+  if (quantize == "int8") options.quantization = LoadQuantization::kInt8;
+  if (quantize == "int4") options.quantization = LoadQuantization::kInt4;
   options.kv_type = GetBool(given, "kvInt8", false) ? KvType::kInt8 : KvType::kF16;
   if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
   options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));

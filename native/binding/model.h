@@ -41,8 +41,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
 };
 
 /// loadModel(path, options, callback) → { promise, abort() }, options being { contextLength, threads, budget,
-/// maxRows, highPrecision }. The callback
-/// gets (loaded, total) while loading and (events) afterwards.
+/// maxRows, highPrecision, quantize }. The callback gets (loaded, total) while loading and (events) afterwards.
 Napi::Value LoadModel(const Napi::CallbackInfo& info);
 
 }  // namespace tokenmill::binding

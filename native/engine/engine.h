@@ -32,6 +32,7 @@ struct EngineOptions {
   uint64_t budget_bytes = 0;  // 0: half of the free memory
   int max_rows = 0;           // rows of one step; 0: 512
   bool high_precision = false;  // activations to 15 bits instead of 8
+  LoadQuantization quantization = LoadQuantization::kNone;
   KvType kv_type = KvType::kF16;
   PackedCacheOptions packed;
 

@@ -61,7 +61,7 @@ std::shared_ptr<Engine> FindOrClaim(const FileIdentity& identity, const EngineOp
 Result<std::shared_ptr<Engine>> OpenAndLoad(const std::string& path, const EngineOptions& options,
                                             const std::function<bool(uint64_t, uint64_t)>& on_progress) {
   try {
-    TM_ASSIGN_OR_RETURN(std::shared_ptr<const ModelFile> model, OpenModelFile(path));
+    TM_ASSIGN_OR_RETURN(std::shared_ptr<const ModelFile> model, OpenModelFile(path, options.quantization));
     return Engine::Load(std::move(model), options, on_progress);
   } catch (const std::bad_alloc&) {
     return Error(Code::kOutOfMemory, "the system refused memory while loading '%s'", path.c_str());

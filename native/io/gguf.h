@@ -35,15 +35,24 @@ enum class GgufType : uint32_t {
 const char* GgufTypeName(GgufType type);
 
 /// A metadata value. Integers of every width are widened to int64 or uint64, floats to double. Arrays hold
-/// one element type; nested arrays are refused by the reader.
+/// one element type; of arrays of arrays, which no model needs, only the length is kept.
 struct GgufValue {
   using Integers = std::vector<int64_t>;
   using Floats = std::vector<float>;   // FLOAT64 arrays are narrowed
   using Strings = std::vector<std::string>;
+  struct Nested {
+    uint64_t length;
+  };
 
   GgufType type;          // as stored; kArray for arrays
   GgufType element_type;  // of an array; equal to `type` otherwise
-  std::variant<int64_t, uint64_t, double, bool, std::string, Integers, Floats, Strings> value;
+  std::variant<int64_t, uint64_t, double, bool, std::string, Integers, Floats, Strings, Nested> value;
+};
+
+/// Where a record is in the file.
+struct GgufSpan {
+  uint64_t offset;
+  uint64_t bytes;
 };
 
 struct GgufTensor {
@@ -70,6 +79,8 @@ class GgufFile {
 
   /// Metadata in file order.
   const std::vector<std::pair<std::string, GgufValue>>& metadata() const { return metadata_; }
+  /// Key, type and value of metadata()[i] as stored.
+  const GgufSpan& metadata_span(size_t i) const { return metadata_spans_[i]; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 
   const GgufValue* Find(std::string_view key) const;
@@ -93,6 +104,7 @@ class GgufFile {
   uint32_t version_ = 0;
   uint32_t alignment_ = 32;
   std::vector<std::pair<std::string, GgufValue>> metadata_;
+  std::vector<GgufSpan> metadata_spans_;
   std::vector<GgufTensor> tensors_;
   // Trees: names from a hostile file can make a hash table quadratic.
   std::map<std::string, size_t, std::less<>> metadata_index_;

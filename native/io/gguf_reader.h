@@ -38,6 +38,9 @@ class GgufReader {
   Status ReadBool(const std::string& key, bool* value);
   Status ReadText(const std::string& key, std::string* text);
   Status ReadArray(const std::string& key, GgufValue* value);
+  Status ReadArrayHead(const std::string& key, GgufType* element_type, uint64_t* count);
+  Status SkipArray(const std::string& key, GgufType element_type, uint64_t count, int depth);
+  Status ReadElements(const std::string& key, GgufType element_type, uint64_t count, GgufValue* value);
   Status ReadStrings(const std::string& key, uint64_t count, GgufValue* value);
   Status ReadBools(const std::string& key, uint64_t count, GgufValue* value);
   Status ReadUint64s(const std::string& key, uint64_t count, GgufValue* value);

@@ -13,6 +13,8 @@ namespace {
 constexpr uint64_t kKeyBytesMax = 65'535;
 constexpr uint64_t kAlignmentMin = 8;
 constexpr uint64_t kAlignmentMax = 65'536;
+constexpr uint64_t kArrayHeadBytes = 4 + 8;
+constexpr int kArrayDepthMax = 8;
 
 /// Bytes of a value in the file; of a string, those of its length. 0 for arrays and unknown types.
 uint64_t StoredBytes(GgufType type) {
@@ -53,6 +55,7 @@ Status GgufReader::ReadMetadata() {
     }
     TM_RETURN_IF_ERROR(ReadValue(key, &value));
     gguf_->metadata_.emplace_back(std::move(key), std::move(value));
+    gguf_->metadata_spans_.push_back({position, cursor_.position() - position});
   }
   return Status();
 }
@@ -132,30 +135,59 @@ Status GgufReader::ReadValue(const std::string& key, GgufValue* value) {
                                   Quoted(key).c_str(), type));
 }
 
-Status GgufReader::ReadArray(const std::string& key, GgufValue* value) {
+/// Reads an array's element type and count, and holds the count within the file.
+Status GgufReader::ReadArrayHead(const std::string& key, GgufType* element_type, uint64_t* count) {
   const uint64_t position = cursor_.position();
   uint32_t type;
-  uint64_t count;
   TM_RETURN_IF_ERROR(cursor_.ReadScalar(&type));
-  TM_RETURN_IF_ERROR(cursor_.ReadScalar(&count));
-  value->element_type = static_cast<GgufType>(type);
-  if (value->element_type == GgufType::kArray) {
-    return Corrupt(position, Format("metadata %s is an array of arrays; nested arrays are not read",
-                                    Quoted(key).c_str()));
-  }
-  const uint64_t element_bytes = StoredBytes(value->element_type);
+  TM_RETURN_IF_ERROR(cursor_.ReadScalar(count));
+  *element_type = static_cast<GgufType>(type);
+  const bool nested = *element_type == GgufType::kArray;
+  const uint64_t element_bytes = nested ? kArrayHeadBytes : StoredBytes(*element_type);
   if (element_bytes == 0) {
     return Corrupt(position,
                    Format("metadata %s is an array of the unknown type %" PRIu32 "; expected 0 to 12",
                           Quoted(key).c_str(), type));
   }
-  if (count > cursor_.remaining() / element_bytes) {
-    return Corrupt(position + 4, Format("metadata %s: an array of %" PRIu64
-                                        " values of type %s, where %" PRIu64 " bytes remain; %s",
-                                        Quoted(key).c_str(), count, GgufTypeName(value->element_type),
-                                        cursor_.remaining(), kFetchAgain));
+  if (*count > cursor_.remaining() / element_bytes) {
+    return Corrupt(
+        position + 4,
+        Format("metadata %s: an array of %" PRIu64 " values of type %s, where %" PRIu64 " bytes remain; %s",
+               Quoted(key).c_str(), *count, GgufTypeName(*element_type), cursor_.remaining(), kFetchAgain));
   }
-  switch (value->element_type) {
+  return Status();
+}
+
+/// Goes past the elements of an array within an array.
+Status GgufReader::SkipArray(const std::string& key, GgufType element_type, uint64_t count, int depth) {
+  if (element_type != GgufType::kArray) {
+    GgufValue ignored;
+    return ReadElements(key, element_type, count, &ignored);
+  }
+  if (depth >= kArrayDepthMax) {
+    return Corrupt(cursor_.position(), Format("metadata %s: arrays are nested more than %d deep",
+                                              Quoted(key).c_str(), kArrayDepthMax));
+  }
+  for (uint64_t i = 0; i < count; ++i) {
+    GgufType inner_type;
+    uint64_t inner_count;
+    TM_RETURN_IF_ERROR(ReadArrayHead(key, &inner_type, &inner_count));
+    TM_RETURN_IF_ERROR(SkipArray(key, inner_type, inner_count, depth + 1));
+  }
+  return Status();
+}
+
+Status GgufReader::ReadArray(const std::string& key, GgufValue* value) {
+  uint64_t count;
+  TM_RETURN_IF_ERROR(ReadArrayHead(key, &value->element_type, &count));
+  if (value->element_type != GgufType::kArray) return ReadElements(key, value->element_type, count, value);
+  value->value = GgufValue::Nested{count};
+  return SkipArray(key, GgufType::kArray, count, 1);
+}
+
+Status GgufReader::ReadElements(const std::string& key, GgufType element_type, uint64_t count,
+                                GgufValue* value) {
+  switch (element_type) {
     case GgufType::kUint8:
       return ReadNumbers<uint8_t, int64_t>(count, value);
     case GgufType::kInt8:

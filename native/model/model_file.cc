@@ -1,9 +1,14 @@
 #include "model/model_file.h"
 
+#include <algorithm>
 #include <map>
+
+#include "quantize/mix.h"
 
 namespace tokenmill {
 namespace {
+
+constexpr size_t kReadBytes = 256 * 1024;  // read at once before they are quantized
 
 std::string KnownArchitectures() {
   std::string names;
@@ -49,13 +54,28 @@ Result<SamplingDefaults> ReadSamplingDefaults(const GgufFile& file) {
   return defaults;
 }
 
-void CountParameters(ModelFile* model) {
+/// The types that the file's tensors are loaded in.
+Result<std::vector<DType>> LoadedTypes(const GgufFile& file, LoadQuantization quantization) {
+  if (quantization == LoadQuantization::kNone) {
+    std::vector<DType> types;
+    for (const GgufTensor& tensor : file.tensors()) types.push_back(tensor.dtype);
+    return types;
+  }
+  PlanOptions plan{*FindFileType("Q8_0")};
+  if (quantization == LoadQuantization::kInt4) plan.type = {"int4", 0, DType::kQ4_K, Mix::kFourBit};
+  Result<std::vector<DType>> types = PlanTypes(file, plan);
+  if (types.ok() || types.status().code() != Code::kInvalidArgument) return types;
+  return Status(Code::kInvalidArgument, types.status().message() + ". Load it without `quantize`");
+}
+
+void CountParameters(const std::vector<DType>& types, ModelFile* model) {
   std::map<std::string, uint64_t> by_type;
-  for (const GgufTensor& tensor : model->file->tensors()) {
+  for (size_t t = 0; t < types.size(); ++t) {
+    const GgufTensor& tensor = model->file->tensors()[t];
     const uint64_t elements = tensor.shape[0] * tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
     model->parameters += elements;
     // A tied embedding often has a type of its own and, in small models, most of the elements.
-    if (tensor.name != "token_embd.weight") by_type[InfoOf(tensor.dtype).name] += elements;
+    if (tensor.name != "token_embd.weight") by_type[InfoOf(types[t]).name] += elements;
   }
   uint64_t most = 0;
   for (const auto& [type, elements] : by_type) {
@@ -66,7 +86,14 @@ void CountParameters(ModelFile* model) {
   }
 }
 
-Status ReadModelFile(const GgufFile& file, ModelFile* model) {
+/// Gives the program's matrices the types that they are loaded in.
+void Retype(const std::vector<DType>& types, const GgufFile& file, Program* program) {
+  for (WeightDesc& weight : program->weights) {
+    weight.dtype = types[static_cast<size_t>(file.FindTensor(weight.name) - file.tensors().data())];
+  }
+}
+
+Status ReadModelFile(const GgufFile& file, LoadQuantization quantization, ModelFile* model) {
   TM_ASSIGN_OR_RETURN(model->architecture, file.GetString("general.architecture"));
   TM_ASSIGN_OR_RETURN(const ReadDecoderSpec read, FindArchitecture(model->architecture));
   TM_ASSIGN_OR_RETURN(model->name, file.GetString("general.name", ""));
@@ -80,16 +107,19 @@ Status ReadModelFile(const GgufFile& file, ModelFile* model) {
                  tokenizer.tokens.size(), model->program.vocabulary);
   }
   TM_ASSIGN_OR_RETURN(model->tokenizer, Tokenizer::Create(std::move(tokenizer)));
-  CountParameters(model);
+  TM_ASSIGN_OR_RETURN(const std::vector<DType> types, LoadedTypes(file, quantization));
+  Retype(types, file, &model->program);
+  CountParameters(types, model);
   return {};
 }
 
 }  // namespace
 
-Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path) {
+Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path,
+                                                       LoadQuantization quantization) {
   auto model = std::make_shared<ModelFile>();
   TM_ASSIGN_OR_RETURN(model->file, GgufFile::Open(path));
-  const Status status = ReadModelFile(*model->file, model.get());
+  const Status status = ReadModelFile(*model->file, quantization, model.get());
   if (!status.ok()) return Status(status.code(), path + ": " + status.message());
   return std::shared_ptr<const ModelFile>(std::move(model));
 }
@@ -97,15 +127,36 @@ Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path) 
 GgufWeightSource::GgufWeightSource(const ModelFile& model) : file_(model.file) {
   for (const WeightDesc& weight : model.program.weights) {
     const GgufTensor* tensor = file_->FindTensor(weight.name);
-    entries_.push_back({tensor->offset, RowBytes(weight.dtype, weight.cols)});
-    total_bytes_ += tensor->bytes;
+    entries_.push_back({tensor->offset,
+                        RowBytes(tensor->dtype, weight.cols),
+                        {weight.name, tensor->dtype, weight.dtype, weight.cols}});
+    total_bytes_ += RowBytes(weight.dtype, weight.cols) * static_cast<uint64_t>(weight.rows);
   }
 }
 
 Status GgufWeightSource::Read(WeightId weight, int64_t row, int64_t rows, void* out) const {
   const Entry& entry = entries_[static_cast<size_t>(weight)];
-  return file_->file().ReadAt(entry.offset + static_cast<uint64_t>(row) * entry.row_bytes, out,
-                              static_cast<size_t>(rows) * entry.row_bytes);
+  if (entry.conversion.from != entry.conversion.to) {
+    return ReadConverted(entry, row, rows, static_cast<char*>(out));
+  }
+  return file_->file().ReadAt(entry.offset + static_cast<uint64_t>(row) * entry.file_row_bytes, out,
+                              static_cast<size_t>(rows) * entry.file_row_bytes);
+}
+
+Status GgufWeightSource::ReadConverted(const Entry& entry, int64_t row, int64_t rows, char* out) const {
+  const size_t out_row_bytes = RowBytes(entry.conversion.to, entry.conversion.cols);
+  const int64_t at_once = std::clamp<int64_t>(static_cast<int64_t>(kReadBytes / entry.file_row_bytes), 1,
+                                              std::max<int64_t>(rows, 1));
+  std::vector<char> stored(static_cast<size_t>(at_once) * entry.file_row_bytes);
+  std::vector<float> values;
+  for (int64_t end = row + rows; row < end; row += at_once) {
+    const int64_t part = std::min(at_once, end - row);
+    TM_RETURN_IF_ERROR(file_->file().ReadAt(entry.offset + static_cast<uint64_t>(row) * entry.file_row_bytes,
+                                            stored.data(), static_cast<size_t>(part) * entry.file_row_bytes));
+    TM_RETURN_IF_ERROR(ConvertRows(entry.conversion, row, part, stored.data(), out, &values));
+    out += static_cast<size_t>(part) * out_row_bytes;
+  }
+  return {};
 }
 
 }  // namespace tokenmill

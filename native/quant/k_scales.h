@@ -36,25 +36,26 @@ static inline void PackKScales(const KScales& scales, uint8_t packed[12]) {
   }
 }
 
-/// Quantizes 256 values to levels 0 … level_max, with the scales that they need.
+/// Rounds 256 values to levels 0 … level_max between each group's least and greatest value, as near as the
+/// scales' own 6 bits allow.
 static inline void QuantizeK(const float* values, int level_max, uint16_t* d, uint16_t* dmin,
                              uint8_t packed[12], uint8_t levels[256]) {
-  ScaleAndMin groups[8];
-  float scale_max = 0, min_max = 0;
+  float group_scales[8], group_mins[8];
   for (int group = 0; group < 8; ++group) {
-    groups[group] = SearchScaleAndMin(values + 32 * group, 32, level_max);
-    scale_max = std::max(scale_max, groups[group].scale);
-    min_max = std::max(min_max, groups[group].min);
+    const float* begin = values + 32 * group;
+    group_mins[group] = -std::min(0.0f, *std::min_element(begin, begin + 32));
+    const float high = std::max(0.0f, *std::max_element(begin, begin + 32));
+    group_scales[group] = (high + group_mins[group]) / static_cast<float>(level_max);
   }
-  *d = F32ToF16(scale_max / 63);
-  *dmin = F32ToF16(min_max / 63);
+  *d = F32ToF16(*std::max_element(group_scales, group_scales + 8) / 63);
+  *dmin = F32ToF16(*std::max_element(group_mins, group_mins + 8) / 63);
   const float d_stored = F16ToF32(*d), dmin_stored = F16ToF32(*dmin);
   KScales scales;
   for (int group = 0; group < 8; ++group) {
     scales.scale[group] =
-        static_cast<uint8_t>(RoundToLevel(groups[group].scale * InverseOrZero(d_stored), 0, 63));
+        static_cast<uint8_t>(RoundToLevel(group_scales[group] * InverseOrZero(d_stored), 0, 63));
     scales.min[group] =
-        static_cast<uint8_t>(RoundToLevel(groups[group].min * InverseOrZero(dmin_stored), 0, 63));
+        static_cast<uint8_t>(RoundToLevel(group_mins[group] * InverseOrZero(dmin_stored), 0, 63));
     const float inverse = InverseOrZero(d_stored * static_cast<float>(scales.scale[group]));
     const float min = dmin_stored * static_cast<float>(scales.min[group]);
     for (int i = 32 * group; i < 32 * group + 32; ++i) {

@@ -23,15 +23,18 @@ static inline void DequantizeBlock(const BlockQ4_0& block, float* out) {
   }
 }
 
+static inline void PutLevels(const uint8_t levels[32], BlockQ4_0* block) {
+  for (int i = 0; i < 16; ++i) block->qs[i] = static_cast<uint8_t>(levels[i] | levels[i + 16] << 4);
+}
+
 static inline void QuantizeBlock(const float* values, BlockQ4_0* block) {
   const float d = LargestMagnitude(values, 32) / -8;
   const float inverse = InverseOrZero(d);
   block->d = F32ToF16(d);
-  for (int i = 0; i < 16; ++i) {
-    const int low = TruncateToLevel(values[i] * inverse + 8.5f, 15);
-    const int high = TruncateToLevel(values[i + 16] * inverse + 8.5f, 15);
-    block->qs[i] = static_cast<uint8_t>(low | high << 4);
-  }
+  uint8_t levels[32];
+  for (int i = 0; i < 32; ++i)
+    levels[i] = static_cast<uint8_t>(TruncateToLevel(values[i] * inverse + 8.5f, 15));
+  PutLevels(levels, block);
 }
 
 }  // namespace tokenmill

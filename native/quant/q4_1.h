@@ -26,17 +26,20 @@ static inline void DequantizeBlock(const BlockQ4_1& block, float* out) {
   }
 }
 
+static inline void PutLevels(const uint8_t levels[32], BlockQ4_1* block) {
+  for (int i = 0; i < 16; ++i) block->qs[i] = static_cast<uint8_t>(levels[i] | levels[i + 16] << 4);
+}
+
 static inline void QuantizeBlock(const float* values, BlockQ4_1* block) {
   const float m = *std::min_element(values, values + 32);
   const float d = (*std::max_element(values, values + 32) - m) / 15;
   const float inverse = InverseOrZero(d);
   block->d = F32ToF16(d);
   block->m = F32ToF16(m);
-  for (int i = 0; i < 16; ++i) {
-    const int low = TruncateToLevel((values[i] - m) * inverse + 0.5f, 15);
-    const int high = TruncateToLevel((values[i + 16] - m) * inverse + 0.5f, 15);
-    block->qs[i] = static_cast<uint8_t>(low | high << 4);
-  }
+  uint8_t levels[32];
+  for (int i = 0; i < 32; ++i)
+    levels[i] = static_cast<uint8_t>(TruncateToLevel((values[i] - m) * inverse + 0.5f, 15));
+  PutLevels(levels, block);
 }
 
 }  // namespace tokenmill

@@ -31,13 +31,19 @@ static inline void DequantizeBlock(const BlockQ4_K& block, float* out) {
   }
 }
 
+static inline void PutLevels(const uint8_t levels[256], BlockQ4_K* block) {
+  for (int pair = 0; pair < 4; ++pair) {
+    for (int i = 0; i < 32; ++i) {
+      const uint8_t* level = levels + 64 * pair + i;
+      block->qs[32 * pair + i] = static_cast<uint8_t>(level[0] | level[32] << 4);
+    }
+  }
+}
+
 static inline void QuantizeBlock(const float* values, BlockQ4_K* block) {
   uint8_t levels[256];
   QuantizeK(values, 15, &block->d, &block->dmin, block->scales, levels);
-  for (int i = 0; i < 128; ++i) {
-    const uint8_t* pair = levels + i / 32 * 64 + i % 32;
-    block->qs[i] = static_cast<uint8_t>(pair[0] | pair[32] << 4);
-  }
+  PutLevels(levels, block);
 }
 
 }  // namespace tokenmill

@@ -28,18 +28,26 @@ static inline void DequantizeBlock(const BlockQ5_1& block, float* out) {
   }
 }
 
+static inline void PutLevels(const uint8_t levels[32], BlockQ5_1* block) {
+  uint32_t upper = 0;
+  for (int i = 0; i < 32; ++i) upper |= static_cast<uint32_t>(levels[i] >> 4) << i;
+  for (int i = 0; i < 4; ++i) block->qh[i] = static_cast<uint8_t>(upper >> 8 * i);
+  for (int i = 0; i < 16; ++i) {
+    block->qs[i] = static_cast<uint8_t>((levels[i] & 0x0f) | (levels[i + 16] & 0x0f) << 4);
+  }
+}
+
 static inline void QuantizeBlock(const float* values, BlockQ5_1* block) {
   const float m = *std::min_element(values, values + 32);
   const float d = (*std::max_element(values, values + 32) - m) / 31;
   const float inverse = InverseOrZero(d);
-  *block = {};
   block->d = F32ToF16(d);
   block->m = F32ToF16(m);
+  uint8_t levels[32];
   for (int i = 0; i < 32; ++i) {
-    const int level = TruncateToLevel((values[i] - m) * inverse + 0.5f, 31);
-    block->qs[i % 16] |= static_cast<uint8_t>((level & 0x0f) << i / 16 * 4);
-    block->qh[i / 8] |= static_cast<uint8_t>((level >> 4) << i % 8);
+    levels[i] = static_cast<uint8_t>(TruncateToLevel((values[i] - m) * inverse + 0.5f, 31));
   }
+  PutLevels(levels, block);
 }
 
 }  // namespace tokenmill

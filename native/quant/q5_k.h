@@ -33,17 +33,21 @@ static inline void DequantizeBlock(const BlockQ5_K& block, float* out) {
   }
 }
 
-static inline void QuantizeBlock(const float* values, BlockQ5_K* block) {
-  uint8_t levels[256];
-  *block = {};
-  QuantizeK(values, 31, &block->d, &block->dmin, block->scales, levels);
-  for (int group = 0; group < 8; ++group) {
+static inline void PutLevels(const uint8_t levels[256], BlockQ5_K* block) {
+  for (int i = 0; i < 32; ++i) block->qh[i] = 0;
+  for (int pair = 0; pair < 4; ++pair) {
     for (int i = 0; i < 32; ++i) {
-      const int level = levels[32 * group + i];
-      block->qs[group / 2 * 32 + i] |= static_cast<uint8_t>((level & 0x0f) << group % 2 * 4);
-      block->qh[i] |= static_cast<uint8_t>((level >> 4) << group);
+      const int even = levels[64 * pair + i], odd = levels[64 * pair + 32 + i];
+      block->qs[32 * pair + i] = static_cast<uint8_t>((even & 0x0f) | (odd & 0x0f) << 4);
+      block->qh[i] |= static_cast<uint8_t>((even >> 4 | odd >> 4 << 1) << 2 * pair);
     }
   }
+}
+
+static inline void QuantizeBlock(const float* values, BlockQ5_K* block) {
+  uint8_t levels[256];
+  QuantizeK(values, 31, &block->d, &block->dmin, block->scales, levels);
+  PutLevels(levels, block);
 }
 
 }  // namespace tokenmill

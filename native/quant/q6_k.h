@@ -40,23 +40,33 @@ static inline void DequantizeBlock(const BlockQ6_K& block, float* out) {
   }
 }
 
-static inline void QuantizeBlock(const float* values, BlockQ6_K* block) {
-  float group_scales[16];
-  for (int group = 0; group < 16; ++group) group_scales[group] = SearchScale(values + 16 * group, 16, 32);
-  *block = {};
-  block->d = F32ToF16(LargestMagnitude(group_scales, 16) / -128);
-  const float d = F16ToF32(block->d);
-  for (int group = 0; group < 16; ++group) {
-    block->scales[group] =
-        static_cast<int8_t>(RoundToLevel(group_scales[group] * InverseOrZero(d), -128, 127));
-    const float inverse = InverseOrZero(d * static_cast<float>(block->scales[group]));
-    for (int i = 16 * group; i < 16 * group + 16; ++i) {
-      const PlaceQ6_K place(i);
-      const int level = RoundToLevel(values[i] * inverse, -32, 31) + 32;
-      block->ql[place.low] |= static_cast<uint8_t>((level & 0x0f) << place.low_shift);
-      block->qh[place.high] |= static_cast<uint8_t>((level >> 4) << place.high_shift);
+static inline void PutLevels(const uint8_t levels[256], BlockQ6_K* block) {
+  for (int half = 0; half < 2; ++half) {
+    for (int i = 0; i < 32; ++i) {
+      const uint8_t* level = levels + 128 * half + i;  // of run 0; the others are 32 apart
+      block->ql[64 * half + i] = static_cast<uint8_t>((level[0] & 0x0f) | (level[64] & 0x0f) << 4);
+      block->ql[64 * half + 32 + i] = static_cast<uint8_t>((level[32] & 0x0f) | (level[96] & 0x0f) << 4);
+      block->qh[32 * half + i] = static_cast<uint8_t>(level[0] >> 4 | level[32] >> 4 << 2 |
+                                                      level[64] >> 4 << 4 | level[96] >> 4 << 6);
     }
   }
+}
+
+static inline void QuantizeBlock(const float* values, BlockQ6_K* block) {
+  float group_scales[16];
+  for (int group = 0; group < 16; ++group)
+    group_scales[group] = LargestMagnitude(values + 16 * group, 16) / -32;
+  block->d = F32ToF16(LargestMagnitude(group_scales, 16) / -128);
+  const float inverse_d = InverseOrZero(F16ToF32(block->d));
+  uint8_t levels[256];
+  for (int group = 0; group < 16; ++group) {
+    block->scales[group] = static_cast<int8_t>(RoundToLevel(group_scales[group] * inverse_d, -128, 127));
+    const float inverse = InverseOrZero(F16ToF32(block->d) * static_cast<float>(block->scales[group]));
+    for (int i = 16 * group; i < 16 * group + 16; ++i) {
+      levels[i] = static_cast<uint8_t>(RoundToLevel(values[i] * inverse, -32, 31) + 32);
+    }
+  }
+  PutLevels(levels, block);
 }
 
 }  // namespace tokenmill

@@ -10,8 +10,8 @@ namespace tokenmill {
 /// format's own definition: the oracle of every packed form. `dtype` must be one that runs.
 void DequantizeRow(DType dtype, const void* blocks, float* out, int64_t elements);
 
-/// Quantizes a row by round-to-nearest, as the format's reference quantizer does. Used by tests and by tools
-/// that make files; not on any hot path.
+/// Quantizes a row by round-to-nearest over each group's range, as the formats' reference quantizers do: what
+/// EncodeRow (quant/encode.h) is never worse than.
 void QuantizeRow(DType dtype, const float* values, void* blocks, int64_t elements);
 
 }  // namespace tokenmill

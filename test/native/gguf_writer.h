@@ -22,6 +22,12 @@ class GgufWriter {
     Put(&metadata_, value);
   }
 
+  /// `bytes` are what follows the type.
+  void AddRaw(std::string_view key, GgufType type, std::string_view bytes) {
+    BeginKey(key, type);
+    metadata_.append(bytes);
+  }
+
   void AddString(std::string_view key, std::string_view text) {
     BeginKey(key, GgufType::kString);
     PutString(&metadata_, text);

@@ -1,5 +1,5 @@
-// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [int8]]` reads lines {"tokens":[…]} and answers
-// each with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses the path.
+// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [KV [QUANTIZE]]]` reads lines {"tokens":[…]} and
+// answers each with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses the path.
 
 #include <cctype>
 #include <cstdio>
@@ -37,14 +37,19 @@ int Fail(const Status& status) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK [int8]]\n");
+    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK [f16|int8 [int8|int4]]]\n");
     return 2;
   }
   const int chunk = argc > 2 ? std::atoi(argv[2]) : 64;
   const auto device = SelectDevice();
   if (!device.ok()) return Fail(device.status());
   const KvType kv_type = argc > 3 && std::string(argv[3]) == "int8" ? KvType::kInt8 : KvType::kF16;
-  auto runner = testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk, kv_type);
+  const std::string quantize = argc > 4 ? argv[4] : "";
+  const LoadQuantization quantization = quantize == "int8"   ? LoadQuantization::kInt8
+                                        : quantize == "int4" ? LoadQuantization::kInt4
+                                                             : LoadQuantization::kNone;
+  auto runner =
+      testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk, kv_type, quantization);
   if (!runner.ok()) return Fail(runner.status());
   testing::ModelRunner& model = *runner.value();
   for (std::string line; std::getline(std::cin, line);) {

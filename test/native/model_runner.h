@@ -15,9 +15,10 @@ namespace tokenmill::testing {
 class ModelRunner {
  public:
   static Result<std::unique_ptr<ModelRunner>> Load(const std::string& path, CpuIsa isa, int threads,
-                                                   int max_rows, KvType kv_type = KvType::kF16) {
+                                                   int max_rows, KvType kv_type = KvType::kF16,
+                                                   LoadQuantization quantization = LoadQuantization::kNone) {
     auto runner = std::make_unique<ModelRunner>();
-    TM_ASSIGN_OR_RETURN(runner->model_, OpenModelFile(path));
+    TM_ASSIGN_OR_RETURN(runner->model_, OpenModelFile(path, quantization));
     const GgufWeightSource weights(*runner->model_);
     CompileOptions options;
     options.max_rows = max_rows;

@@ -2,12 +2,24 @@
 
 import tokenmill = require("tokenmill");
 import manifest = require("tokenmill/package.json");
-import { type Completion, loadModel, type Model, type Reply, type ReplyPart, TokenmillError } from "tokenmill";
+import {
+  type Completion,
+  loadModel,
+  type Model,
+  quantizeModel,
+  type Reply,
+  type ReplyPart,
+  TokenmillError,
+} from "tokenmill";
 import type { Same } from "./same.cjs";
 
 const same = <A, B>(_same: Same<A, B>) => undefined;
 
-same<keyof typeof tokenmill, "errorCodes" | "loadModel" | "loadTokenizer" | "Reply" | "TokenmillError">(true);
+same<
+  keyof typeof tokenmill,
+  "errorCodes" | "fileTypes" | "loadModel" | "loadTokenizer" | "quantizeModel" | "Reply" | "TokenmillError"
+>(true);
+same<typeof tokenmill.quantizeModel, typeof quantizeModel>(true);
 same<typeof tokenmill.loadModel, typeof loadModel>(true);
 same<tokenmill.Model, Model>(true);
 same<typeof manifest.version, string>(true);

@@ -6,6 +6,7 @@ import {
   type ContentPart,
   type ErrorCode,
   errorCodes,
+  type FileType,
   type FinishReason,
   type GenerationOptions,
   type LoadOptions,
@@ -16,6 +17,9 @@ import {
   type ModelInfo,
   type ModelStats,
   type Progress,
+  type QuantizeOptions,
+  type QuantizeResult,
+  quantizeModel,
   Reply,
   type ReplyPart,
   type Score,
@@ -34,9 +38,24 @@ const same = <A, B>(_same: Same<A, B>) => undefined;
 
 type Names = keyof typeof import("tokenmill");
 
-same<Names, "errorCodes" | "loadModel" | "loadTokenizer" | "Reply" | "TokenmillError">(true);
+same<
+  Names,
+  "errorCodes" | "fileTypes" | "loadModel" | "loadTokenizer" | "quantizeModel" | "Reply" | "TokenmillError"
+>(true);
 // @ts-expect-error the package's inside cannot be imported
 export type Inside = typeof import("tokenmill/dist/native.js");
+
+export async function quantize(): Promise<number> {
+  const type: FileType = "Q4_K_M";
+  const options: QuantizeOptions = { type, pure: false, overwrite: true, threads: 2 };
+  const result: QuantizeResult = await quantizeModel("in.gguf", "out.gguf", options);
+  same<(typeof result.types)[number], { type: string; tensors: number; bytes: number }>(true);
+  // @ts-expect-error a type is needed
+  await quantizeModel("in.gguf", "out.gguf", {});
+  // @ts-expect-error not a type that is written
+  await quantizeModel("in.gguf", "out.gguf", { type: "Q2_K" });
+  return result.outputBytes;
+}
 
 export async function load(): Promise<Model> {
   const controller = new AbortController();
@@ -44,10 +63,11 @@ export async function load(): Promise<Model> {
     contextLength: 4096,
     threads: 4,
     maxBatchTokens: 256,
+    quantize: "int4",
     memory: { budget: 2 ** 30 },
     signal: controller.signal,
     onProgress: ({ phase, loaded, total, file }) => {
-      same<typeof phase, "download" | "load">(true);
+      same<typeof phase, "download" | "load" | "quantize">(true);
       same<[typeof loaded, typeof total, typeof file], [number, number, string]>(true);
     },
     onLog: ({ level, message }) => {

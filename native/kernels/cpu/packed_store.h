@@ -14,7 +14,7 @@
 
 namespace tokenmill::cpu {
 
-/// To be raised with every change of what PackPair writes or of this file's form.
+/// To be raised with every change of what PackPair writes, of the encoders, or of this file's form.
 inline constexpr uint32_t kPackedStoreVersion = 1;
 
 class PackedStore {

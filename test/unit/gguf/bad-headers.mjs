@@ -174,9 +174,23 @@ const values = [
     /metadata "broken": a bool of value 2; expected 0 or 1/,
   ],
   [
-    "an array of arrays",
-    () => withValue({ type: "array", value: Buffer.concat([u32(9), u64(1), u32(4), u64(1), u32(7)]) }),
-    /nested arrays are not read/,
+    "an array of arrays that ends too early",
+    () =>
+      withValue({ type: "array", value: Buffer.concat([u32(9), u64(1), u32(4), u64(2n ** 60n), u32(7)]) }),
+    /an array of 1152921504606846976 values of type uint32/,
+  ],
+  [
+    "arrays nested a hundred deep",
+    () =>
+      withValue({
+        type: "array",
+        value: Buffer.concat(
+          Array(100)
+            .fill([u32(9), u64(1)])
+            .flat(),
+        ),
+      }),
+    /arrays are nested more than 8 deep/,
   ],
   [
     "an array of type 99",

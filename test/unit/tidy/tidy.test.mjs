@@ -22,14 +22,15 @@ const dependencies = {
   core: [],
   io: ["core"],
   quant: ["core"],
+  quantize: ["quant", "io", "core"],
   ops: ["quant", "core"],
   tokenizer: ["io", "core"],
   kv: ["ops", "core"],
-  model: ["ops", "tokenizer", "io", "core"],
+  model: ["quantize", "ops", "tokenizer", "io", "core"],
   "kernels/reference": ["ops", "quant", "core"],
   "kernels/cpu": ["ops", "quant", "core"],
   engine: ["model", "kv", "ops", "tokenizer", "io", "core"],
-  binding: ["engine", "tokenizer", "io", "core"],
+  binding: ["engine", "quantize", "tokenizer", "io", "core"],
 };
 
 /** The module of a file or of an included path, relative to native/. */
