@@ -15,7 +15,7 @@ class Channel {
   using Message = std::function<void(Napi::Env, Napi::Function)>;
 
   Channel(Napi::Env env, Napi::Function callback, const char* name)
-      : function_(Napi::ThreadSafeFunction::New(env, callback, name, 0, 1)) {
+      : function_(Function::New(env, callback, name, 0, 1)) {
     function_.Unref(env);
   }
 
@@ -23,17 +23,8 @@ class Channel {
   void Send(Message message) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (closed_) return;
-    auto* owned = new Message(std::move(message));
-    const auto run = [](Napi::Env env, Napi::Function callback, Message* call) {
-      const std::unique_ptr<Message> message(call);
-      if (env == nullptr) return;
-      try {
-        (*message)(env, callback);
-      } catch (const Napi::Error& error) {
-        error.ThrowAsJavaScriptException();  // the callback's own: an uncaughtException of the caller
-      }
-    };
-    if (function_.NonBlockingCall(owned, run) != napi_ok) delete owned;
+    auto owned = std::make_unique<Message>(std::move(message));
+    if (function_.NonBlockingCall(owned.get()) == napi_ok) owned.release();
   }
 
   void Close() {
@@ -51,9 +42,21 @@ class Channel {
   }
 
  private:
+  // Also called, without an environment, for what waits when that ends.
+  static void Run(Napi::Env env, Napi::Function callback, std::nullptr_t*, Message* owned) {
+    const std::unique_ptr<Message> message(owned);
+    if (env == nullptr) return;
+    try {
+      (*message)(env, callback);
+    } catch (const Napi::Error& error) {
+      error.ThrowAsJavaScriptException();  // the callback's own: an uncaughtException of the caller
+    }
+  }
+  using Function = Napi::TypedThreadSafeFunction<std::nullptr_t, Message, Run>;
+
   std::mutex mutex_;
   bool closed_ = false;
-  Napi::ThreadSafeFunction function_;
+  Function function_;
 };
 
 }  // namespace tokenmill::binding

@@ -1,5 +1,8 @@
 #include "binding/model.h"
 
+#include <system_error>
+#include <thread>
+
 #include "binding/convert.h"
 #include "binding/instance.h"
 #include "binding/tokenizer.h"
@@ -42,48 +45,66 @@ const char* PackedCacheName(PackedCache state) {
   return kNames[static_cast<int>(state)];
 }
 
-class LoadWorker final : public Napi::AsyncWorker {
+// A load on a thread of its own: work in libuv's queue would have to end before an environment could.
+class LoadTask {
  public:
-  LoadWorker(Napi::Env env, std::string path, EngineOptions options, std::shared_ptr<Channel> channel)
-      : Napi::AsyncWorker(env),
-        path_(std::move(path)),
-        options_(options),
-        channel_(std::move(channel)),
-        aborted_(std::make_shared<std::atomic<bool>>(false)),
-        deferred_(Napi::Promise::Deferred::New(env)) {
-    napi_add_env_cleanup_hook(env, AbortAtExit, this);
-  }
-  ~LoadWorker() override { napi_remove_env_cleanup_hook(Env(), AbortAtExit, this); }
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
-  std::shared_ptr<std::atomic<bool>> aborted() const { return aborted_; }
-
-  void Execute() override {
-    result_ = AcquireEngine(path_, options_, [this](uint64_t loaded, uint64_t total) {
-      if (total > 0) Report(loaded, total);
-      return !aborted_->load();
-    });
-  }
-
-  void OnOK() override {
-    if (result_.ok()) {
-      deferred_.Resolve(ModelHandle::New(Env(), std::move(result_).value(), channel_));
-    } else {
-      channel_->Close();
-      deferred_.Reject(ToError(Env(), result_.status()).Value());
+  static Napi::Promise Start(Napi::Env env, std::string path, EngineOptions options,
+                             std::shared_ptr<Channel> channel, std::shared_ptr<std::atomic<bool>> aborted) {
+    auto* task =
+        new LoadTask(env, std::move(path), std::move(options), std::move(channel), std::move(aborted));
+    const Napi::Promise promise = task->deferred_.Promise();
+    napi_add_env_cleanup_hook(env, AbortAtExit, task);
+    task->channel_->Ref(env);
+    try {
+      task->thread_ = std::thread([task] { task->Run(); });
+    } catch (const std::system_error& error) {
+      task->result_ = Error(Code::kOutOfMemory, "the system refused a thread to load with: %s", error.what());
+      task->Finish(env);
     }
-  }
-
-  void OnError(const Napi::Error& error) override {
-    channel_->Close();
-    deferred_.Reject(error.Value());
+    return promise;
   }
 
  private:
+  LoadTask(Napi::Env env, std::string path, EngineOptions options, std::shared_ptr<Channel> channel,
+           std::shared_ptr<std::atomic<bool>> aborted)
+      : env_(env),
+        path_(std::move(path)),
+        options_(std::move(options)),
+        channel_(std::move(channel)),
+        aborted_(std::move(aborted)),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+
+  void Run() {
+    try {
+      result_ = AcquireEngine(path_, options_, [this](uint64_t loaded, uint64_t total) {
+        if (total > 0) Report(loaded, total);
+        return !aborted_->load();
+      });
+    } catch (const std::exception& exception) {
+      result_ = Error(Code::kInternal, "loading '%s' failed: %s", path_.c_str(), exception.what());
+    }
+    channel_->Send([this](Napi::Env env, Napi::Function) { Finish(env); });
+  }
+
+  // On the JavaScript thread, unless the environment ends first.
+  void Finish(Napi::Env env) {
+    const std::unique_ptr<LoadTask> self(this);
+    if (thread_.joinable()) thread_.join();
+    napi_remove_env_cleanup_hook(env_, AbortAtExit, this);
+    channel_->Unref(env);
+    if (result_.ok()) {
+      deferred_.Resolve(ModelHandle::New(env, std::move(result_).value(), channel_));
+    } else {
+      channel_->Close();
+      deferred_.Reject(ToError(env, result_.status()).Value());
+    }
+  }
+
   static void AbortAtExit(void* self) {
-    auto* worker = static_cast<LoadWorker*>(self);
-    worker->aborted_->store(true);
-    worker->channel_->Close();
+    const std::unique_ptr<LoadTask> task(static_cast<LoadTask*>(self));
+    task->aborted_->store(true);
+    task->channel_->Close();
+    if (task->thread_.joinable()) task->thread_.join();
   }
 
   // A hundred reports a load, in order, from whichever thread passes the next percent.
@@ -98,6 +119,7 @@ class LoadWorker final : public Napi::AsyncWorker {
     });
   }
 
+  const napi_env env_;
   const std::string path_;
   const EngineOptions options_;
   const std::shared_ptr<Channel> channel_;
@@ -106,6 +128,7 @@ class LoadWorker final : public Napi::AsyncWorker {
   int reported_ = -1;
   Napi::Promise::Deferred deferred_;
   Result<std::shared_ptr<Engine>> result_ = Status(Code::kInternal, "not loaded");
+  std::thread thread_;
 };
 
 }  // namespace
@@ -274,13 +297,11 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
   options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
   auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");
-  auto* worker = new LoadWorker(env, info[0].As<Napi::String>().Utf8Value(), options, channel);
+  const auto aborted = std::make_shared<std::atomic<bool>>(false);
   Napi::Object load = Napi::Object::New(env);
-  load.Set("promise", worker->promise());
-  load.Set("abort", Napi::Function::New(env, [aborted = worker->aborted()](const Napi::CallbackInfo&) {
-             aborted->store(true);
-           }));
-  worker->Queue();
+  load.Set("promise",
+           LoadTask::Start(env, info[0].As<Napi::String>().Utf8Value(), options, channel, aborted));
+  load.Set("abort", Napi::Function::New(env, [aborted](const Napi::CallbackInfo&) { aborted->store(true); }));
   return load;
 }
 

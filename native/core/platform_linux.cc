@@ -87,15 +87,34 @@ uint64_t SystemAvailable() {
   return static_cast<uint64_t>(sysconf(_SC_AVPHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
 }
 
+// A value of a cgroup's memory.stat.
+std::optional<uint64_t> MemoryStat(const std::string& controller, const char* name) {
+  const auto read = [name](const std::string& path) -> std::optional<uint64_t> {
+    std::ifstream file(path);
+    std::string key;
+    for (uint64_t value = 0; file >> key >> value;) {
+      if (key == name) return value;
+    }
+    return std::nullopt;
+  };
+  if (auto value = read(CgroupFolder(controller) + "/memory.stat")) return value;
+  return read("/sys/fs/cgroup" + (controller.empty() ? "" : "/" + controller) + "/memory.stat");
+}
+
+// Pages of files that nobody has used lately count as used, but the system takes them back when it needs them.
 uint64_t CgroupAvailable() {
   uint64_t available = UINT64_MAX;
-  const auto consider = [&available](std::optional<uint64_t> limit, std::optional<uint64_t> used) {
-    if (limit && used) available = std::min(available, *limit > *used ? *limit - *used : 0);
+  const auto consider = [&available](std::optional<uint64_t> limit, std::optional<uint64_t> used,
+                                     std::optional<uint64_t> reclaimable) {
+    if (!limit || !used) return;
+    const uint64_t held = *used - std::min(*used, reclaimable.value_or(0));
+    available = std::min(available, *limit > held ? *limit - held : 0);
   };
   consider(InCgroup<uint64_t>("", "memory.max", ReadNumber),
-           InCgroup<uint64_t>("", "memory.current", ReadNumber));
+           InCgroup<uint64_t>("", "memory.current", ReadNumber), MemoryStat("", "inactive_file"));
   consider(InCgroup<uint64_t>("memory", "memory.limit_in_bytes", ReadNumber),
-           InCgroup<uint64_t>("memory", "memory.usage_in_bytes", ReadNumber));
+           InCgroup<uint64_t>("memory", "memory.usage_in_bytes", ReadNumber),
+           MemoryStat("memory", "total_inactive_file"));
   return available;
 }
 

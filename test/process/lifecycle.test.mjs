@@ -2,21 +2,27 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Worker } from "node:worker_threads";
 import { loadModel } from "../../dist/index.mjs";
-import { modelTest, root, smollm2, tinyModel, until } from "../support/models.mjs";
+import { modelTest, root, smollm2, temporaryFile, tinyModel, until } from "../support/models.mjs";
+import { tinyLlama, uint32 } from "../unit/gguf/gguf-writer.mjs";
 
 const entry = join(root, "dist/index.js");
 const endless = { ignoreEos: true };
 
 /** Runs a script in a process of its own: { code, signal, output, ms }. */
-async function runScript(script, { timeoutMs = 30_000, flags = [] } = {}) {
+async function runScript(script, { timeoutMs = 30_000, flags = [], env = process.env } = {}) {
   const started = performance.now();
-  const child = spawn(process.execPath, [...flags, "-e", script], { stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [...flags, "-e", script], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env,
+  });
   let output = "";
   child.stdout.on("data", (data) => {
     output += data;
@@ -80,6 +86,42 @@ test("a worker terminated while it loads", async () => {
   const model = await loadModel(path);
   assert.equal((await model.generate("a", { maxTokens: 3, ...endless })).tokens.length, 3);
   await model.dispose();
+});
+
+/** A model whose load takes a while: feed-forward matrices of zeros, 160 MB together. */
+function largeModel() {
+  const [dim, feedForward] = [256, 200_000];
+  const zeros = Buffer.alloc((dim * feedForward * 34) / 32);
+  const matrix = (shape) => ({ type: "Q8_0", shape, data: zeros });
+  const tensors = {
+    "blk.0.ffn_gate.weight": matrix([dim, feedForward]),
+    "blk.0.ffn_up.weight": matrix([dim, feedForward]),
+    "blk.0.ffn_down.weight": matrix([feedForward, dim]),
+  };
+  const metadata = { "llama.feed_forward_length": uint32(feedForward) };
+  return temporaryFile(tinyLlama({ layers: 1, dim, tensors, metadata }));
+}
+
+// A load that comes to its end leaves packed weights behind.
+test("neither a worker's end nor the process's waits for a load", async (t) => {
+  const cache = mkdtempSync(join(tmpdir(), "tokenmill-lifecycle-"));
+  t.after(() => rmSync(cache, { recursive: true, force: true }));
+  const path = largeModel();
+  const env = { ...process.env, TOKENMILL_CACHE: cache };
+  const packed = () => readdirSync(join(cache, "packed"));
+  const loading = (then) => `${load(path)}
+    loadModel(${JSON.stringify(path)}, { packedCache: true, onProgress() { ${then} } });`;
+  const notify = 'require("node:worker_threads").parentPort.postMessage(0);';
+  const worker = new Worker(loading(notify), { eval: true, env });
+  await once(worker, "message");
+  await worker.terminate();
+  assert.deepEqual(packed(), []);
+  const { code, output } = await runScript(loading("process.exit(7);"), { env });
+  assert.deepEqual({ code, output }, { code: 7, output: "" });
+  assert.deepEqual(packed(), []);
+  const whole = await runScript(loading(""), { env });
+  assert.deepEqual(whole, { ...whole, code: 0, output: "" });
+  assert.equal(packed().length, 1);
 });
 
 test("a model only a worker loaded leaves with it", async () => {
