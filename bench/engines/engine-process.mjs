@@ -9,7 +9,7 @@ export class EngineError extends Error {}
 
 const stderrLinesKept = 8;
 
-/** Lets at most `timeoutMs` pass; a request has one of its own. */
+/** A child process that answers one request at a time. */
 export class EngineProcess {
   #child;
   #name;

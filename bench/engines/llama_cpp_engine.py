@@ -12,7 +12,7 @@ START = time.perf_counter()
 import llama_cpp
 import numpy as np
 
-from serve import serve
+from serve import milliseconds, serve, timings
 
 IMPORT_SECONDS = time.perf_counter() - START
 DEFAULT_UBATCH = 512
@@ -33,10 +33,6 @@ def keep_errors(level, text, _data):
 
 def failure(what):
     return RuntimeError(f"{what}: {'; '.join(errors[-3:])}" if errors else what)
-
-
-def milliseconds(since):
-    return (time.perf_counter() - since) * 1000
 
 
 class Context:
@@ -160,7 +156,7 @@ def measure(context, prompts, tokens):
     first_ms = milliseconds(begin)
     for position in range(length, length + tokens - 1):
         last = context.step(last, position)
-    return {"firstMs": first_ms, "totalMs": milliseconds(begin), "tokens": len(prompts) * tokens}
+    return timings(begin, first_ms, len(prompts) * tokens)
 
 
 engine = Engine()

@@ -84,11 +84,9 @@ async function measure(sequences, prompts, tokens) {
     prompts.map((prompt, i) => generate(sequences[i], prompt, tokens, beginMs)),
   );
   const totalMs = performance.now() - beginMs;
-  return {
-    firstMs: Math.max(...streams.map(({ firstMs }) => firstMs)),
-    totalMs,
-    tokens: streams.reduce((sum, { count }) => sum + count, 0),
-  };
+  const firstMs = Math.max(...streams.map((stream) => stream.firstMs));
+  const count = streams.reduce((sum, stream) => sum + stream.count, 0);
+  return { firstMs, decodeMs: totalMs - firstMs, totalMs, tokens: count };
 }
 
 /** The batch size for a prompt of so many tokens, tried out at its first prompt. */

@@ -3,6 +3,17 @@
 import json
 import os
 import sys
+import time
+
+
+def milliseconds(since):
+    return (time.perf_counter() - since) * 1000
+
+
+def timings(begin, first_ms, tokens):
+    """The answer to `run`, at its end: of a run that began at `begin` and had its first token after `first_ms`."""
+    total_ms = milliseconds(begin)
+    return {"firstMs": first_ms, "decodeMs": total_ms - first_ms, "totalMs": total_ms, "tokens": tokens}
 
 
 def serve(handlers):

@@ -16,14 +16,10 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from serve import serve
+from serve import milliseconds, serve, timings
 
 DTYPE = getattr(torch, sys.argv[1])
 IMPORT_SECONDS = time.perf_counter() - START
-
-
-def milliseconds(since):
-    return (time.perf_counter() - since) * 1000
 
 
 class Engine:
@@ -51,7 +47,7 @@ class Engine:
             ids.tolist()  # what a caller would read
             if first_ms is None:
                 first_ms = milliseconds(begin)
-        return {"firstMs": first_ms, "totalMs": milliseconds(begin), "tokens": len(prompts) * tokens}
+        return timings(begin, first_ms, len(prompts) * tokens)
 
 
 engine = Engine()

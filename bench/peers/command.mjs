@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { engines, oursName } from "../engines/catalog.mjs";
 import { EngineError } from "../engines/engine-process.mjs";
 import { judgeArithmetic, measureLimits, summarizeLimits } from "../limits.mjs";
-import { isSynthetic, ModelUnavailable, modelNames, provideModel } from "../models/catalog.mjs";
+import { isSynthetic, ModelUnavailable, modelLabel, modelNames, provideModel } from "../models/catalog.mjs";
 import { prefillOperations, readModel } from "../models/costs.mjs";
 import { buildPrograms } from "../native-programs.mjs";
 import { describeModel } from "../report/peers-table.mjs";
@@ -87,7 +87,7 @@ function selectWorks(model, { quick, works: wanted }) {
 }
 
 async function benchModel(name, path, works, options, prepared) {
-  const model = { name, path, ...readModel(path) };
+  const model = { name: modelLabel(name), path, ...readModel(path) };
   const { rounds, threads } = options;
   const entrants = prepared.map((entrant) => ({ ...entrant }));
   const plan = {

@@ -1,11 +1,22 @@
 import { readFileSync } from "node:fs";
 import { EngineError, EngineProcess } from "../engines/engine-process.mjs";
 
-/** Starts an engine and has it load the model. */
-export async function startEngine({ name, program }, { path, threads, contextTokens, timeoutMs }) {
+/**
+ * Starts an engine and has it load the model.
+ * @param {boolean} [packedCache] whether ours may keep packed weights; the peers have no such thing
+ */
+export async function startEngine(
+  { name, program },
+  { path, threads, contextTokens, timeoutMs },
+  packedCache,
+) {
   const engine = new EngineProcess(name, program);
   try {
-    const loaded = await engine.request("load", { model: path, threads, contextTokens }, timeoutMs);
+    const loaded = await engine.request(
+      "load",
+      { model: path, threads, contextTokens, packedCache },
+      timeoutMs,
+    );
     return { engine, loaded };
   } catch (error) {
     await engine.close();

@@ -23,7 +23,7 @@ function decode(depth, steps) {
     better: "higher",
     limit: "decode",
     request: { purpose: "decode", streams: 1, promptTokens: Math.max(1, depth), tokens: steps + 1 },
-    value: ({ firstMs, totalMs }) => perSecond(steps, totalMs - firstMs),
+    value: ({ decodeMs }) => perSecond(steps, decodeMs),
   };
 }
 
@@ -39,14 +39,15 @@ function streams(count, tokens) {
   };
 }
 
-function load(cache) {
+/** @param {{ cold?: boolean, packedCache?: boolean }} setting without `packedCache` its default, which is on */
+function load(name, setting = {}) {
   return {
-    id: `load-${cache}`,
+    id: `load-${name}`,
     stage: "load",
     unit: "ms",
     better: "lower",
-    cold: cache === "cold",
     value: ({ loadMs }) => loadMs,
+    ...setting,
   };
 }
 
@@ -72,8 +73,9 @@ export function allWorks({ quick = false } = {}) {
     decode(0, steps),
     decode(long, steps),
     ...[2, 3, 8, 32].map((count) => streams(count, streamTokens)),
-    load("cold"),
+    load("cold", { cold: true }),
     load("warm"),
+    load("unpacked", { packedCache: false }),
     memory(long, steps),
   ];
 }

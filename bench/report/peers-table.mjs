@@ -1,4 +1,4 @@
-// A model's results as text: one row a work, a column for each engine and one for each ratio.
+// A model's results as text: for each work a row of each engine.
 import { createRequire } from "node:module";
 import { formatFigure, formatPercent, formatRatio, formatSummary } from "./format.mjs";
 import { describeLimits } from "./limits-text.mjs";
@@ -6,22 +6,26 @@ import { describeLimits } from "./limits-text.mjs";
 const { formatBytes, formatTable } = createRequire(import.meta.url)("../../dist/cli/text.js");
 
 function describeFraction(fraction) {
-  if (fraction === undefined) return "–";
+  if (fraction === undefined) return "";
   return `${fraction.void ? "void" : formatSummary(fraction, formatPercent)} of ${fraction.of}`;
 }
 
-function workRow(work, ours, peers) {
-  const counted = work.fasterLlamaCpp === undefined ? undefined : work.ratios[work.fasterLlamaCpp];
+const summaryCells = (summary, format) =>
+  summary === undefined ? ["–", "–"] : [format(summary.median), format(summary.best)];
+
+/** A row for ours with its part of the limit, then one for each peer with how many times better ours is. */
+function workRows(work, ours, peers) {
+  const first = summaryCells(work.engines[ours], formatFigure);
   return [
-    work.id,
-    work.unit,
-    formatSummary(work.engines[ours], formatFigure),
-    ...peers.flatMap((peer) => [
-      formatSummary(work.engines[peer], formatFigure),
-      formatSummary(work.ratios[peer], formatRatio),
+    [work.id, work.unit, ours, ...first, "", "", describeFraction(work.fraction)],
+    ...peers.map((peer) => [
+      "",
+      "",
+      peer,
+      ...summaryCells(work.engines[peer], formatFigure),
+      ...summaryCells(work.ratios[peer], formatRatio),
+      work.fasterLlamaCpp === peer ? "the faster llama.cpp: counts" : "",
     ]),
-    ...(peers.length > 0 ? [formatSummary(counted, formatRatio)] : []),
-    describeFraction(work.fraction),
   ];
 }
 
@@ -30,26 +34,18 @@ function describeEntrant({ name, status, version, reason }) {
   return `  ${name}: ${status === "failed" ? "failed" : "left out"}: ${reason}\n`;
 }
 
-/** Everything that is printed of one model. Figures are medians of the rounds, the best in brackets. */
+/** Everything that is printed of one model: medians and bests of the rounds, and of the ratios within rounds. */
 export function describeModel({ name, path, fileBytes, entrants, limits, works, oneByOne }, ours) {
   const measured = entrants.filter((one) => works.some(({ engines }) => engines[one.name] !== undefined));
   const peers = measured.map((one) => one.name).filter((peer) => peer !== ours);
-  const header = [
-    "WORK",
-    "UNIT",
-    ours,
-    ...peers.flatMap((peer) => [peer, "OURS"]),
-    ...(peers.length > 0 ? ["TO FASTER llama.cpp"] : []),
-    "LIMIT",
-  ];
-  const rows = works.map((work) => workRow(work, ours, peers));
-  const right = header.map((_, column) => column).filter((column) => column > 1);
+  const header = ["WORK", "UNIT", "ENGINE", "MEDIAN", "BEST", "OURS MEDIAN", "BEST", ""];
+  const rows = works.flatMap((work) => workRows(work, ours, peers));
   return [
     `\n${name}, ${formatBytes(fileBytes)}: ${path}\n`,
     ...entrants.map(describeEntrant),
     limits === undefined ? "" : describeLimits(limits),
     "\n",
-    formatTable([header, ...rows], right),
+    formatTable([header, ...rows], [3, 4, 5, 6]),
     ...oneByOne.map(
       ({ streams, peer, ratio }) =>
         `${streams} to ${peer} one by one: ${formatSummary(ratio, formatRatio)}\n`,

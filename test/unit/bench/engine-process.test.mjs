@@ -31,7 +31,8 @@ test("requests are answered in turn, and closing ends the process", async () => 
   const engine = start("works");
   const { loadMs } = await engine.request("load", { model: "m" }, 20_000);
   assert.equal(loadMs, 10);
-  assert.deepEqual(await engine.request("run", run, 20_000), { firstMs: 10, totalMs: 20, tokens: 3 });
+  const answer = await engine.request("run", run, 20_000);
+  assert.deepEqual(answer, { firstMs: 10, decodeMs: 10, totalMs: 20, tokens: 3 });
   await engine.close();
   assert.throws(() => process.kill(engine.pid, 0), { code: "ESRCH" });
   assert.equal(engine.failure, undefined);

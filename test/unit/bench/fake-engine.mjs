@@ -4,11 +4,16 @@ import { createInterface } from "node:readline";
 const [behaviour, ms = "10"] = process.argv.slice(2);
 
 const answers = {
-  load: () => ({ version: "1", importMs: 1, loadMs: Number(ms), configuration: { threads: 1 } }),
+  load: ({ packedCache = true }) => ({
+    version: "1",
+    importMs: 1,
+    loadMs: packedCache ? Number(ms) : 3 * Number(ms),
+    configuration: { threads: 1 },
+  }),
   run: ({ prompts, tokens }) => {
     const count = prompts.length * tokens;
     const tokensDone = behaviour === "stops-early" ? count - 1 : count;
-    return { firstMs: Number(ms), totalMs: 2 * Number(ms), tokens: tokensDone };
+    return { firstMs: Number(ms), decodeMs: Number(ms), totalMs: 2 * Number(ms), tokens: tokensDone };
   },
 };
 

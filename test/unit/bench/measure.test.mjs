@@ -76,12 +76,14 @@ for (const [behaviour, reason] of [
 test("loads are measured in fresh processes, and memory in three rounds at most", async (t) => {
   if (process.platform !== "linux") return t.skip("needs the peak that Linux tells");
   const entrants = [entrant("ours", "works", 10), entrant("a", "works", 20)];
-  const { measurements } = await measure(entrants, ["load-warm", "peak-rss"], { rounds: 4 });
+  const works = ["load-warm", "load-unpacked", "peak-rss"];
+  const { measurements } = await measure(entrants, works, { rounds: 4 });
   const of = (work, engine) => measurements.filter((one) => one.work === work && one.engine === engine);
   assert.deepEqual(
     of("load-warm", "a").map(({ value }) => value),
     [20, 20, 20, 20],
   );
+  assert.ok(of("load-unpacked", "ours").every(({ value }) => value === 30));
   assert.equal(of("peak-rss", "ours").length, 3);
   for (const { value } of of("peak-rss", "ours")) assert.ok(value > 10 && value < 1000, `${value} MB`);
 });
