@@ -49,7 +49,7 @@ class Executor : public PageMemory {
 Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
                                                    const CompileOptions& options);
 
-enum class CpuIsa { kReference, kAvx2, kAvx512, kNeon, kNeonI8mm };
+enum class CpuIsa { kReference, kAvx2, kAvxVnni, kAvx512, kNeon, kNeonI8mm };
 
 /// Whether this build has an ISA's kernels and this CPU can run them; always for the reference.
 bool HasCpuIsa(CpuIsa isa);

@@ -8,6 +8,7 @@ namespace tokenmill::cpu {
 
 void SetMatmulKernelsAvx2(CpuKernels* kernels);
 void SetVectorKernelsAvx2(CpuKernels* kernels);
+void SetMatmulKernelsAvxVnni(CpuKernels* kernels);
 void SetMatmulKernelsAvx512(CpuKernels* kernels);
 void SetVectorKernelsAvx512(CpuKernels* kernels);
 void SetMatmulKernelsNeon(CpuKernels* kernels);

@@ -28,6 +28,10 @@ const CpuKernels* SelectKernels(CpuIsa isa) {
       static const CpuKernels avx2 = Table("avx2", SetMatmulKernelsAvx2, SetVectorKernelsAvx2);
       return &avx2;
     }
+    case CpuIsa::kAvxVnni: {
+      static const CpuKernels vnni = Table("avxvnni", SetMatmulKernelsAvxVnni, SetVectorKernelsAvx2);
+      return &vnni;
+    }
     case CpuIsa::kAvx512: {
       static const CpuKernels avx512 = Table("avx512", SetMatmulKernelsAvx512, SetVectorKernelsAvx512);
       return &avx512;
@@ -57,9 +61,12 @@ bool HasCpuIsa(CpuIsa isa) {
     case CpuIsa::kAvx2:
       return cpu.avx2;
 #if defined(TOKENMILL_EMULATE_AVX512)
+    case CpuIsa::kAvxVnni:
     case CpuIsa::kAvx512:
       return cpu.avx2;
 #else
+    case CpuIsa::kAvxVnni:
+      return cpu.avx_vnni;
     case CpuIsa::kAvx512:
       return cpu.avx512_vnni;
 #endif
