@@ -21,7 +21,12 @@ export interface ModelInfo {
   embeddingLength: number;
   layers: number;
   /** The device that computes and the instruction set it uses, for example { type: "cpu", isa: "avx2", threads: 8 }. */
-  device: { type: "cpu"; isa: "reference" | "avx2" | "avx512"; threads: number; reason: string };
+  device: {
+    type: "cpu";
+    isa: "reference" | "avx2" | "avxvnni" | "avx512" | "neon" | "neon-i8mm";
+    threads: number;
+    reason: string;
+  };
   capabilities: { generate: boolean; chat: boolean; score: boolean; embed: boolean };
   /** The model's Jinja chat template, when it has one. */
   chatTemplate?: string;

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
+import type { ModelInfo } from "./model";
 
 /** A stretch of prompt text; a special one is exactly one special token's text. */
 export interface PromptPiece {
@@ -81,7 +82,7 @@ export interface NativeModelInfo {
   trainedContextLength: number;
   embeddingLength: number;
   layers: number;
-  isa: "reference" | "avx2" | "avx512";
+  isa: ModelInfo["device"]["isa"];
   isaReason: string;
   /** What became of the file with packed weights, and why it could not be written. */
   packedCache: "off" | "read" | "written" | "failed";

@@ -1,5 +1,5 @@
 // Speed of the CPU backend on synthetic models of real shapes, without tokenizer and sampler.
-//   cpu_bench [isa: avx2|avx512] [threads] [model: smollm2|gemma3|llama1b] [rounds]
+//   cpu_bench [isa: a name of TOKENMILL_ISA] [threads] [model: smollm2|gemma3|llama1b] [rounds]
 // Prints JSON lines: tokens per second, best and median of the rounds, tokens per second of CPU time
 // (the figure to trust on a busy machine, with one thread), and a raw read of memory beside them.
 
@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/device.h"
 #include "ops/backend.h"
 #include "synthetic_weights.h"
 #include "team.h"
@@ -169,7 +170,10 @@ class Bench {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const CpuIsa isa = argc > 1 && std::strcmp(argv[1], "avx512") == 0 ? CpuIsa::kAvx512 : CpuIsa::kAvx2;
+  CpuIsa isa = AvailableIsas().front();
+  for (const CpuIsa one : AvailableIsas()) {
+    if (argc > 1 && std::strcmp(argv[1], IsaName(one)) == 0) isa = one;
+  }
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
   const Shape* shape = &kShapes[0];
   for (const Shape& one : kShapes) {

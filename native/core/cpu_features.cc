@@ -51,7 +51,11 @@ CpuFeatures Detect() {
 
 #else
 
-CpuFeatures Detect() { return {}; }
+CpuFeatures Detect() {
+  CpuFeatures features;
+  DetectArmFeatures(&features);
+  return features;
+}
 
 #endif
 

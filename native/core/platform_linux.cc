@@ -1,4 +1,5 @@
 #include <sched.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -119,6 +120,15 @@ uint64_t CgroupAvailable() {
 }
 
 }  // namespace
+
+void DetectArmFeatures([[maybe_unused]] CpuFeatures* features) {
+#if defined(__aarch64__)
+  // The kernel's bits; older C libraries do not name them.
+  constexpr unsigned long kAsimdDp = 1ul << 20, kI8mm = 1ul << 13;
+  features->arm_dotprod = (getauxval(AT_HWCAP) & kAsimdDp) != 0;
+  features->arm_i8mm = features->arm_dotprod && (getauxval(AT_HWCAP2) & kI8mm) != 0;
+#endif
+}
 
 int UsableCores() { return std::max(1, std::min(CoresByAffinity(), CoresByQuota())); }
 

@@ -1,8 +1,7 @@
 #include "engine/device.h"
 
 #include <cstdlib>
-
-#include "core/cpu_features.h"
+#include <iterator>
 
 namespace tokenmill {
 namespace {
@@ -15,25 +14,22 @@ struct IsaRow {
 
 // Best first.
 constexpr IsaRow kIsas[] = {
+    {"neon-i8mm", CpuIsa::kNeonI8mm, "Arm's products of int8 vectors and matrices (dotprod, i8mm)"},
+    {"neon", CpuIsa::kNeon, "Arm's products of int8 vectors (dotprod)"},
     {"avx512", CpuIsa::kAvx512, "AVX-512 (F, BW, VL, DQ, VNNI)"},
+    {"avxvnni", CpuIsa::kAvxVnni, "AVX2, FMA, F16C and AVX-VNNI"},
     {"avx2", CpuIsa::kAvx2, "AVX2, FMA and F16C"},
     {"reference", CpuIsa::kReference, "nothing"},
 };
 
-bool Available(CpuIsa isa) {
-  switch (isa) {
-    case CpuIsa::kAvx512:
-#if defined(TOKENMILL_EMULATE_AVX512)
-      return HostCpuFeatures().avx2;
-#else
-      return HostCpuFeatures().avx512_vnni;
-#endif
-    case CpuIsa::kAvx2:
-      return HostCpuFeatures().avx2;
-    case CpuIsa::kReference:
-      return true;
+// "avx512, avx2 and reference"
+std::string KnownNames() {
+  std::string names;
+  for (const IsaRow& row : kIsas) {
+    const bool first = &row == std::begin(kIsas), last = &row == std::end(kIsas) - 1;
+    names += (first ? "" : last ? " and " : ", ") + std::string(row.name);
   }
-  return false;
+  return names;
 }
 
 }  // namespace
@@ -48,7 +44,7 @@ const char* IsaName(CpuIsa isa) {
 std::vector<CpuIsa> AvailableIsas() {
   std::vector<CpuIsa> isas;
   for (const IsaRow& row : kIsas) {
-    if (Available(row.isa)) isas.push_back(row.isa);
+    if (HasCpuIsa(row.isa)) isas.push_back(row.isa);
   }
   return isas;
 }
@@ -58,20 +54,19 @@ Result<Device> SelectDevice() {
   if (wanted != nullptr && wanted[0] != '\0') {
     for (const IsaRow& row : kIsas) {
       if (std::string(wanted) != row.name) continue;
-      if (Available(row.isa)) return Device{row.isa, "TOKENMILL_ISA asks for it"};
+      if (HasCpuIsa(row.isa)) return Device{row.isa, "TOKENMILL_ISA asks for it"};
       return Error(Code::kDeviceUnavailable,
                    "TOKENMILL_ISA is '%s' but this CPU lacks %s; unset it to use '%s'", wanted, row.needs,
-                   Available(CpuIsa::kAvx2) ? "avx2" : "reference");
+                   IsaName(AvailableIsas().front()));
     }
-    return Error(Code::kInvalidArgument, "TOKENMILL_ISA is '%s'; known are avx512, avx2 and reference",
-                 wanted);
+    return Error(Code::kInvalidArgument, "TOKENMILL_ISA is '%s'; known are %s", wanted, KnownNames().c_str());
   }
   for (const IsaRow& row : kIsas) {
-    if (!Available(row.isa)) continue;
+    if (!HasCpuIsa(row.isa)) continue;
     if (row.isa == CpuIsa::kReference) {
-      return Device{
-          row.isa,
-          "this CPU has no AVX2: plain f32 loops are used, which are slow and hold the weights in f32"};
+      return Device{row.isa,
+                    "this CPU has neither AVX2 nor Arm's dotprod: plain f32 loops are used, which are slow "
+                    "and hold the weights in f32"};
     }
     return Device{row.isa, std::string("the best that this CPU has: ") + row.needs};
   }

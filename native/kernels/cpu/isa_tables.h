@@ -8,7 +8,11 @@ namespace tokenmill::cpu {
 
 void SetMatmulKernelsAvx2(CpuKernels* kernels);
 void SetVectorKernelsAvx2(CpuKernels* kernels);
+void SetMatmulKernelsAvxVnni(CpuKernels* kernels);
 void SetMatmulKernelsAvx512(CpuKernels* kernels);
 void SetVectorKernelsAvx512(CpuKernels* kernels);
+void SetMatmulKernelsNeon(CpuKernels* kernels);
+void SetMatmulKernelsNeonI8mm(CpuKernels* kernels);
+void SetVectorKernelsNeon(CpuKernels* kernels);
 
 }  // namespace tokenmill::cpu

@@ -6,9 +6,9 @@
 #include "kernels/cpu/packed_format.h"
 
 // The table of kernels that each ISA fills. Plain pointers and structs only: the ISA files share nothing else
-// with the rest of the program. Every function gives the same bits on every ISA and for a row whatever the
-// other rows are. Where sums run over an unpacked vector, element i goes to lane i % 16 in ascending order
-// and the lanes are added as i + (i + 8), then 4, 2, 1.
+// with the rest of the program. Every function gives the same bits on every ISA, but for NaN, which may be any
+// NaN, and for a row whatever the other rows are. Where sums run over an unpacked vector, element i goes to lane
+// i % 16 in ascending order and the lanes are added as i + (i + 8), then 4, 2, 1.
 
 namespace tokenmill::cpu {
 

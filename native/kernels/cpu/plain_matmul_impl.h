@@ -1,5 +1,5 @@
-// Products with F32, F16 and BF16 weights over Vec. Included by the matmul_avx2.cc and matmul_avx512.cc only,
-// after their simd header.
+// Products with F32, F16 and BF16 weights over Vec. Included by the matmul_*.cc only, after their simd
+// header.
 
 namespace tokenmill::cpu {
 namespace {

@@ -1,4 +1,4 @@
-// The row kernels over Vec. Included by vector_avx2.cc and vector_avx512.cc only, after their simd header.
+// The row kernels over Vec. Included by the vector_*.cc only, after their simd header.
 
 #include "kernels/cpu/kernels.h"
 

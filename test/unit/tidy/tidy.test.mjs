@@ -101,7 +101,8 @@ test("only the binding knows Node, only platform files know the system, only ISA
     includedOutside(system, /^native\/(core|io)\/[a-z_]+_(posix|linux|macos|windows)\.cc$/),
     [],
   );
-  const isa = /^native\/(core\/cpu_[a-z]+\.(h|cc)|kernels\/cpu\/([a-z_]+_avx(2|512)\.(h|cc)))$/;
+  const isa =
+    /^native\/(core\/cpu_[a-z]+\.(h|cc)|kernels\/cpu\/[a-z_]+_(avx(2|vnni|512)|neon(_i8mm)?)\.(h|cc))$/;
   assert.deepEqual(includedOutside(/intrin\.h$|^arm_(neon|sve)\.h$|^simde\/|^cpuid\.h$/, isa), []);
 });
 

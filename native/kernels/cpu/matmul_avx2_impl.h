@@ -1,0 +1,198 @@
+// Products with quantized weights over registers of 8 columns. Included by matmul_avx2.cc and matmul_avxvnni.cc
+// only, after simd_avx2.h and their Nibbles, Bytes, Fives and Sixes, which multiply levels by activations.
+
+#include "kernels/cpu/kernels.h"
+
+namespace tokenmill::cpu {
+namespace {
+
+constexpr int kHalf = 8;  // columns of a register
+
+// How far ahead weights are asked for: about a pair of strips.
+constexpr int kPrefetchBytes = 12 * 1024;
+
+TM_INLINE __m256 LoadF16Half(const uint8_t* p) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+TM_INLINE __m256 LoadU8Half(const uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+TM_INLINE __m256 LoadI8Half(const uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+// Scales of one block and 8 columns: sum += d * (level sum - offset * sum of activations) + m * sum.
+struct ScaleD {
+  TM_INLINE __m256 D(const uint8_t*, const uint8_t* scales, int column) {
+    return LoadF16Half(scales + 2 * column);
+  }
+};
+struct ScaleDM : ScaleD {
+  TM_INLINE __m256 M(const uint8_t*, const uint8_t* scales, int column) {
+    return LoadF16Half(scales + 64 + 2 * column);
+  }
+};
+// The products are exact: 11 + 6 bits.
+struct ScaleK {
+  TM_INLINE __m256 D(const uint8_t* header, const uint8_t* scales, int column) {
+    return _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadU8Half(scales + column));
+  }
+  TM_INLINE __m256 M(const uint8_t* header, const uint8_t* scales, int column) {
+    const __m256 dmin = LoadF16Half(header + 64 + 2 * column);
+    return _mm256_sub_ps(_mm256_setzero_ps(), _mm256_mul_ps(dmin, LoadU8Half(scales + 32 + column)));
+  }
+};
+
+template <PackedFormat kPacked, class LevelsType, class ScalesType, bool kMins>
+struct Format {
+  using Levels = LevelsType;
+  using Scales = ScalesType;
+  static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
+  static constexpr int kBlocks = kLayout.group_k / kBlock;
+  static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
+
+  // Adds one block: d * scale * (levels - offset * input sum), then mins.
+  template <int kRows, int kHalves>
+  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
+    const uint8_t* scales = block + kLayout.level_bytes;
+    __m256i dots[kRows][kHalves];
+    Levels::template Dot<kRows, kHalves>(block + Levels::Place(half), a, stride, dots);
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) {
+      const __m256 d = Scales::D(header, scales, kHalf * (half + h));
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const ActivationBlock& input = a[r * stride];
+        __m256i dot = dots[r][h];
+        if constexpr (kLayout.offset != 0) {
+          dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(kLayout.offset * input.sum));
+        }
+        const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
+        sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
+      }
+      if constexpr (kMins) {
+        const __m256 m = Scales::M(header, scales, kHalf * (half + h));
+#pragma GCC unroll 8
+        for (int r = 0; r < kRows; ++r) {
+          sums[r][h] = _mm256_fmadd_ps(m, _mm256_set1_ps(a[r * stride].scaled_sum), sums[r][h]);
+        }
+      }
+    }
+  }
+};
+
+using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
+using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
+using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
+using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
+using FormatFiveD = Format<PackedFormat::kFiveD, Fives, ScaleD, false>;
+using FormatFiveDM = Format<PackedFormat::kFiveDM, Fives, ScaleDM, true>;
+using FormatFiveK = Format<PackedFormat::kFiveK, Fives, ScaleK, true>;
+
+// A scale per 16 k: the halves of a block are added one after the other.
+struct FormatSixK16 : Format<PackedFormat::kSixK16, Sixes, ScaleD, false> {
+  template <int kPart, int kRows, int kHalves>
+  TM_INLINE void AddPart(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                         int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
+    const uint8_t* scales = block + kLayout.level_bytes + 32 * kPart;
+    __m256i dots[kRows][kHalves];
+    Sixes::DotTiles<4 * kPart, 4 * kPart + 4>(block + Sixes::Place(half), a, stride, dots);
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) {
+      const int column = kHalf * (half + h);
+      const __m256 d = _mm256_mul_ps(LoadF16Half(header + 2 * column), LoadI8Half(scales + column));
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const ActivationBlock& input = a[r * stride];
+        const int32_t sum = kPart == 0 ? input.first_half : input.sum - input.first_half;
+        const __m256i dot = _mm256_sub_epi32(dots[r][h], _mm256_set1_epi32(kLayout.offset * sum));
+        const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
+        sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
+      }
+    }
+  }
+
+  template <int kRows, int kHalves>
+  TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
+    AddPart<0>(header, block, a, stride, half, sums);
+    AddPart<1>(header, block, a, stride, half, sums);
+  }
+};
+
+TM_INLINE void PrefetchBlock(const uint8_t* p, int bytes) {
+#pragma GCC unroll 32
+  for (int i = 0; i < bytes; i += 64) Prefetch(p + kPrefetchBytes + i);
+}
+
+// kHalves half-strips from `half` on, of rows row … row + kRows - 1.
+template <class F, int kRows, int kHalves, bool kPrefetch>
+void Tile(const MatmulArgs& args, int row, int half) {
+  const uint8_t* group = args.weights;
+  const ActivationBlock* a = args.blocks + row * args.stride;
+  const ActivationBlock* a_end = a + args.k / kBlock;
+  __m256 sums[kRows][kHalves];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) sums[r][h] = _mm256_setzero_ps();
+  }
+  for (; a < a_end; group += F::kLayout.group_bytes) {
+    const uint8_t* block = group + F::kLayout.header_bytes;
+#pragma GCC unroll 1
+    for (int b = 0; b < F::kBlocks; ++b, ++a, block += F::kBlockBytes) {
+      if constexpr (kPrefetch) PrefetchBlock(block, F::kBlockBytes);
+      F::template AddBlock<kRows, kHalves>(group, block, a, args.stride, half, sums);
+    }
+  }
+  float* out = args.out + row * kPairColumns + kHalf * half;
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+    for (int h = 0; h < kHalves; ++h) _mm256_storeu_ps(out + r * kPairColumns + kHalf * h, sums[r][h]);
+  }
+}
+
+template <class F, int kRows>
+void Rows(const MatmulArgs& args, int row) {
+  constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesAtOnce;
+  int half = 0;
+  if (args.prefetch && row == 0) {
+    Tile<F, kRows, kHalves, true>(args, row, 0);
+    half = kHalves;
+  }
+  for (; half < 4; half += kHalves) Tile<F, kRows, kHalves, false>(args, row, half);
+}
+
+template <class F>
+void Matmul(const MatmulArgs& args) {
+  int row = 0;
+  for (; row + 4 <= args.rows; row += 4) Rows<F, 4>(args, row);
+  switch (args.rows - row) {
+    case 3:
+      return Rows<F, 3>(args, row);
+    case 2:
+      return Rows<F, 2>(args, row);
+    case 1:
+      return Rows<F, 1>(args, row);
+  }
+}
+
+void SetMatmulKernels(CpuKernels* kernels) {
+  MatmulFunction* matmul = kernels->matmul;
+  matmul[static_cast<int>(PackedFormat::kNibbleD)] = Matmul<FormatNibbleD>;
+  matmul[static_cast<int>(PackedFormat::kNibbleDM)] = Matmul<FormatNibbleDM>;
+  matmul[static_cast<int>(PackedFormat::kNibbleK)] = Matmul<FormatNibbleK>;
+  matmul[static_cast<int>(PackedFormat::kByteD)] = Matmul<FormatByteD>;
+  matmul[static_cast<int>(PackedFormat::kFiveD)] = Matmul<FormatFiveD>;
+  matmul[static_cast<int>(PackedFormat::kFiveDM)] = Matmul<FormatFiveDM>;
+  matmul[static_cast<int>(PackedFormat::kFiveK)] = Matmul<FormatFiveK>;
+  matmul[static_cast<int>(PackedFormat::kSixK16)] = Matmul<FormatSixK16>;
+  matmul[static_cast<int>(PackedFormat::kPlainF32)] = PlainMatmul<ElementF32>;
+  matmul[static_cast<int>(PackedFormat::kPlainF16)] = PlainMatmul<ElementF16>;
+  matmul[static_cast<int>(PackedFormat::kPlainBf16)] = PlainMatmul<ElementBf16>;
+}
+
+}  // namespace
+}  // namespace tokenmill::cpu

@@ -1,0 +1,99 @@
+#include "kernels/cpu/isa_tables.h"
+#include "kernels/cpu/simd_avx2.h"
+
+#if defined(TOKENMILL_EMULATE_AVX512)
+#include "kernels/cpu/emulate_avxvnni.h"
+#endif
+
+// dpbusd adds four products of an unsigned level and an activation to each of eight columns.
+
+namespace tokenmill::cpu {
+namespace {
+
+constexpr int kPlainRows = 4, kPlainStrips = 1;
+
+TM_INLINE __m256i Broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof(four));
+  return _mm256_set1_epi32(four);
+}
+
+// Sums over k of level * activation for 8 columns and kRows rows.
+struct Nibbles {
+  static constexpr int kHalvesAtOnce = 2;  // of three rows and more
+
+  // The first 64-byte tile of half-strip `half` (0 … 3).
+  TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
+
+  template <int kRows, int kHalves>
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                     __m256i (&sums)[kRows][kHalves]) {
+    const __m256i mask = _mm256_set1_epi8(15);
+#pragma GCC unroll 4
+    for (int tile = 0; tile < 4; ++tile) {
+      __m256i low[kHalves], high[kHalves];
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) {
+        const __m256i both = LoadWords(levels + Place(h) + 64 * tile);
+        low[h] = _mm256_and_si256(both, mask);
+        high[h] = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const int8_t* quants = a[r * stride].quants + 8 * tile;
+        const __m256i first = Broadcast4(quants), second = Broadcast4(quants + 4);
+#pragma GCC unroll 4
+        for (int h = 0; h < kHalves; ++h) {
+          const __m256i before = tile == 0 ? _mm256_setzero_si256() : sums[r][h];
+          sums[r][h] = _mm256_dpbusd_avx_epi32(before, low[h], first);
+          sums[r][h] = _mm256_dpbusd_avx_epi32(sums[r][h], high[h], second);
+        }
+      }
+    }
+  }
+};
+
+struct Bytes {
+  static constexpr int kHalvesAtOnce = 2;
+
+  TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
+
+  template <int kFirst, int kLast, int kRows, int kHalves>
+  TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                          __m256i (&sums)[kRows][kHalves]) {
+#pragma GCC unroll 8
+    for (int tile = kFirst; tile < kLast; ++tile) {
+#pragma GCC unroll 8
+      for (int r = 0; r < kRows; ++r) {
+        const __m256i input = Broadcast4(a[r * stride].quants + 4 * tile);
+#pragma GCC unroll 4
+        for (int h = 0; h < kHalves; ++h) {
+          const __m256i before = tile == kFirst ? _mm256_setzero_si256() : sums[r][h];
+          sums[r][h] = _mm256_dpbusd_avx_epi32(before, LoadWords(levels + Place(h) + 64 * tile), input);
+        }
+      }
+    }
+  }
+
+  template <int kRows, int kHalves>
+  TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
+                     __m256i (&sums)[kRows][kHalves]) {
+    DotTiles<0, 8>(levels, a, stride, sums);
+  }
+};
+using Fives = Bytes;
+using Sixes = Bytes;
+
+}  // namespace
+}  // namespace tokenmill::cpu
+
+// After the definitions that they are written in.
+#include "kernels/cpu/plain_matmul_impl.h"
+
+#include "kernels/cpu/matmul_avx2_impl.h"
+
+namespace tokenmill::cpu {
+
+void SetMatmulKernelsAvxVnni(CpuKernels* kernels) { SetMatmulKernels(kernels); }
+
+}  // namespace tokenmill::cpu

@@ -1,0 +1,19 @@
+#include "kernels/cpu/isa_tables.h"
+#include "kernels/cpu/simd_neon.h"
+
+namespace tokenmill::cpu {
+namespace {
+constexpr int kQueryTile = 5;
+}
+}  // namespace tokenmill::cpu
+
+// After the definitions that they are written in.
+#include "kernels/cpu/vector_impl.h"
+
+#include "kernels/cpu/attention_impl.h"
+
+namespace tokenmill::cpu {
+
+void SetVectorKernelsNeon(CpuKernels* kernels) { SetVectorKernels(kernels); }
+
+}  // namespace tokenmill::cpu
