@@ -1,7 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, Option } from "commander";
-import { fileTypes } from "../options";
 import { exitQuietlyOnClosedPipe, reportError } from "./exit";
 import { collect, numberBetween, wholeNumber } from "./option-parsers";
 
@@ -116,9 +115,7 @@ function addQuantize(program: Command): void {
     .description("Writes a GGUF file of F32, F16 or BF16 weights in another type.")
     .argument("<in>", sourceHelp)
     .argument("<out>", "the file to write")
-    .addOption(
-      new Option("--type <type>", "what the weights become").choices(fileTypes).makeOptionMandatory(),
-    )
+    .requiredOption("--type <type>", "what the weights become: Q4_K_M, Q8_0, F16 and others")
     .option("--pure", "give every matrix the one type, also the output")
     .option("--allow-requantize", "take a file that is quantized already; losses add up")
     .option("--force", "replace the output where it exists")

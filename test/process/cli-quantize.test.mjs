@@ -55,7 +55,7 @@ test("it refuses the input as output, quantized inputs and unknown types", () =>
   assert.equal(run("quantize", output, again, "--type", "Q4_0", "--allow-requantize").status, 0);
   const unknown = run("quantize", source, again, "--type", "Q3");
   assert.equal(unknown.status, 2);
-  assert.match(unknown.stderr, /Allowed choices are F32, F16/);
+  assert.match(unknown.stderr, /^tokenmill: --type is 'Q3'; known are F32, F16/);
   const without = run("quantize", source, again);
   assert.equal(without.status, 2);
   assert.match(without.stderr, /required option '--type <type>'/);
