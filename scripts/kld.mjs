@@ -1,12 +1,15 @@
 // npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
 // instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME,
-// --model NAME, --kv-cache int8. The oracle's packages are installed into .venv when they are not there.
+// --model NAME, --kv-cache int8. On other Linux machines --isa neon and neon-i8mm run under QEMU
+// (scripts/arm64.mjs); a window of SmolLM2 takes minutes there. The oracle's packages are installed into .venv when
+// they are not there.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { configureArm64, onArm64 } from "./arm64.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const { native } = createRequire(import.meta.url)("../dist/native.js");
@@ -34,8 +37,16 @@ function run(command, arguments_, options = {}) {
   return result;
 }
 
-run("cmake", ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"], { stdio: "ignore" });
-run("cmake", ["--build", "build", "--target", "logits_cli"], { stdio: ["ignore", "ignore", "inherit"] });
+const onQemu = (values.isa ?? "").startsWith("neon") && process.arch !== "arm64";
+const [build, configure, program] = onQemu
+  ? ["build-arm64", configureArm64("build-arm64"), onArm64("build-arm64", "logits_cli")]
+  : [
+      "build",
+      ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"],
+      [join(root, "build/native-tests/logits_cli")],
+    ];
+run("cmake", configure, { stdio: "ignore" });
+run("cmake", ["--build", build, "--target", "logits_cli"], { stdio: ["ignore", "ignore", "inherit"] });
 if (!existsSync(python)) {
   run("python3", ["-m", "venv", ".venv"]);
   run(python, ["-m", "pip", "install", "--quiet", "-r", "test/oracle/requirements.txt"]);
@@ -52,7 +63,7 @@ for (const [name, limit] of Object.entries(limits)) {
     console.log(`\n${name}, ${isa}`);
     const model = join(folder, `${name}.gguf`);
     const bound = String(isa === "reference" ? limit.reference : limit.packed);
-    const ours = ["--ours", join(root, "build/native-tests/logits_cli"), model, "64", values["kv-cache"]];
+    const ours = ["--ours", ...program, model, "64", values["kv-cache"]];
     const { status } = run(
       python,
       [

@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { configureArm64, hasArm64Tools, onArm64 } from "./arm64.mjs";
 import { runNodeTests } from "./run-node-tests.mjs";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -47,22 +48,26 @@ function fetchModels() {
   }
 }
 
+/** Runs one native test program and returns what it printed. */
+function runNativeTest(name, [program, ...arguments_], environment = {}) {
+  const { status, stdout } = command(program, arguments_, {
+    stdio: ["ignore", "pipe", "inherit"],
+    encoding: "utf8",
+    env: { ...process.env, ...environment },
+  });
+  const [, passed, failed] = /(\d+) passed, (\d+) failed\s*$/.exec(stdout) ?? [];
+  count.passed += Number(passed ?? 0);
+  count.failed += Number(failed ?? 0);
+  const ok = status === 0 && passed !== undefined;
+  if (!ok && Number(failed ?? 0) === 0) count.failed += 1;
+  console.log(`${ok ? "ok  " : "FAIL"} ${name}${ok ? ` (${passed})` : `\n${stdout}`}`);
+}
+
 function runNative(folder, label = "native") {
   const tests = readdirSync(folder)
     .filter((name) => name.replace(/\.exe$/, "").endsWith("_test") && name.includes(filter))
     .sort();
-  for (const name of tests) {
-    const { status, stdout } = command(join(folder, name), [], {
-      stdio: ["ignore", "pipe", "inherit"],
-      encoding: "utf8",
-    });
-    const [, passed, failed] = /(\d+) passed, (\d+) failed\s*$/.exec(stdout) ?? [];
-    count.passed += Number(passed ?? 0);
-    count.failed += Number(failed ?? 0);
-    const ok = status === 0 && passed !== undefined;
-    if (!ok && Number(failed ?? 0) === 0) count.failed += 1;
-    console.log(`${ok ? "ok  " : "FAIL"} ${label}/${name}${ok ? ` (${passed})` : `\n${stdout}`}`);
-  }
+  for (const name of tests) runNativeTest(`${label}/${name}`, [join(folder, name)]);
 }
 
 /** One more test: whether a command succeeds, and says what it should. */
@@ -86,24 +91,21 @@ function runCiChecks() {
     ".",
   ]);
   runCheck("fuzz: 50,000 mutated GGUF headers under ASan and UBSan", "bash", ["test/fuzz/run.sh", "50000"]);
-  // The AVX-512 kernels, on any machine: compiled against SIMDe's emulation.
+  runEmulatedChecks();
+  runArm64Checks();
+}
+
+const cpuTests = ["cpu_matmul_test", "cpu_vector_test", "cpu_attention_test", "cpu_executor_test"];
+
+function buildOf(folder, targets) {
+  return ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...targets];
+}
+
+/** The AVX-512 and AVX-VNNI kernels, on any machine: compiled against an emulation. */
+function runEmulatedChecks() {
   const flags = ["-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_TESTS=ON", "-DTOKENMILL_EMULATE_AVX512=ON"];
   runCheck("emulated AVX-512: configure", "cmake", ["-S", ".", "-B", "build-emulated", ...flags]);
-  const parallel = ["--parallel", String(availableParallelism())];
-  const tests = [
-    "cpu_matmul_test",
-    "cpu_vector_test",
-    "cpu_attention_test",
-    "cpu_executor_test",
-    "logits_cli",
-  ];
-  runCheck("emulated AVX-512: build", "cmake", [
-    "--build",
-    "build-emulated",
-    ...parallel,
-    "--target",
-    ...tests,
-  ]);
+  runCheck("emulated AVX-512: build", "cmake", buildOf("build-emulated", [...cpuTests, "logits_cli"]));
   const emulated = join(root, "build-emulated", "native-tests");
   runNative(emulated, "emulated");
   runCheck(
@@ -112,6 +114,42 @@ function runCiChecks() {
     ["--test", "--test-name-pattern=smollm2.*avx512", "test/model/oracle.test.mjs"],
     { environment: { TOKENMILL_EMULATED_TESTS: emulated }, expected: /avx512: mean KLD/ },
   );
+}
+
+/** The NEON kernels under QEMU: the CPU backend's tests, and the same bits as on this machine. */
+function runArm64Checks() {
+  if (!hasArm64Tools()) {
+    console.log("SKIP arm64: there is no g++-aarch64-linux-gnu or no qemu-user");
+    count.skipped += 1;
+    return;
+  }
+  const folder = "build-arm64-tests";
+  const flags = ["-DCMAKE_BUILD_TYPE=None", "-DCMAKE_CXX_FLAGS=-O1"];
+  runCheck("arm64: configure", "cmake", configureArm64(folder, flags));
+  runCheck("arm64: build", "cmake", buildOf(folder, [...cpuTests, "device_test", "digest_cli"]));
+  for (const [cpu, isa] of [
+    ["max", "neon-i8mm"],
+    ["neoverse-n1", "neon"],
+    ["cortex-a72", "reference"],
+  ]) {
+    const [program, ...arguments_] = onArm64(folder, "device_test", cpu);
+    runCheck(`arm64: ${cpu} uses ${isa}`, program, arguments_, { expected: new RegExp(`${isa}: .*dotprod`) });
+  }
+  // The two tables have the same attention kernels: a CPU with one of them runs those once.
+  for (const name of cpuTests) {
+    const cpu = name === "cpu_attention_test" ? "neoverse-n1" : "max";
+    runNativeTest(`arm64/${name}`, onArm64(folder, name, cpu), { TOKENMILL_SHORT_TESTS: "1" });
+  }
+  const { stdout: digests } = command(join(nativeTests, "digest_cli"), [], {
+    stdio: "pipe",
+    encoding: "utf8",
+  });
+  const same = { test: (stdout) => stdout === digests && digests.length > 0 };
+  for (const isa of ["neon", "neon-i8mm"]) {
+    const [program, ...arguments_] = onArm64(folder, "digest_cli");
+    const environment = { TOKENMILL_ISA: isa };
+    runCheck(`arm64: ${isa} gives this machine's bits`, program, arguments_, { environment, expected: same });
+  }
 }
 
 function nodeTestFiles(folder) {
