@@ -1,8 +1,8 @@
 // npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
 // instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME,
-// --model NAME, --kv-cache int8. On other Linux machines --isa neon and neon-i8mm run under QEMU
-// (scripts/arm64.mjs); a window of SmolLM2 takes minutes there. The oracle's packages are installed into .venv when
-// they are not there.
+// --model NAME, --kv-cache int8. An instruction set that this machine lacks is emulated: avx512 and avxvnni with AVX2
+// (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where a window of SmolLM2 takes minutes. The oracle's
+// packages are installed into .venv when they are not there.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -37,14 +37,19 @@ function run(command, arguments_, options = {}) {
   return result;
 }
 
-const onQemu = (values.isa ?? "").startsWith("neon") && process.arch !== "arm64";
-const [build, configure, program] = onQemu
-  ? ["build-arm64", configureArm64("build-arm64"), onArm64("build-arm64", "logits_cli")]
-  : [
-      "build",
-      ["-S", ".", "-B", "build", "-DTOKENMILL_TESTS=ON"],
-      [join(root, "build/native-tests/logits_cli")],
-    ];
+/** Where the program is built for an instruction set, how, and how it is called. */
+function target(isa) {
+  const tests = ["-DTOKENMILL_TESTS=ON"];
+  if (isa?.startsWith("neon") && process.arch !== "arm64") {
+    return ["build-arm64", configureArm64("build-arm64"), onArm64("build-arm64", "logits_cli")];
+  }
+  const emulated = isa?.startsWith("avx") && !native().availableIsas().includes(isa);
+  const build = emulated ? "build-emulated" : "build";
+  if (emulated) tests.push("-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_EMULATE_AVX512=ON");
+  return [build, ["-S", ".", "-B", build, ...tests], [join(root, build, "native-tests", "logits_cli")]];
+}
+
+const [build, configure, program] = target(values.isa);
 run("cmake", configure, { stdio: "ignore" });
 run("cmake", ["--build", build, "--target", "logits_cli"], { stdio: ["ignore", "ignore", "inherit"] });
 if (!existsSync(python)) {
