@@ -10,6 +10,9 @@ namespace tokenmill {
 /// limit.
 uint64_t AvailableMemoryBytes();
 
+/// Gives memory that the heap holds free back to the system, where that can be done.
+void ReleaseFreeMemory();
+
 /// Zeroed memory straight from the system, aligned to pages (huge ones where it gives them), committed as it
 /// is touched and returned whole by the destructor. Empty when the system refuses.
 class SystemBuffer {

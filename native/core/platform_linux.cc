@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -133,6 +134,12 @@ void DetectArmFeatures([[maybe_unused]] CpuFeatures* features) {
 int UsableCores() { return std::max(1, std::min(CoresByAffinity(), CoresByQuota())); }
 
 uint64_t AvailableMemoryBytes() { return std::min(SystemAvailable(), CgroupAvailable()); }
+
+void ReleaseFreeMemory() {
+#if defined(__GLIBC__)
+  malloc_trim(0);
+#endif
+}
 
 SystemBuffer::SystemBuffer(size_t bytes) {
   if (bytes == 0) return;

@@ -82,6 +82,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
       std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups, engine->pool_.get(),
                                   SchedulerLimits{engine->max_rows_, engine->context_length_});
   engine->PublishStats();
+  ReleaseFreeMemory();  // what reading the header and the vocabulary took
   engine->intake_thread_ = std::thread([raw = engine.get()] { raw->IntakeLoop(); });
   engine->step_thread_ = std::thread([raw = engine.get()] { raw->StepLoop(); });
   return engine;

@@ -110,6 +110,22 @@ Result<std::shared_ptr<const GgufFile>> GgufFile::Open(std::shared_ptr<const Fil
   }
 }
 
+std::shared_ptr<const GgufFile> GgufFile::WithoutArrays() const {
+  auto copy = std::make_shared<GgufFile>();
+  copy->file_ = file_;
+  copy->version_ = version_;
+  copy->alignment_ = alignment_;
+  for (size_t i = 0; i < metadata_.size(); ++i) {
+    if (metadata_[i].second.type == GgufType::kArray) continue;
+    copy->metadata_index_.emplace(metadata_[i].first, copy->metadata_.size());
+    copy->metadata_.push_back(metadata_[i]);
+    copy->metadata_spans_.push_back(metadata_spans_[i]);
+  }
+  copy->tensors_ = tensors_;
+  copy->tensor_index_ = tensor_index_;
+  return copy;
+}
+
 const GgufValue* GgufFile::Find(std::string_view key) const {
   const auto found = metadata_index_.find(key);
   return found == metadata_index_.end() ? nullptr : &metadata_[found->second].second;

@@ -83,6 +83,9 @@ class GgufFile {
   const GgufSpan& metadata_span(size_t i) const { return metadata_spans_[i]; }
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
 
+  /// The same without the arrays of its metadata, which a vocabulary makes large.
+  std::shared_ptr<const GgufFile> WithoutArrays() const;
+
   const GgufValue* Find(std::string_view key) const;
   const GgufTensor* FindTensor(std::string_view name) const;
 

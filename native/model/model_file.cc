@@ -121,6 +121,7 @@ Result<std::shared_ptr<const ModelFile>> OpenModelFile(const std::string& path,
   TM_ASSIGN_OR_RETURN(model->file, GgufFile::Open(path));
   const Status status = ReadModelFile(*model->file, quantization, model.get());
   if (!status.ok()) return Status(status.code(), path + ": " + status.message());
+  model->file = model->file->WithoutArrays();  // the tokenizer has what it needs of them
   return std::shared_ptr<const ModelFile>(std::move(model));
 }
 
