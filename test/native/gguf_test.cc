@@ -136,6 +136,23 @@ TEST(TensorsHaveAbsoluteOffsetsWithinTheFile) {
   EXPECT(file->FindTensor("absent") == nullptr);
 }
 
+TEST(WithoutArraysKeepsAllElse) {
+  const auto whole = OpenValid(SmallModel());
+  const auto rest = whole->WithoutArrays();
+  EXPECT_EQ(rest->metadata().size(), 4u);
+  EXPECT(rest->Find("tokenizer.tokens") == nullptr && rest->Find("tokenizer.types") == nullptr);
+  EXPECT_EQ(rest->GetString("general.architecture").value(), "llama");
+  EXPECT_EQ(rest->GetUint("llama.block_count").value(), 2u);
+  EXPECT(rest->GetBool("tokenizer.add_bos", false).value());
+  for (size_t i = 0; i < rest->metadata().size(); ++i) {
+    EXPECT_EQ(rest->metadata()[i].first, whole->metadata()[i].first);
+    EXPECT_EQ(rest->metadata_span(i).offset, whole->metadata_span(i).offset);
+  }
+  EXPECT_EQ(rest->tensors().size(), 2u);
+  EXPECT_EQ(rest->FindTensor("norm")->offset, whole->FindTensor("norm")->offset);
+  EXPECT(&rest->file() == &whole->file() && rest->alignment() == whole->alignment());
+}
+
 TEST(AlignmentComesFromTheMetadata) {
   for (const uint32_t alignment : {8u, 64u, 4096u}) {
     GgufWriter writer;
