@@ -2,19 +2,15 @@ import { loadModel } from "../load-model";
 import type { Model, ModelInfo } from "../model";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
+import { type LoadChoices, loadOptions } from "./load-options";
 import { write, writeJson } from "./output";
 import { fetchSource } from "./pull";
 import { formatBytes, formatTable } from "./text";
 
-export interface BenchOptions {
+export interface BenchOptions extends LoadChoices {
   promptTokens: number;
   tokens: number;
   rounds: number;
-  threads?: number;
-  precision?: "fast" | "high";
-  kvCache?: "f16" | "int8";
-  packedCache?: boolean;
-  quantize?: "int8" | "int4";
   json?: boolean;
 }
 
@@ -77,20 +73,7 @@ function checkRoom(info: ModelInfo, { promptTokens, tokens }: BenchOptions): voi
 async function benchModel(source: string, options: BenchOptions, signal: AbortSignal) {
   const { path, name } = await fetchSource(source, signal);
   const startMs = performance.now();
-  const threads = options.threads === undefined ? {} : { threads: options.threads };
-  const precision = options.precision === undefined ? {} : { precision: options.precision };
-  const quantize = options.quantize === undefined ? {} : { quantize: options.quantize };
-  // Else as the environment says.
-  const packedCache = options.packedCache === false ? { packedCache: false } : {};
-  const kvCache = options.kvCache === undefined ? {} : { kvCache: { type: options.kvCache } };
-  const model = await loadModel(path, {
-    signal,
-    ...threads,
-    ...precision,
-    ...quantize,
-    ...kvCache,
-    ...packedCache,
-  });
+  const model = await loadModel(path, { ...loadOptions(options), signal });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

@@ -3,19 +3,18 @@ import type { ChatMessage } from "../chat-message";
 import { TokenmillError } from "../errors";
 import { loadModel } from "../load-model";
 import type { Model } from "../model";
-import type { GenerationOptions, LoadOptions } from "../options";
+import type { GenerationOptions } from "../options";
 import type { Reply } from "../reply";
 import { checkGenerationOptions, checkLoadOptions } from "../validate";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
+import { type LoadChoices, loadOptions } from "./load-options";
 import { write, writeJson } from "./output";
 import { ProgressDisplay } from "./progress-display";
 import { note } from "./text";
 
 /** The options of `tokenmill run`, as commander names them. */
-export interface RunOptions
-  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "quantize" | "packedCache"> {
-  kvCache?: "f16" | "int8";
+export interface RunOptions extends LoadChoices {
   maxTokens?: number;
   temperature?: number;
   topK?: number;
@@ -42,18 +41,6 @@ function generationOptions(options: RunOptions): GenerationOptions {
     ...generation
   } = options;
   return generation;
-}
-
-function loadOptions(options: RunOptions): LoadOptions {
-  const { threads, contextLength, precision, quantize, kvCache, packedCache } = options;
-  return {
-    ...(precision === undefined ? {} : { precision }),
-    ...(quantize === undefined ? {} : { quantize }),
-    ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
-    ...(packedCache === false ? { packedCache } : {}), // else as the environment says
-    ...(threads === undefined ? {} : { threads }),
-    ...(contextLength === undefined ? {} : { contextLength }),
-  };
 }
 
 /** Has the library refuse at once what it would refuse only after the download. */

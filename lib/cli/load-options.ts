@@ -1,0 +1,20 @@
+import type { LoadOptions } from "../options";
+
+/** How a command's model is loaded, as commander names it. */
+export interface LoadChoices
+  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "quantize" | "packedCache"> {
+  kvCache?: "f16" | "int8";
+}
+
+/** The library's options of what was chosen; the rest stays at its defaults. */
+export function loadOptions(choices: LoadChoices): LoadOptions {
+  const { threads, contextLength, precision, quantize, kvCache, packedCache } = choices;
+  return {
+    ...(precision === undefined ? {} : { precision }),
+    ...(quantize === undefined ? {} : { quantize }),
+    ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
+    ...(packedCache === false ? { packedCache } : {}), // else as the environment says
+    ...(threads === undefined ? {} : { threads }),
+    ...(contextLength === undefined ? {} : { contextLength }),
+  };
+}
