@@ -10,12 +10,6 @@ namespace {
 
 constexpr int kPlainRows = 4, kPlainStrips = 1;
 
-TM_INLINE __m256i Broadcast4(const int8_t* p) {
-  int32_t four;
-  __builtin_memcpy(&four, p, sizeof(four));
-  return _mm256_set1_epi32(four);
-}
-
 // Sums stay in their registers, added in the order written: else GCC builds trees of them and spills.
 TM_INLINE void AddWords(__m256i& sum, __m256i product) {
   sum = _mm256_add_epi16(sum, product);

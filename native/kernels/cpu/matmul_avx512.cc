@@ -17,8 +17,6 @@ constexpr int kPlainRows = 8, kPlainStrips = 2;
 namespace tokenmill::cpu {
 namespace {
 
-constexpr int kTileRows = 4;
-
 // How far ahead weights are asked for: about a pair of strips.
 constexpr int kPrefetchBytes = 12 * 1024;
 
@@ -226,35 +224,14 @@ void Rows(const MatmulArgs& args, int row) {
   Tile<F, kRows, false>(args, row);
 }
 
-template <class F>
-void Matmul(const MatmulArgs& args) {
-  int row = 0;
-  for (; row + kTileRows <= args.rows; row += kTileRows) Rows<F, kTileRows>(args, row);
-  switch (args.rows - row) {
-    case 3:
-      return Rows<F, 3>(args, row);
-    case 2:
-      return Rows<F, 2>(args, row);
-    case 1:
-      return Rows<F, 1>(args, row);
-  }
-}
-
 }  // namespace
+}  // namespace tokenmill::cpu
 
-void SetMatmulKernelsAvx512(CpuKernels* kernels) {
-  MatmulFunction* matmul = kernels->matmul;
-  matmul[static_cast<int>(PackedFormat::kNibbleD)] = Matmul<FormatNibbleD>;
-  matmul[static_cast<int>(PackedFormat::kNibbleDM)] = Matmul<FormatNibbleDM>;
-  matmul[static_cast<int>(PackedFormat::kNibbleK)] = Matmul<FormatNibbleK>;
-  matmul[static_cast<int>(PackedFormat::kByteD)] = Matmul<FormatByteD>;
-  matmul[static_cast<int>(PackedFormat::kFiveD)] = Matmul<FormatFiveD>;
-  matmul[static_cast<int>(PackedFormat::kFiveDM)] = Matmul<FormatFiveDM>;
-  matmul[static_cast<int>(PackedFormat::kFiveK)] = Matmul<FormatFiveK>;
-  matmul[static_cast<int>(PackedFormat::kSixK16)] = Matmul<FormatSixK16>;
-  matmul[static_cast<int>(PackedFormat::kPlainF32)] = PlainMatmul<ElementF32>;
-  matmul[static_cast<int>(PackedFormat::kPlainF16)] = PlainMatmul<ElementF16>;
-  matmul[static_cast<int>(PackedFormat::kPlainBf16)] = PlainMatmul<ElementBf16>;
-}
+// After the formats and rows that it is written in.
+#include "kernels/cpu/matmul_table_impl.h"
+
+namespace tokenmill::cpu {
+
+void SetMatmulKernelsAvx512(CpuKernels* kernels) { SetMatmulKernels(kernels); }
 
 }  // namespace tokenmill::cpu

@@ -12,12 +12,6 @@ namespace {
 
 constexpr int kPlainRows = 4, kPlainStrips = 1;
 
-TM_INLINE __m256i Broadcast4(const int8_t* p) {
-  int32_t four;
-  __builtin_memcpy(&four, p, sizeof(four));
-  return _mm256_set1_epi32(four);
-}
-
 // Sums over k of level * activation for 8 columns and kRows rows.
 struct Nibbles {
   static constexpr int kHalvesAtOnce = 2;  // of three rows and more

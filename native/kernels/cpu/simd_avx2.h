@@ -42,6 +42,12 @@ TM_INLINE void StoreFirst(float* p, Vec v, int n) {
 }
 
 TM_INLINE __m256i LoadWords(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+// Four bytes in every lane of 32 bits.
+TM_INLINE __m256i Broadcast4(const int8_t* p) {
+  int32_t four;
+  __builtin_memcpy(&four, p, sizeof(four));
+  return _mm256_set1_epi32(four);
+}
 TM_INLINE Vec LoadF16(const uint16_t* p) {
   const __m128i* q = reinterpret_cast<const __m128i*>(p);
   return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};
