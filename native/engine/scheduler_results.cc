@@ -1,0 +1,126 @@
+// What the scheduler makes of a step's results: tokens, texts, ends.
+
+#include <cmath>
+
+#include "engine/scheduler.h"
+
+namespace tokenmill {
+
+void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Status& status) {
+  ++totals_.steps;
+  for (const StepPlan::Entry& entry : plan.entries()) {
+    Sequence* sequence = entry.sequence;
+    if (!status.ok()) {
+      End(sequence, status, FinishReason::kAborted, {});
+      continue;
+    }
+    sequence->computed += static_cast<size_t>(entry.rows);
+    for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !sequence->ended; ++h) {
+      const HeadResult& head = result.head[h];
+      if (!head.finite) {
+        End(sequence, Error(Code::kInternal, "the model gave logits that are not finite numbers"),
+            FinishReason::kAborted, {});
+      } else if (sequence->request.score) {
+        AcceptScore(sequence, head);
+      } else if (const Candidate drawn = plan.Drawn(h, head); drawn.token != StepPlan::kNotDrawn) {
+        Accept(sequence, head, drawn);
+      } else {
+        End(sequence, Error(Code::kOutOfMemory, "the system refused memory to draw a token"),
+            FinishReason::kAborted, {});
+      }
+    }
+  }
+  RemoveEnded();
+}
+
+void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
+  sequence->score.push_back(head.targets[0] - head.log_sum_exp);
+  if (sequence->score.size() == sequence->wanted()) End(sequence, {}, FinishReason::kStop, {});
+}
+
+void Scheduler::Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn) {
+  const Request& request = sequence->request;
+  sequence->last_token_at = Clock::now();
+  if (sequence->first_token_at == Clock::time_point{}) sequence->first_token_at = sequence->last_token_at;
+  Event event{request.id, "", {}, {}, std::nullopt};
+  if (!request.ignore_eos && tokenizer_->IsEndOfGeneration(drawn.token)) {
+    End(sequence, {}, FinishReason::kStop, std::move(event));
+    return;
+  }
+  sequence->tokens.push_back(drawn.token);
+  sequence->penalties.Count(drawn.token, true);
+  ++totals_.completion_tokens;
+  --sequence->credits;
+  event.tokens.push_back(drawn.token);
+  if (request.logprobs >= 0) {
+    TokenLogprob logprob{drawn.token, drawn.raw - head.log_sum_exp, {}};
+    for (const Candidate& top : head.raw_top) logprob.top.emplace_back(top.token, top.raw - head.log_sum_exp);
+    event.logprobs.push_back(std::move(logprob));
+  }
+  sequence->stop_found = sequence->stops.Push(sequence->decoder.Push(drawn.token), &event.text);
+  const bool full =
+      sequence->tokens.size() >= static_cast<size_t>(limits_.context_length) ||
+      (request.max_tokens >= 0 && sequence->replied() >= static_cast<size_t>(request.max_tokens));
+  if (sequence->stop_found || full) {
+    End(sequence, {}, sequence->stop_found ? FinishReason::kStop : FinishReason::kLength, std::move(event));
+  } else {
+    Emit(*sequence, std::move(event));
+  }
+}
+
+void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Event event) {
+  event.id = sequence->request.id;
+  if (status.ok() && !sequence->stop_found) {
+    // What was held back turns out to be plain text, up to a stop string that the last bytes complete.
+    const bool stopped = sequence->stops.Push(sequence->decoder.Finish(), &event.text);
+    if (!stopped) event.text += sequence->stops.Finish();
+  }
+  uint64_t& total = !status.ok()                       ? totals_.failed
+                    : reason == FinishReason::kAborted ? totals_.aborted
+                                                       : totals_.finished;
+  ++total;
+  event.outcome = MakeOutcome(*sequence, std::move(status), reason);
+  Emit(*sequence, std::move(event));
+  sequence->table.Clear();
+  sequence->ended = true;
+}
+
+void Scheduler::Emit(const Sequence& sequence, Event event) {
+  events_[sequence.client].push_back(std::move(event));
+}
+
+void Scheduler::RemoveEnded() {
+  std::erase_if(sequences_, [](const SequencePtr& sequence) { return sequence->ended; });
+}
+
+Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const {
+  const auto milliseconds = [](Clock::time_point from, Clock::time_point to) {
+    return std::chrono::duration<double, std::milli>(to - from).count();
+  };
+  const auto rate = [](double tokens, double ms) { return ms > 0 ? tokens / ms * 1000 : 0; };
+  const Clock::time_point now = Clock::now();
+  const bool first = sequence.first_token_at != Clock::time_point{};
+  Outcome outcome;
+  outcome.status = std::move(status);
+  outcome.reason = reason;
+  outcome.prompt_tokens = static_cast<int>(sequence.prompt_tokens);
+  outcome.completion_tokens = static_cast<int>(sequence.replied());
+  outcome.queue_ms = milliseconds(sequence.submitted_at, sequence.started() ? sequence.started_at : now);
+  if (first) {
+    outcome.ttft_ms = milliseconds(sequence.submitted_at, sequence.first_token_at);
+    outcome.prefill_tokens_per_second = rate(static_cast<double>(sequence.prompt_tokens),
+                                             milliseconds(sequence.started_at, sequence.first_token_at));
+    // The first token belongs to the prefill; an end token counts as work.
+    const double steps = static_cast<double>(sequence.replied()) - 1;
+    outcome.decode_tokens_per_second =
+        rate(std::max(0.0, steps), milliseconds(sequence.first_token_at, sequence.last_token_at));
+  }
+  if (sequence.request.score && outcome.status.ok()) {
+    outcome.score_tokens = sequence.tokens;
+    outcome.score_logprobs.push_back(std::nanf(""));
+    outcome.score_logprobs.insert(outcome.score_logprobs.end(), sequence.score.begin(), sequence.score.end());
+  }
+  return outcome;
+}
+
+}  // namespace tokenmill
