@@ -9,6 +9,7 @@ namespace tokenmill::cpu {
 namespace {
 
 constexpr int kPlainRows = 4, kPlainStrips = 1;
+constexpr int kPlainPrefetchBytes = 1024;  // how far ahead weights are asked for
 
 // Sums stay in their registers, added in the order written: else GCC builds trees of them and spills.
 TM_INLINE void AddWords(__m256i& sum, __m256i product) {
@@ -24,6 +25,7 @@ TM_INLINE __m256i AddPairs(__m256i words, int16_t factor) {
 // The levels of a pair's block: sums over k of level * activation for 8 columns and kRows rows.
 struct Nibbles {
   static constexpr int kHalvesAtOnce = 2;  // of three rows and more
+  static constexpr bool kStripAtOnce = false;  // of one row
 
   // The first 64-byte tile of half-strip `half` (0 … 3).
   TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
@@ -65,6 +67,7 @@ struct Nibbles {
 
 struct Bytes {
   static constexpr int kHalvesAtOnce = 1;
+  static constexpr bool kStripAtOnce = true;
 
   TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
 
@@ -113,6 +116,7 @@ struct Bytes {
 template <int kTilesInWords>
 struct SmallBytes {
   static constexpr int kHalvesAtOnce = 2;
+  static constexpr bool kStripAtOnce = false;
 
   TM_INLINE int Place(int half) { return Bytes::Place(half); }
 

@@ -11,10 +11,12 @@ namespace tokenmill::cpu {
 namespace {
 
 constexpr int kPlainRows = 4, kPlainStrips = 1;
+constexpr int kPlainPrefetchBytes = 1024;  // how far ahead weights are asked for
 
 // Sums over k of level * activation for 8 columns and kRows rows.
 struct Nibbles {
   static constexpr int kHalvesAtOnce = 2;  // of three rows and more
+  static constexpr bool kStripAtOnce = false;  // of one row
 
   // The first 64-byte tile of half-strip `half` (0 … 3).
   TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
@@ -49,6 +51,7 @@ struct Nibbles {
 
 struct Bytes {
   static constexpr int kHalvesAtOnce = 2;
+  static constexpr bool kStripAtOnce = false;
 
   TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
 

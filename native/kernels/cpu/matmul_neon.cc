@@ -47,6 +47,7 @@ TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stri
 }
 
 constexpr int kPlainRows = 4, kPlainStrips = 1;
+constexpr int kPlainPrefetchBytes = 12 * 1024;  // how far ahead weights are asked for
 
 }  // namespace
 }  // namespace tokenmill::cpu

@@ -19,8 +19,6 @@ struct ElementBf16 {
 
 // Of the weights that stay in the caches while all rows pass.
 constexpr int64_t kPlainChunkBytes = 64 * 1024;
-// How far ahead weights are asked for.
-constexpr int kPlainPrefetchBytes = 12 * 1024;
 
 // kStrips strips from `strip` on, of rows row … row + kRows - 1 and k = begin … end - 1. Every output is one chain
 // of FMA, which rests in `out` between chunks.

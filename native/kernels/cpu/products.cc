@@ -7,6 +7,8 @@ namespace {
 
 // Rows that go through a pair of strips at once; their results wait in the first-level cache.
 constexpr int kTileRows = 32;
+// So few rows are done before the next weights are there.
+constexpr int kStreamRows = 4;
 // Part of a core's second-level cache that the activations of a block of rows may take.
 constexpr int64_t kBlockBytes = 192 * 1024;
 
@@ -20,7 +22,9 @@ Grid::Grid(int rows, const RowBuffer& in, int pairs, int threads) {
   row_block = row_blocks == 0 ? 4 : (rows + row_blocks - 1) / row_blocks;
   row_block = (row_block + 3) / 4 * 4;
   row_blocks = (rows + row_block - 1) / row_block;
-  const int wanted = std::max(1, 8 * threads / std::max(1, row_blocks));
+  // Few rows wait for memory, which long stretches of weights suit; many rows for the slowest thread.
+  const int runs_a_thread = rows <= kStreamRows ? 4 : 8;
+  const int wanted = std::max(1, runs_a_thread * threads / std::max(1, row_blocks));
   run_pairs = std::max(1, pairs / wanted);
   runs = (pairs + run_pairs - 1) / run_pairs;
 }
