@@ -129,8 +129,8 @@ TM_INLINE void PrefetchBlock(const uint8_t* p, int bytes) {
 
 // One block of one row, whose halves are added as many at a time as keep its lines in the order of memory.
 template <class F>
-TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
-                         int half, __m256 (&sums)[1][4]) {
+TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                         int64_t stride, int half, __m256 (&sums)[1][4]) {
   if constexpr (F::Levels::kStripAtOnce) {
     __m256 strips[2][1][2] = {{{sums[0][0], sums[0][1]}}, {{sums[0][2], sums[0][3]}}};
     F::template AddBlock<1, 2>(header, block, a, stride, half, strips[0]);
@@ -143,8 +143,8 @@ TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const Acti
 }
 
 template <class F, int kRows, int kHalves>
-TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a, int64_t stride,
-                         int half, __m256 (&sums)[kRows][kHalves]) {
+TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                         int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
   F::template AddBlock<kRows, kHalves>(header, block, a, stride, half, sums);
 }
 
