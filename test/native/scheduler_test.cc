@@ -66,7 +66,12 @@ class ToyModel final : public PageMemory {
     for (int p = 0; p < BlockPool::kSlabPages; ++p) pages_.erase({group, slab * BlockPool::kSlabPages + p});
   }
 
+  void CopyPage(int group, PageId from, PageId to) override {
+    pages_.at({group, to}) = pages_.at({group, from});
+  }
+
   void Run(const StepInput& input, StepResult* result) {
+    rows_run += input.tokens.size();
     result->head.assign(input.head.size(), HeadResult());
     size_t head = 0;
     for (const StepSequence& sequence : input.sequences) {
@@ -89,6 +94,7 @@ class ToyModel final : public PageMemory {
 
   static constexpr int kLargePage = 4;
   int rows_seen = 0;
+  size_t rows_run = 0;
   bool refuses_memory = false;
   std::set<Token> poisoned;  // a sequence that begins so gives NaN
   std::set<Token> hungry;  // a sequence that begins so finds no memory to draw from whole rows
