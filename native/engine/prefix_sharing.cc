@@ -1,5 +1,6 @@
 #include "engine/prefix_sharing.h"
 
+#include <algorithm>
 #include <new>
 
 namespace tokenmill {
@@ -19,19 +20,15 @@ void Try(Sequence* sequence, const Body& body) {
 
 }  // namespace
 
-bool PrefixSharing::IsBeingComputed(const StepPlan& plan, const Sequence& waiting) const {
-  if (index_ == nullptr || waiting.request.score) return false;
-  for (const StepPlan::Entry& entry : plan.entries()) {
-    const Sequence& owner = *entry.sequence;
-    const size_t begin = owner.computed / kPageTokens * kPageTokens, end = begin + kPageTokens;
-    if (!owner.prefix.valid() || end > owner.wanted() || end > waiting.wanted()) continue;
-    const auto same = [&](size_t from, size_t to) {
-      return std::equal(owner.tokens.data() + from, owner.tokens.data() + to, waiting.tokens.data() + from);
-    };
-    // The block itself first: it tells apart what goes on differently after a long common prefix.
-    if (same(begin, end) && same(0, begin) && SpaceOf(owner) == SpaceOf(waiting)) return true;
-  }
-  return false;
+bool PrefixSharing::Computes(const Sequence& owner, const Sequence& waiting) const {
+  const size_t begin = owner.computed / kPageTokens * kPageTokens, end = begin + kPageTokens;
+  if (waiting.request.score || !owner.prefix.valid()) return false;
+  if (end > owner.wanted() || end > waiting.wanted()) return false;
+  const auto same = [&](size_t from, size_t to) {
+    return std::equal(owner.tokens.data() + from, owner.tokens.data() + to, waiting.tokens.data() + from);
+  };
+  // The block itself first: it tells apart what goes on differently after a long common prefix.
+  return same(begin, end) && same(0, begin) && SpaceOf(owner) == SpaceOf(waiting);
 }
 
 void PrefixSharing::Adopt(Sequence* sequence) {

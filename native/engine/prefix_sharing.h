@@ -1,12 +1,11 @@
 #pragma once
 
 #include "engine/sequence.h"
-#include "engine/step_plan.h"
 #include "kv/prefix_index.h"
 
 namespace tokenmill {
 
-/// Counters since the engine started, of requests that began to run.
+/// Counters since the engine started, of sequences that began to run or to run again.
 struct PrefixStats {
   uint64_t lookups = 0, hits = 0, hit_tokens = 0;
 };
@@ -17,9 +16,9 @@ class PrefixSharing {
  public:
   explicit PrefixSharing(PrefixIndex* index) : index_(index) {}
 
-  /// Whether a sequence of `plan` computes a block just now with which `waiting`, which has no pages, could go on
-  /// later. What is in a plan gets on, so nobody waits for ever.
-  bool IsBeingComputed(const StepPlan& plan, const Sequence& waiting) const;
+  /// Whether the next rows of `owner` belong to a block that `waiting`, which has no pages, could begin behind. Only
+  /// for an owner in the step that is being planned: it gets on, so nobody waits for ever.
+  bool Computes(const Sequence& owner, const Sequence& waiting) const;
   /// Gives a sequence without pages its longest known prefix; all but one token at most, whose logits it needs. A
   /// score takes nothing: it needs the logits of every token.
   void Adopt(Sequence* sequence);

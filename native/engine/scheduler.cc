@@ -126,6 +126,13 @@ void Scheduler::GiveBack(Sequence* sequence) {
   sequence->score.clear();
 }
 
+// Whether a sequence had better wait for what another computes in this step than compute it too.
+bool Scheduler::IsBeingComputed(const Sequence& sequence, const StepPlan& plan) const {
+  return std::ranges::any_of(plan.entries(), [&](const StepPlan::Entry& entry) {
+    return prefix_.Computes(*entry.sequence, sequence);
+  });
+}
+
 // Gives a sequence without pages those of a known prefix, if it can go on from there.
 bool Scheduler::Admit(Sequence* sequence, bool others_hold) {
   prefix_.Adopt(sequence);
@@ -177,7 +184,7 @@ bool Scheduler::TryPlan(StepPlan* plan) {
     const int budget = decoding ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
     if (budget == 0) continue;
     if (sequence->table.held() == 0) {
-      if (!admitting || prefix_.IsBeingComputed(*plan, *sequence)) continue;
+      if (!admitting || IsBeingComputed(*sequence, *plan)) continue;
       // In order: a request that has to wait for pages is not overtaken by a younger one.
       admitting = Admit(sequence, others_hold);
       if (!admitting) continue;

@@ -62,6 +62,7 @@ class Scheduler {
   bool TryPlan(StepPlan* plan);
   Sequence* Find(ClientId client, RequestId id);
   bool Admissible(const Sequence& sequence) const;
+  bool IsBeingComputed(const Sequence& sequence, const StepPlan& plan) const;
   bool Admit(Sequence* sequence, bool others_hold);
   bool Reserve(Sequence* sequence, int rows);
   Sequence* Victim(const Sequence* asking);

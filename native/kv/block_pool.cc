@@ -176,43 +176,43 @@ bool BlockPool::TakeEmptySlabs(int group, size_t bytes) {
 // False when neither can be.
 bool BlockPool::EvictFor(int group) {
   const PageLru& own = groups_[static_cast<size_t>(group)].cached;
-  const CachedSlab other = CouldTakeSlab(group) ? LongestUnusedSlab(group) : CachedSlab();
-  if (own.size() > 0 && (other.slab < 0 || own.stamp(own.oldest()) < other.latest)) {
+  const CachedSlab other = SlabToTake(group, own.size() > 0 ? own.stamp(own.oldest()) : UINT64_MAX);
+  if (other.slab >= 0) {
+    EvictSlab(other);
+  } else if (own.size() > 0) {
     Evict(group, own.oldest());
-    return true;
+  } else {
+    return false;
   }
-  if (other.slab < 0) return false;
-  EvictSlab(other);
   return true;
 }
 
-// Whether the group could have one more slab if the others gave up all that they do not use.
-bool BlockPool::CouldTakeSlab(int group) const {
+// Of the other groups' slabs that hold only cached pages, all last used before a time, the longest unused; none,
+// with -1 for its slab, when they are not enough for a slab of this group.
+BlockPool::CachedSlab BlockPool::SlabToTake(int group, uint64_t before) const {
+  CachedSlab longest;
   size_t committed = committed_bytes_;
   for (int other = 0; other < groups(); ++other) {
     const Group& g = groups_[static_cast<size_t>(other)];
-    const size_t mapped = (g.used + g.cached.size() + g.free) / kSlabPages;
-    if (other != group) committed -= (mapped - g.used_slabs) * g.slab_bytes;
-  }
-  return committed + groups_[static_cast<size_t>(group)].slab_bytes <= limit_bytes_;
-}
-
-// Of the slabs without a used page but with a cached one; its slab is -1 when there is none.
-BlockPool::CachedSlab BlockPool::LongestUnusedSlab(int except_group) const {
-  CachedSlab longest;
-  for (int group = 0; group < groups(); ++group) {
-    const Group& g = groups_[static_cast<size_t>(group)];
-    for (size_t slab = 0; group != except_group && slab < g.slabs.size(); ++slab) {
+    if (other == group || g.cached.size() == 0 || g.cached.stamp(g.cached.oldest()) >= before) continue;
+    for (size_t slab = 0; slab < g.slabs.size(); ++slab) {
       if (!g.slabs[slab].mapped || g.slabs[slab].used > 0 || g.slabs[slab].free == kAllFree) continue;
-      CachedSlab candidate{group, static_cast<int>(slab), 0};
-      for (PageId page = static_cast<PageId>(slab) * kSlabPages, i = 0; i < kSlabPages; ++i, ++page) {
-        if ((g.slabs[slab].free & BitOf(page)) == 0)
-          candidate.latest = std::max(candidate.latest, g.cached.stamp(page));
-      }
+      const CachedSlab candidate{other, static_cast<int>(slab), LatestUse(g, slab)};
+      if (candidate.latest >= before) continue;
+      committed -= g.slab_bytes;
       if (candidate.latest < longest.latest) longest = candidate;
     }
   }
-  return longest;
+  const bool enough = committed + groups_[static_cast<size_t>(group)].slab_bytes <= limit_bytes_;
+  return enough ? longest : CachedSlab();
+}
+
+uint64_t BlockPool::LatestUse(const Group& group, size_t slab) {
+  uint64_t latest = 0;
+  for (PageId page = static_cast<PageId>(slab) * kSlabPages, i = 0; i < kSlabPages; ++i, ++page) {
+    if ((group.slabs[slab].free & BitOf(page)) == 0) latest = std::max(latest, group.cached.stamp(page));
+  }
+  return latest;
 }
 
 void BlockPool::EvictSlab(const CachedSlab& slab) {

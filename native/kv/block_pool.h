@@ -27,8 +27,8 @@ class PageCache {
 /// company never has pages in more slabs than its most pages fill, as long as no page is cached.
 ///
 /// Pages that are kept stay cached when their last reference goes, and can be referenced again. They are evicted,
-/// the longest unused first, when there is neither a free page nor room for a slab; a slab of another group that
-/// holds only cached pages goes as a whole when its latest use is longer ago than that of the group's own pages.
+/// the longest unused first, when there is neither a free page nor room for a slab: slabs of other groups that hold
+/// only cached pages when they are enough and all unused for longer than the group's own pages, else one of those.
 /// Pages are opaque; not thread-safe.
 class BlockPool {
  public:
@@ -125,8 +125,8 @@ class BlockPool {
   bool MapSlab(int group);
   bool TakeEmptySlabs(int group, size_t bytes);
   bool EvictFor(int group);
-  bool CouldTakeSlab(int group) const;
-  CachedSlab LongestUnusedSlab(int except_group) const;
+  CachedSlab SlabToTake(int group, uint64_t before) const;
+  static uint64_t LatestUse(const Group& group, size_t slab);
   void EvictSlab(const CachedSlab& slab);
   void Unmap(int group, int slab);
   std::string CheckSlab(size_t group, size_t slab) const;
