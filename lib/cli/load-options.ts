@@ -2,7 +2,10 @@ import type { LoadOptions } from "../options";
 
 /** How a command's model is loaded, as commander names it. */
 export interface LoadChoices
-  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "quantize" | "packedCache" | "prefixCache"> {
+  extends Pick<
+    LoadOptions,
+    "threads" | "contextLength" | "precision" | "quantize" | "packedCache" | "prefixCache"
+  > {
   kvCache?: "f16" | "int8";
 }
 

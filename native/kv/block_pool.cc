@@ -255,8 +255,8 @@ std::string BlockPool::CheckGroup(size_t index) const {
   }
   cached -= used + free;
   if (used != g.used || free != g.free || cached != g.cached.size() || used_slabs != g.used_slabs) {
-    return Format("group %zu: %zu pages used, %zu cached, %zu free; counted are %zu, %zu and %zu", index, used,
-                  cached, free, g.used, g.cached.size(), g.free);
+    return Format("group %zu: %zu pages used, %zu cached, %zu free; counted are %zu, %zu and %zu", index,
+                  used, cached, free, g.used, g.cached.size(), g.free);
   }
   uint64_t stamp = 0;
   size_t listed = 0;
@@ -280,7 +280,8 @@ std::string BlockPool::CheckSlab(size_t group, size_t index) const {
     const bool referenced = g.references[page] > 0;
     const bool free = slab.free & BitOf(static_cast<PageId>(page));
     used += referenced;
-    if (free != (slab.mapped && !referenced && !g.kept[page]) || (!slab.mapped && (referenced || g.kept[page]))) {
+    if (free != (slab.mapped && !referenced && !g.kept[page]) ||
+        (!slab.mapped && (referenced || g.kept[page]))) {
       return Format("group %zu page %zu: %u references, kept %d, free %d, mapped %d", group, page,
                     g.references[page], static_cast<int>(g.kept[page]), static_cast<int>(free),
                     static_cast<int>(slab.mapped));
@@ -289,8 +290,8 @@ std::string BlockPool::CheckSlab(size_t group, size_t index) const {
   const bool open = slab.free != 0;
   if (used != slab.used || g.open_used.Contains(index) != (open && used > 0) ||
       g.open_unused.Contains(index) != (open && used == 0)) {
-    return Format("group %zu slab %zu: %d pages are used, %d counted, or it is listed wrongly", group, index, used,
-                  slab.used);
+    return Format("group %zu slab %zu: %d pages are used, %d counted, or it is listed wrongly", group, index,
+                  used, slab.used);
   }
   return "";
 }

@@ -50,7 +50,9 @@ class BlockPool {
   void Release(int group, PageId page);
 
   /// Keeps a page that has a reference.
-  void Keep(int group, PageId page) { groups_[static_cast<size_t>(group)].kept[static_cast<size_t>(page)] = true; }
+  void Keep(int group, PageId page) {
+    groups_[static_cast<size_t>(group)].kept[static_cast<size_t>(page)] = true;
+  }
   /// Keeps it no longer; a cached one becomes free.
   void Forget(int group, PageId page);
   /// Has the cache do without a kept page.
@@ -91,15 +93,15 @@ class BlockPool {
   struct Slab {
     bool mapped = false;
     uint16_t free = 0;  // a bit a page
-    int used = 0;       // pages with references
+    int used = 0;  // pages with references
   };
 
   struct Group {
     size_t slab_bytes = 0;
     std::vector<uint32_t> references;  // by page id
-    std::vector<bool> kept;            // likewise
+    std::vector<bool> kept;  // likewise
     std::vector<Slab> slabs;
-    SlabSet open_used;    // slabs with a free page and a used one
+    SlabSet open_used;  // slabs with a free page and a used one
     SlabSet open_unused;  // slabs with a free page and no used one
     PageLru cached;
     size_t used = 0;

@@ -49,7 +49,8 @@ TEST(equal_prompts_at_once_are_computed_once) {
       }
       EXPECT_EQ(rig.outcomes[1].cached_tokens, 0);
       const size_t decoded = 32 * 4;
-      EXPECT_LE(rig.model.rows_run, static_cast<size_t>(length) + 31 * static_cast<size_t>(length) * 3 / 100 + decoded);
+      EXPECT_LE(rig.model.rows_run,
+                static_cast<size_t>(length) + 31 * static_cast<size_t>(length) * 3 / 100 + decoded);
       EXPECT_EQ(rig.scheduler.Stats().prefix.hits, 31u);
       ExpectConserved(rig);
     }

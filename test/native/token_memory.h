@@ -16,7 +16,8 @@ using History = uint64_t;
 
 inline History HistoryOf(uint64_t space, const std::vector<int32_t>& tokens, size_t length) {
   History history = 1469598103934665603ull ^ space;
-  for (size_t i = 0; i < length; ++i) history = (history ^ static_cast<uint64_t>(tokens[i])) * 1099511628211ull;
+  for (size_t i = 0; i < length; ++i)
+    history = (history ^ static_cast<uint64_t>(tokens[i])) * 1099511628211ull;
   return history;
 }
 
@@ -46,8 +47,8 @@ class TokenMemory final : public PageMemory {
   }
 
   /// As a step would: to all groups, and only to pages that nobody else reads.
-  void Write(const BlockPool& pool, const BlockTable& table, uint64_t space, const std::vector<int32_t>& tokens,
-             size_t begin, size_t end) {
+  void Write(const BlockPool& pool, const BlockTable& table, uint64_t space,
+             const std::vector<int32_t>& tokens, size_t begin, size_t end) {
     for (size_t p = begin; p < end; ++p) {
       const History history = HistoryOf(space, tokens, p + 1);
       for (int g = 0; g < pool.groups(); ++g) {

@@ -15,7 +15,6 @@
 
 namespace tokenmill {
 
-
 inline constexpr int kVocabulary = 257;  // the bytes and an end token
 inline constexpr Token kEnd = 256;
 
