@@ -13,7 +13,7 @@ import {
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions } from "./options";
+import type { GenerationOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
@@ -92,11 +92,11 @@ export class LocalModel implements Model {
     });
   }
 
-  async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {
+  async score(input: string | readonly number[], options: ScoreOptions = {}): Promise<Score> {
     this.#checkUsable();
     checkScoreOptions(options);
     const source = this.#promptSource(input);
-    const { signal } = options;
+    const { signal, cacheSalt = "" } = options;
     if (signal?.aborted) throw abortError(signal);
     const id = this.#nextId++;
     const outcome = await new Promise<NonNullable<NativeEvent["outcome"]>>((resolve) => {
@@ -109,7 +109,7 @@ export class LocalModel implements Model {
       };
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
-      this.#native.submit({ id, score: true, ...source });
+      this.#native.submit({ id, score: true, cacheSalt, ...source });
       const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
@@ -260,6 +260,7 @@ export class LocalModel implements Model {
     }
     if (options.maxTokens !== undefined) request.maxTokens = options.maxTokens;
     if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
+    if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     callNative(() => this.#native.submit(request));
   }

@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { ChatMessage } from "./chat-message";
-import type { GenerationOptions } from "./options";
+import type { GenerationOptions, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
 
 export interface ModelInfo {
@@ -46,7 +46,13 @@ export interface ModelStats {
   cachedTokens: number;
   completionTokens: number;
   steps: number;
+  /**
+   * Pages of `size` tokens: those of replies that run or are paused, those that hold earlier prefixes and can be had at
+   * any time, and free ones; `maximum` is what the memory budget allows.
+   */
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
+  /** Starts and resumptions that looked for a known prefix, those that found one and its tokens; pages given up. */
+  prefix: { lookups: number; hits: number; hitTokens: number; evictedPages: number };
   bytes: { weights: number; kv: number; scratch: number; budget: number };
 }
 
@@ -78,7 +84,7 @@ export interface Model extends Tokenizer, AsyncDisposable {
   /** Answers a conversation through the model's own chat template. */
   chat(messages: readonly ChatMessage[], options?: GenerationOptions): Reply;
   /** Log-probabilities of a given text. */
-  score(input: string | readonly number[], options?: { signal?: AbortSignal }): Promise<Score>;
+  score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;
   /** Rejects what runs with `Disposed` and releases the memory. Idempotent. */
   dispose(): Promise<void>;

@@ -30,6 +30,7 @@ export interface NativeRequest extends NativeSampling {
   stop?: string[];
   ignoreEos?: boolean;
   logprobs?: number;
+  cacheSalt?: string;
   credits?: number;
 }
 
@@ -106,6 +107,7 @@ export interface NativeStats {
   completionTokens: number;
   steps: number;
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
+  prefix: { lookups: number; hits: number; hitTokens: number; evictedPages: number };
   bytes: { weights: number; kv: number; scratch: number; budget: number };
 }
 
@@ -191,6 +193,7 @@ interface NativeAddon {
       highPrecision?: boolean;
       quantize?: "int8" | "int4";
       kvInt8?: boolean;
+      prefixCache?: boolean;
       packedFolder?: string;
       packedLimit?: number;
     },

@@ -268,10 +268,16 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
   Napi::Object pages = Napi::Object::New(env);
   set(pages, "size", kPageTokens);
   set(pages, "used", stats.pages_used);
-  set(pages, "cached", 0);
+  set(pages, "cached", stats.pages_cached);
   set(pages, "free", stats.pages_free);
   set(pages, "maximum", stats.pages_maximum);
   object.Set("pages", pages);
+  Napi::Object prefix = Napi::Object::New(env);
+  set(prefix, "lookups", stats.scheduler.prefix.lookups);
+  set(prefix, "hits", stats.scheduler.prefix.hits);
+  set(prefix, "hitTokens", stats.scheduler.prefix.hit_tokens);
+  set(prefix, "evictedPages", stats.pages_evicted);
+  object.Set("prefix", prefix);
   Napi::Object bytes = Napi::Object::New(env);
   set(bytes, "weights", stats.weight_bytes);
   set(bytes, "kv", stats.kv_bytes);
@@ -294,6 +300,7 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   if (quantize == "int8") options.quantization = LoadQuantization::kInt8;
   if (quantize == "int4") options.quantization = LoadQuantization::kInt4;
   options.kv_type = GetBool(given, "kvInt8", false) ? KvType::kInt8 : KvType::kF16;
+  options.prefix_cache = GetBool(given, "prefixCache", true);
   if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
   options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
   auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");
