@@ -1,3 +1,4 @@
+export type { BatchInput, BatchItem, BatchOptions, BatchProgress, BatchResult } from "./batch/batch-item";
 export type { ChatMessage, ContentPart } from "./chat-message";
 export type {
   Completion,

@@ -1,4 +1,6 @@
 import { onAbort } from "./abort-callbacks";
+import { Batch } from "./batch/batch";
+import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
 import { TokenmillError } from "./errors";
@@ -90,6 +92,14 @@ export class LocalModel implements Model {
       const pieces = await this.#render(messages, own.signal);
       if (!state.ended) this.#submit(state, own, this.#chatSource(pieces));
     });
+  }
+
+  generateMany(
+    inputs: AsyncIterable<BatchInput> | Iterable<BatchInput>,
+    options: BatchOptions = {},
+  ): AsyncIterableIterator<BatchResult> {
+    this.#checkUsable();
+    return new Batch(this, inputs, options);
   }
 
   async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {

@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
 import type { GenerationOptions } from "./options";
 import type { Reply } from "./reply";
@@ -77,6 +78,22 @@ export interface Model extends Tokenizer, AsyncDisposable {
   generate(prompt: string | readonly number[], options?: GenerationOptions): Reply;
   /** Answers a conversation through the model's own chat template. */
   chat(messages: readonly ChatMessage[], options?: GenerationOptions): Reply;
+  /**
+   * Answers many requests, however many: inputs are taken as the engine has room for them and results are read, so
+   * memory stays bounded. An item that fails gives its error as its result; an input without `id` has its index as id.
+   * Leaving the loop early cancels what runs and calls the source's `return()`. A source that throws, the signal,
+   * `stopOnError` and `dispose()` end the iteration with their error, after the results that were there.
+   *
+   * @throws TokenmillError InvalidArgument for wrong inputs or options, Disposed
+   * @example
+   * for await (const { id, completion, error } of model.generateMany(prompts, { maxTokens: 50 })) {
+   *   console.log(id, error ? error.message : completion.text);
+   * }
+   */
+  generateMany(
+    inputs: AsyncIterable<BatchInput> | Iterable<BatchInput>,
+    options?: BatchOptions,
+  ): AsyncIterableIterator<BatchResult>;
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: { signal?: AbortSignal }): Promise<Score>;
   stats(): ModelStats;
