@@ -33,6 +33,16 @@ export interface ModelInfo {
   chatTemplate?: string;
 }
 
+/** A distribution in fixed buckets. */
+export interface Histogram {
+  /** Upper bounds of the buckets, ascending; a value that equals one belongs below it. */
+  bounds: number[];
+  /** Values in each bucket, and last those above all bounds: one more than there are bounds. */
+  counts: number[];
+  /** Of all values. */
+  sum: number;
+}
+
 export interface ModelStats {
   /** Replies that wait, run, and wait for their reader. */
   queued: number;
@@ -47,6 +57,23 @@ export interface ModelStats {
   cachedTokens: number;
   completionTokens: number;
   steps: number;
+  /** Cached pages given up to make room. */
+  evicted: number;
+  /** Since the load. Times are in milliseconds. */
+  histograms: {
+    /** From each request's arrival to its first step. */
+    queueMs: Histogram;
+    /** From each reply's arrival to its first token. */
+    ttftMs: Histogram;
+    /** Each ended reply's mean time between tokens. */
+    tpotMs: Histogram;
+    /** Tokens computed in each step. */
+    stepRows: Histogram;
+    /** Requests in each step. */
+    stepSequences: Histogram;
+    /** Pages of the KV cache in use after each step. */
+    pagesUsed: Histogram;
+  };
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
   bytes: { weights: number; kv: number; scratch: number; budget: number };
 }
