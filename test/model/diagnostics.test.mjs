@@ -1,6 +1,7 @@
 // What can be watched: the channels' messages, their order and their numbers, and the histograms of stats().
 import assert from "node:assert/strict";
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
+import { createRequire } from "node:module";
 import { test } from "node:test";
 import { loadModel } from "../../dist/index.mjs";
 import { tinyModel, until } from "../support/models.mjs";
@@ -121,6 +122,16 @@ test("preempted replies are told of as often as stats() counts them, with what t
   assert.ok(messages.every(({ tokens }) => tokens >= 0 && tokens <= 256));
   assert.ok(messages.some(({ tokens }) => tokens > 16));
   await small.dispose();
+});
+
+test("evictions name the model, and no request", async () => {
+  const { RequestTrace } = createRequire(import.meta.url)("../../dist/diagnostics.js");
+  const messages = await listen(["tokenmill:cache:evicted"], () => {
+    const trace = new RequestTrace({ request: 1, operation: "generate", model: model.info });
+    assert.ok(trace.wantsNotices);
+    trace.accept({ id: 1, text: "", tokens: [], notice: "evicted", noticeValue: 3 });
+  });
+  assert.deepEqual(messages, [{ name: "tokenmill:cache:evicted", model: model.info, pages: 3 }]);
 });
 
 const total = ({ counts }) => counts.reduce((sum, count) => sum + count, 0);
