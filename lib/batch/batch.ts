@@ -54,7 +54,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
   readonly #concurrency: number;
   readonly #ids = new RecentIds();
   readonly #progress: BatchProgress;
-  /** In the order of reading: all that run and have ended when that is the inputs' order, else those that have ended. */
+  /** In the order of reading: what runs and what has ended in "input" order, else only what has ended. */
   #slots: Slot[] = [];
   readonly #readers: Reader[] = [];
   readonly #running = new Map<Slot, Running>();
