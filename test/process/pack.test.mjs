@@ -198,6 +198,23 @@ test("the types resolve as the code does, under every module resolution", () => 
   }
 });
 
+test("the entries for optional peers load without them, and one copy by import and require", () => {
+  const code = `
+    const names = ["tokenmill/prometheus", "tokenmill/opentelemetry"];
+    Promise.all(names.map((name) => import(name))).then((imported) => {
+      const told = imported.map((entry, i) => {
+        const [[name, use]] = Object.entries(entry);
+        try { use({ info: {} }); } catch ({ code }) { return [code, use === require(names[i])[name]]; }
+      });
+      console.log(JSON.stringify(told));
+    });`;
+  const told = JSON.parse(run(process.execPath, ["-e", code]));
+  assert.deepEqual(told, [
+    ["Incompatible", true],
+    ["Incompatible", true],
+  ]);
+});
+
 test("the command is installed", () => {
   const command = join(project, "node_modules/.bin/tokenmill");
   assert.equal(run(command, ["--version"]).trim(), manifest.version);
