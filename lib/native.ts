@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
-import type { ModelInfo } from "./model";
+import type { ModelInfo, ModelStats } from "./model";
 
 /** A stretch of prompt text; a special one is exactly one special token's text. */
 export interface PromptPiece {
@@ -31,6 +31,8 @@ export interface NativeRequest extends NativeSampling {
   ignoreEos?: boolean;
   logprobs?: number;
   credits?: number;
+  /** Tell of prefill, preemption and eviction in the request's events. */
+  notices?: boolean;
 }
 
 export interface NativeOutcome {
@@ -55,6 +57,10 @@ export interface NativeEvent {
   tokens: number[];
   logprobs?: TokenLogprob[];
   outcome?: NativeOutcome;
+  /** Set when there is nothing else in the event. */
+  notice?: "prefill" | "preempted" | "evicted";
+  /** Milliseconds in the queue, tokens to be computed again, pages. */
+  noticeValue?: number;
 }
 
 export interface NativeTokenizerInfo {
@@ -93,25 +99,9 @@ export interface NativeModelInfo {
   sampling: NativeSampling;
 }
 
-export interface NativeStats {
-  queued: number;
-  running: number;
-  paused: number;
-  finished: number;
-  aborted: number;
-  failed: number;
-  preempted: number;
-  promptTokens: number;
-  cachedTokens: number;
-  completionTokens: number;
-  steps: number;
-  pages: { size: number; used: number; cached: number; free: number; maximum: number };
-  bytes: { weights: number; kv: number; scratch: number; budget: number };
-}
-
 export interface NativeModel {
   info(): NativeModelInfo;
-  stats(): NativeStats;
+  stats(): ModelStats;
   tokenize(text: string, special: boolean, bos: boolean | undefined): number[];
   detokenize(tokens: Int32Array, special: boolean): string;
   submit(request: NativeRequest): void;

@@ -75,6 +75,11 @@ export class ReplyState {
     return this.completion !== undefined || this.error !== undefined;
   }
 
+  /** What the reply has ended with. */
+  get result(): Completion | TokenmillError | undefined {
+    return this.error ?? this.completion;
+  }
+
   /** From now on the engine ends the reply. Returns the parts that it may send at first. */
   markSubmitted(): number {
     this.submitted = true;

@@ -26,23 +26,23 @@ interface Range {
   integer?: boolean;
 }
 
-function checkNumber(name: string, value: unknown, { minimum, maximum, integer }: Range): void {
+export function checkNumber(name: string, value: unknown, { minimum, maximum, integer }: Range): void {
   if (value === undefined) return;
   const fits = typeof value === "number" && value >= minimum && value <= maximum;
   if (fits && (!integer || Number.isInteger(value))) return;
   throw invalid(name, value, `${integer ? "an integer" : "a number"} from ${minimum} to ${maximum}`);
 }
 
-function checkFunction(name: string, value: unknown): void {
+export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalid(name, value, "a function");
 }
 
-function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+export function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
   if (value === undefined || choices.includes(value as string)) return;
   throw invalid(name, value, choices.map((choice) => JSON.stringify(choice)).join(" or "));
 }
 
-function checkFlag(name: string, value: unknown): void {
+export function checkFlag(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid(name, value, "true or false");
 }
 
@@ -51,12 +51,12 @@ function checkSignal(value: unknown): void {
     throw invalid("signal", value, "an AbortSignal");
 }
 
-function checkObject(name: string, value: unknown): asserts value is Record<string, unknown> {
+export function checkObject(name: string, value: unknown): asserts value is Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw invalid(name, value, "an object");
 }
 
-function checkKeys(name: string, value: object, known: readonly string[]): void {
+export function checkKeys(name: string, value: object, known: readonly string[]): void {
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
     throw new TokenmillError(

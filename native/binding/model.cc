@@ -265,6 +265,8 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
   set(object, "cachedTokens", stats.scheduler.cached_tokens);
   set(object, "completionTokens", stats.scheduler.completion_tokens);
   set(object, "steps", stats.scheduler.steps);
+  set(object, "evicted", stats.scheduler.evicted);
+  object.Set("histograms", FromHistograms(env, stats.scheduler.histograms));
   Napi::Object pages = Napi::Object::New(env);
   set(pages, "size", kPageTokens);
   set(pages, "used", stats.pages_used);

@@ -113,6 +113,7 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 }
 
 void Scheduler::Preempt(Sequence* sequence) {
+  Notify(*sequence, Notice::kPreempted, static_cast<double>(sequence->computed));
   sequence->table.Clear();
   sequence->lost = std::max(sequence->lost, std::exchange(sequence->computed, 0));
   sequence->score.clear();

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/histogram.h"
 #include "engine/sequence.h"
 #include "engine/step_plan.h"
 #include "ops/step.h"
@@ -20,6 +21,8 @@ struct SchedulerStats {
   int queued = 0, running = 0, paused = 0;
   uint64_t finished = 0, aborted = 0, failed = 0, preempted = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, steps = 0;
+  uint64_t evicted = 0;  // cached pages that were given up
+  SchedulerHistograms histograms;
 };
 
 /// Decides what each step computes and turns its results into events. Decode rows come first, chunks of
@@ -68,6 +71,12 @@ class Scheduler {
   Outcome MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const;
   void RemoveEnded();
 
+  void ObserveStep(const StepPlan& plan);
+  void ObserveFirstToken(const Sequence& sequence);
+  void ObserveEnd(const Sequence& sequence);
+  void Notify(const Sequence& sequence, Notice notice, double value);
+  void NotifyEvicted();
+
   const Tokenizer* const tokenizer_;
   const std::vector<KvGroup>* const groups_;
   BlockPool* const pool_;
@@ -75,6 +84,7 @@ class Scheduler {
   std::vector<SequencePtr> sequences_;  // oldest first
   std::map<ClientId, std::vector<Event>> events_;
   SchedulerStats totals_;
+  uint64_t evicted_told_ = 0;
 };
 
 }  // namespace tokenmill

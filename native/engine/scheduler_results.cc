@@ -8,6 +8,7 @@ namespace tokenmill {
 
 void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Status& status) {
   ++totals_.steps;
+  ObserveStep(plan);
   for (const StepPlan::Entry& entry : plan.entries()) {
     Sequence* sequence = entry.sequence;
     if (!status.ok()) {
@@ -41,7 +42,10 @@ void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
 void Scheduler::Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn) {
   const Request& request = sequence->request;
   sequence->last_token_at = Clock::now();
-  if (sequence->first_token_at == Clock::time_point{}) sequence->first_token_at = sequence->last_token_at;
+  if (sequence->first_token_at == Clock::time_point{}) {
+    sequence->first_token_at = sequence->last_token_at;
+    ObserveFirstToken(*sequence);
+  }
   Event event{request.id, "", {}, {}, std::nullopt};
   if (!request.ignore_eos && tokenizer_->IsEndOfGeneration(drawn.token)) {
     End(sequence, {}, FinishReason::kStop, std::move(event));
@@ -79,6 +83,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
                     : reason == FinishReason::kAborted ? totals_.aborted
                                                        : totals_.finished;
   ++total;
+  ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   Emit(*sequence, std::move(event));
   sequence->table.Clear();

@@ -51,6 +51,7 @@ struct Sequence {
   Clock::time_point last_token_at{};
   bool stop_found = false;
   bool ended = false;
+  bool observed = false;  // its first step has been counted
 
   /// Tokens that have to be computed: a score does not need its last one.
   size_t wanted() const { return tokens.size() - (request.score ? 1 : 0); }
