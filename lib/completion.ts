@@ -21,6 +21,7 @@ export interface Timings {
   queueMs: number;
   /** From the call to its first token, in milliseconds. */
   ttftMs: number;
+  /** Prompt tokens that were computed, without those from the cache, from the first step to the first token. */
   prefillTokensPerSecond: number;
   decodeTokensPerSecond: number;
 }

@@ -23,6 +23,7 @@ export {
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,
+  type ScoreOptions,
   type SourceOptions,
 } from "./options";
 export { quantizeModel } from "./quantize-model";

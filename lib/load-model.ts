@@ -39,6 +39,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
       ...(options.precision === "high" ? { highPrecision: true } : {}),
       ...(options.quantize !== undefined ? { quantize: options.quantize } : {}),
       ...(options.kvCache?.type === "int8" ? { kvInt8: true } : {}),
+      ...(options.prefixCache === false ? { prefixCache: false } : {}),
       ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
       ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),
     },

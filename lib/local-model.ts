@@ -23,7 +23,7 @@ import {
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions } from "./options";
+import type { GenerationOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
@@ -114,11 +114,11 @@ export class LocalModel implements Model {
     return new Batch(this, inputs, options);
   }
 
-  async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {
+  async score(input: string | readonly number[], options: ScoreOptions = {}): Promise<Score> {
     this.#checkUsable();
     checkScoreOptions(options);
     const source = this.#promptSource(input);
-    const { signal } = options;
+    const { signal, cacheSalt = "" } = options;
     if (signal?.aborted) throw abortError(signal);
     const id = nextRequestId++;
     const trace = traceRequest(id, "score", this.info);
@@ -134,7 +134,7 @@ export class LocalModel implements Model {
       };
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
-      this.#native.submit({ id, score: true, ...source, ...noticesFor(trace) });
+      this.#native.submit({ id, score: true, cacheSalt, ...source, ...noticesFor(trace) });
       const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     const error = scoreError(outcome, signal);
@@ -285,6 +285,7 @@ export class LocalModel implements Model {
     }
     if (options.maxTokens !== undefined) request.maxTokens = options.maxTokens;
     if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
+    if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     callNative(() => this.#native.submit(request));
   }

@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
-import type { GenerationOptions } from "./options";
+import type { GenerationOptions, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
 
 export interface ModelInfo {
@@ -57,8 +57,6 @@ export interface ModelStats {
   cachedTokens: number;
   completionTokens: number;
   steps: number;
-  /** Cached pages given up to make room. */
-  evicted: number;
   /** Since the load. Times are in milliseconds. */
   histograms: {
     /** From each request's arrival to its first step. */
@@ -74,7 +72,13 @@ export interface ModelStats {
     /** Pages of the KV cache in use after each step. */
     pagesUsed: Histogram;
   };
+  /**
+   * Pages of `size` tokens: those of replies that run or are paused, those that hold earlier prefixes and can be had at
+   * any time, and free ones; `maximum` is what the memory budget allows.
+   */
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
+  /** Starts and resumptions that looked for a known prefix, those that found one and its tokens; pages given up. */
+  prefix: { lookups: number; hits: number; hitTokens: number; evictedPages: number };
   bytes: { weights: number; kv: number; scratch: number; budget: number };
 }
 
@@ -122,7 +126,7 @@ export interface Model extends Tokenizer, AsyncDisposable {
     options?: BatchOptions,
   ): AsyncIterableIterator<BatchResult>;
   /** Log-probabilities of a given text. */
-  score(input: string | readonly number[], options?: { signal?: AbortSignal }): Promise<Score>;
+  score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;
   /** Rejects what runs with `Disposed` and releases the memory. Idempotent. */
   dispose(): Promise<void>;

@@ -30,6 +30,7 @@ export interface NativeRequest extends NativeSampling {
   stop?: string[];
   ignoreEos?: boolean;
   logprobs?: number;
+  cacheSalt?: string;
   credits?: number;
   /** Tell of prefill, preemption and eviction in the request's events. */
   notices?: boolean;
@@ -181,6 +182,7 @@ interface NativeAddon {
       highPrecision?: boolean;
       quantize?: "int8" | "int4";
       kvInt8?: boolean;
+      prefixCache?: boolean;
       packedFolder?: string;
       packedLimit?: number;
     },

@@ -166,7 +166,7 @@ class ObservedModels {
     this.#watch(
       meter.createObservableCounter("tokenmill.events", { unit: "{event}" }),
       "tokenmill.event",
-      ({ preempted, evicted, steps }) => ({ preempted, evicted, steps }),
+      ({ preempted, prefix, steps }) => ({ preempted, steps, evictedPages: prefix.evictedPages }),
     );
   }
 

@@ -30,7 +30,20 @@ export interface GenerationOptions {
   ignoreEos?: boolean;
   /** Report each token's log-probability and that of so many alternatives (0 to 64). */
   logprobs?: number;
+  /**
+   * Prefixes in the KV cache are shared among requests with the same salt alone, so that nobody can tell from the
+   * time to a first token what others have asked. Give each tenant an own secret. Default: "".
+   */
+  cacheSalt?: string;
   /** Ends the reply with an `Aborted` error that carries what there is. */
+  signal?: AbortSignal;
+}
+
+/** How a text is scored. */
+export interface ScoreOptions {
+  /** Who may reuse the text's prefix, as in {@link GenerationOptions}; a score itself reuses none. */
+  cacheSalt?: string;
+  /** Rejects with an `Aborted` error. */
   signal?: AbortSignal;
 }
 
@@ -137,6 +150,12 @@ export interface LoadOptions extends SourceOptions {
    * the environment has TOKENMILL_PACKED_CACHE=0.
    */
   packedCache?: boolean;
+  /**
+   * Keep keys and values of prompts and replies as long as nobody needs their memory, so that a request begins behind
+   * the longest prefix that an earlier one had, and equal prompts are computed once. Results do not depend on it.
+   * Default true.
+   */
+  prefixCache?: boolean;
   /**
    * Tokens computed in one step at most, of all replies together. A smaller number lets a long prompt delay
    * running replies less; a larger one reads prompts faster. Default 512. Results do not depend on it.

@@ -4,6 +4,7 @@ import {
   type GenerationOptions,
   type LoadOptions,
   type QuantizeOptions,
+  type ScoreOptions,
   type SourceOptions,
 } from "./options";
 
@@ -46,6 +47,10 @@ export function checkFlag(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid(name, value, "true or false");
 }
 
+function checkString(name: string, value: unknown): void {
+  if (value !== undefined && typeof value !== "string") throw invalid(name, value, "a string");
+}
+
 function checkSignal(value: unknown): void {
   if (value !== undefined && !(value instanceof AbortSignal))
     throw invalid("signal", value, "an AbortSignal");
@@ -81,7 +86,7 @@ const generationRanges: Record<string, Range> = {
   logprobs: { minimum: 0, maximum: 64, integer: true },
 };
 
-const generationKeys = [...Object.keys(generationRanges), "stop", "ignoreEos", "signal"];
+const generationKeys = [...Object.keys(generationRanges), "stop", "ignoreEos", "cacheSalt", "signal"];
 
 /** Refuses options that are unknown or out of range. */
 export function checkGenerationOptions(options: GenerationOptions): void {
@@ -90,13 +95,15 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   for (const [name, range] of Object.entries(generationRanges)) checkNumber(name, options[name], range);
   stopStrings(options.stop as GenerationOptions["stop"]);
   checkFlag("ignoreEos", options.ignoreEos);
+  checkString("cacheSalt", options.cacheSalt);
   checkSignal(options.signal);
 }
 
 /** Refuses options of `score` that are unknown or wrong. */
-export function checkScoreOptions(options: { signal?: AbortSignal }): void {
+export function checkScoreOptions(options: ScoreOptions): void {
   checkObject("options", options);
-  checkKeys("score", options, ["signal"]);
+  checkKeys("score", options, ["cacheSalt", "signal"]);
+  checkString("cacheSalt", options.cacheSalt);
   checkSignal(options.signal);
 }
 
@@ -122,6 +129,7 @@ const loadKeys = [
   "quantize",
   "kvCache",
   "packedCache",
+  "prefixCache",
 ];
 
 function checkSource(name: string, options: object, known: readonly string[]): void {
@@ -150,6 +158,7 @@ export function checkLoadOptions(options: LoadOptions): void {
     checkChoice("kvCache.type", options.kvCache.type, ["f16", "int8"]);
   }
   checkFlag("packedCache", options.packedCache);
+  checkFlag("prefixCache", options.prefixCache);
   checkChoice("quantize", options.quantize, ["int8", "int4"]);
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);

@@ -1,4 +1,5 @@
 // tokenmill as an engine of the benchmark, through its public API with default options.
+import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { serve } from "./serve.mjs";
 
@@ -18,8 +19,8 @@ async function load({ model: path, threads, packedCache }) {
 }
 
 /** One stream: when its first token came, here and in the engine, and how many there were. */
-async function generate(prompt, tokens, beginMs) {
-  const reply = model.generate(prompt, { maxTokens: tokens, temperature: 0, ignoreEos: true });
+async function generate(prompt, tokens, cacheSalt, beginMs) {
+  const reply = model.generate(prompt, { maxTokens: tokens, temperature: 0, ignoreEos: true, cacheSalt });
   let firstMs;
   for await (const part of reply) {
     if (part.tokens.length > 0) firstMs ??= performance.now() - beginMs;
@@ -29,8 +30,11 @@ async function generate(prompt, tokens, beginMs) {
 }
 
 async function run({ prompts, tokens }) {
+  const salt = randomUUID(); // nothing is taken from the cache, neither from other runs nor among the streams
   const beginMs = performance.now();
-  const streams = await Promise.all(prompts.map((prompt) => generate(prompt, tokens, beginMs)));
+  const streams = await Promise.all(
+    prompts.map((prompt, i) => generate(prompt, tokens, `${salt} ${i}`, beginMs)),
+  );
   const totalMs = performance.now() - beginMs;
   const latest = (key) => Math.max(...streams.map((stream) => stream[key]));
   return {

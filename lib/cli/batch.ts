@@ -31,7 +31,7 @@ export interface BatchCommandOptions extends LoadChoices {
 }
 
 function batchOptions(options: BatchCommandOptions): BatchOptions {
-  const { threads, contextLength, precision, quantize, packedCache, kvCache, ...rest } = options;
+  const { threads, contextLength, precision, quantize, packedCache, prefixCache, kvCache, ...rest } = options;
   const { resume, force, json, ...batch } = rest;
   return batch;
 }

@@ -25,7 +25,7 @@ interface Speed {
 /** Decoding starts behind a prompt of so many tokens. */
 const decodePromptTokens = 8;
 
-/** Ids from the vocabulary's middle, other ones each round, so that no page of an earlier round is used. */
+/** Ids from the vocabulary's middle, other ones each round. */
 function promptOf(length: number, vocabularySize: number, round: number): number[] {
   let state = round + 1;
   return Array.from({ length }, () => {
@@ -73,7 +73,7 @@ function checkRoom(info: ModelInfo, { promptTokens, tokens }: BenchOptions): voi
 async function benchModel(source: string, options: BenchOptions, signal: AbortSignal) {
   const { path, name } = await fetchSource(source, signal);
   const startMs = performance.now();
-  const model = await loadModel(path, { ...loadOptions(options), signal });
+  const model = await loadModel(path, { ...loadOptions(options), prefixCache: false, signal });
   const loadMs = performance.now() - startMs;
   try {
     checkRoom(model.info, options);

@@ -2,18 +2,22 @@ import type { LoadOptions } from "../options";
 
 /** How a command's model is loaded, as commander names it. */
 export interface LoadChoices
-  extends Pick<LoadOptions, "threads" | "contextLength" | "precision" | "quantize" | "packedCache"> {
+  extends Pick<
+    LoadOptions,
+    "threads" | "contextLength" | "precision" | "quantize" | "packedCache" | "prefixCache"
+  > {
   kvCache?: "f16" | "int8";
 }
 
 /** The library's options of what was chosen; the rest stays at its defaults. */
 export function loadOptions(choices: LoadChoices): LoadOptions {
-  const { threads, contextLength, precision, quantize, kvCache, packedCache } = choices;
+  const { threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache } = choices;
   return {
     ...(precision === undefined ? {} : { precision }),
     ...(quantize === undefined ? {} : { quantize }),
     ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),
     ...(packedCache === false ? { packedCache } : {}), // else as the environment says
+    ...(prefixCache === false ? { prefixCache } : {}),
     ...(threads === undefined ? {} : { threads }),
     ...(contextLength === undefined ? {} : { contextLength }),
   };

@@ -22,6 +22,10 @@ function packedCacheOption(): Option {
   return new Option("--no-packed-cache", "neither keep nor use packed weights in the cache folder");
 }
 
+function prefixCacheOption(): Option {
+  return new Option("--no-prefix-cache", "compute every prompt anew");
+}
+
 /** A single reader hardly notices what high precision costs; a benchmark measures what programs get by default. */
 function precisionOption(byDefault: "fast" | "high"): Option {
   return new Option("--precision <level>", "activations to 8 bits (fast) or 15 (high)")
@@ -65,6 +69,7 @@ function addRun(program: Command): void {
     .addOption(quantizeOption())
     .addOption(kvCacheOption())
     .addOption(packedCacheOption())
+    .addOption(prefixCacheOption())
     .option("--json", "print the finished completion as JSON")
     .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
 }
@@ -93,6 +98,7 @@ function addBatch(program: Command): void {
     .addOption(quantizeOption())
     .addOption(kvCacheOption())
     .addOption(packedCacheOption())
+    .addOption(prefixCacheOption())
     .option("--json", "print how many items were done, failed and skipped as JSON")
     .action(async (model, input, output, options) =>
       (await import("./batch.js")).batch(model, input, output, options),

@@ -135,6 +135,7 @@ Request ToRequest(const Napi::Object& object) {
   }
   request.ignore_eos = GetBool(object, "ignoreEos", false);
   request.logprobs = static_cast<int>(GetNumber(object, "logprobs", -1));
+  request.cache_salt = GetString(object, "cacheSalt", "");
   request.credits = static_cast<int>(GetNumber(object, "credits", 0));
   request.notices = GetBool(object, "notices", false);
   return request;

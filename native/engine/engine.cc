@@ -50,6 +50,7 @@ Engine::~Engine() {
   commands_.Close();
   if (step_thread_.joinable()) step_thread_.join();
   scheduler_.reset();
+  prefix_.reset();
   pool_.reset();
 }
 
@@ -167,7 +168,17 @@ bool Engine::RunStep(StepPlan* plan, StepResult* result) {
   if (!scheduler_->Plan(plan)) return false;
   const Status status = executor_->Run(plan->Input(), result);
   scheduler_->Finish(*plan, *result, status);
+  if (!integrity_) return true;
+  if (const std::string finding = CheckIntegrity(); !finding.empty())
+    scheduler_->EndAll(Error(Code::kInternal, "the KV cache is inconsistent: %s", finding.c_str()));
   return true;
+}
+
+std::string Engine::CheckIntegrity() const {
+  std::string finding = pool_->CheckIntegrity();
+  if (finding.empty()) finding = scheduler_->CheckIntegrity();
+  if (finding.empty() && prefix_) finding = prefix_->CheckIntegrity();
+  return finding;
 }
 
 void Engine::Apply(Command* command) {
@@ -222,8 +233,10 @@ void Engine::PublishStats() {
   stats.scheduler = scheduler_->Stats();
   for (int g = 0; g < pool_->groups(); ++g) {
     stats.pages_used += pool_->used(g);
+    stats.pages_cached += pool_->cached(g);
     stats.pages_free += pool_->free(g);
   }
+  stats.pages_evicted = pool_->evicted();
   stats.pages_maximum = pool_->Maximum();
   stats.weight_bytes = executor_->weight_bytes();
   stats.kv_bytes = pool_->committed_bytes();

@@ -14,6 +14,7 @@
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "kv/block_pool.h"
+#include "kv/prefix_index.h"
 #include "model/model_file.h"
 
 namespace tokenmill {
@@ -34,6 +35,7 @@ struct EngineOptions {
   bool high_precision = false;  // activations to 15 bits instead of 8
   LoadQuantization quantization = LoadQuantization::kNone;
   KvType kv_type = KvType::kF16;
+  bool prefix_cache = true;
   PackedCacheOptions packed;
 
   bool operator==(const EngineOptions&) const = default;
@@ -41,7 +43,8 @@ struct EngineOptions {
 
 struct EngineStats {
   SchedulerStats scheduler;
-  size_t pages_used = 0, pages_free = 0, pages_maximum = 0;
+  size_t pages_used = 0, pages_cached = 0, pages_free = 0, pages_maximum = 0;
+  uint64_t pages_evicted = 0;  // cached ones, since the engine started
   size_t weight_bytes = 0, kv_bytes = 0, scratch_bytes = 0, budget_bytes = 0;
 };
 
@@ -116,6 +119,7 @@ class Engine {
   void Tokenize(Command* command) const;
   void StepLoop();
   bool RunStep(StepPlan* plan, StepResult* result);
+  std::string CheckIntegrity() const;
   void Apply(Command* command);
   void Answer(Command* command, Code failure);
   template <class Body>
@@ -129,9 +133,11 @@ class Engine {
   int threads_ = 1;
   uint64_t budget_bytes_ = 0;
   int max_rows_ = 0;
+  bool integrity_ = false;  // check pages and prefix index after each step
   size_t token_bytes_max_ = 1;  // of the longest token
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<BlockPool> pool_;
+  std::unique_ptr<PrefixIndex> prefix_;  // null when prefixes are not shared
   std::unique_ptr<Scheduler> scheduler_;
 
   Channel intake_;

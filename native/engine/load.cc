@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstdlib>
+#include <string_view>
 
 #include "core/cpu_features.h"
 #include "core/hash64.h"
@@ -34,6 +36,11 @@ uint64_t Fingerprint(const ModelFile& model) {
   return hash;
 }
 
+bool IntegrityIsChecked() {
+  const char* value = std::getenv("TOKENMILL_INTEGRITY");
+  return value != nullptr && std::string_view(value) == "1";
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> model,
@@ -44,6 +51,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   TM_ASSIGN_OR_RETURN(engine->device_, SelectDevice());
   engine->threads_ = options.threads > 0 ? options.threads : UsableCores();
   engine->max_rows_ = options.max_rows > 0 ? options.max_rows : kDefaultMaxRows;
+  engine->integrity_ = IntegrityIsChecked();
   engine->budget_bytes_ = options.budget_bytes > 0 ? options.budget_bytes : AvailableMemoryBytes() / 2;
   if (options.context_length > engine->model_->spec.context_length) {
     return Error(Code::kInvalidArgument, "contextLength is %d; the model was trained for at most %d tokens",
@@ -78,9 +86,11 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
                                             : CompileCpu(program, weights, isa, compile);
   TM_ASSIGN_OR_RETURN(engine->executor_, std::move(compiled));
   TM_RETURN_IF_ERROR(engine->SizeContext(options));
-  engine->scheduler_ =
-      std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups, engine->pool_.get(),
-                                  SchedulerLimits{engine->max_rows_, engine->context_length_});
+  if (options.prefix_cache)
+    engine->prefix_ = std::make_unique<PrefixIndex>(engine->pool_.get(), &program.kv_groups);
+  engine->scheduler_ = std::make_unique<Scheduler>(
+      engine->model_->tokenizer.get(), &program.kv_groups, engine->pool_.get(),
+      SchedulerLimits{engine->max_rows_, engine->context_length_}, engine->prefix_.get());
   engine->PublishStats();
   ReleaseFreeMemory();  // what reading the header and the vocabulary took
   engine->intake_thread_ = std::thread([raw = engine.get()] { raw->IntakeLoop(); });

@@ -82,7 +82,7 @@ void Scheduler::EndAll(const Status& status) {
   RemoveEnded();
 }
 
-// Whether a sequence without pages may take some: all of what it needs next must fit beside the others that
+// Whether a sequence may take pages besides those of a known prefix: all of what it needs next must fit beside the others that
 // run (paused ones would give way), or it would soon be preempted again.
 bool Scheduler::Admissible(const Sequence& sequence) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
@@ -91,8 +91,9 @@ bool Scheduler::Admissible(const Sequence& sequence) const {
     size_t paused = 0;
     for (const SequencePtr& other : sequences_) paused += other->paused() ? other->table.held(g) : 0;
     const KvGroup& group = (*groups_)[static_cast<size_t>(g)];
-    const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows);
-    pages[static_cast<size_t>(g)] = needed - std::min(needed, paused);
+    const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows) +
+                          (sequence.computed % kPageTokens != 0);  // the last page that it took is copied
+    pages[static_cast<size_t>(g)] = needed - std::min(needed, paused + sequence.table.held(g));
   }
   return pool_->Fits(pages);
 }
@@ -114,10 +115,31 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   Notify(*sequence, Notice::kPreempted, static_cast<double>(sequence->computed));
-  sequence->table.Clear();
-  sequence->lost = std::max(sequence->lost, std::exchange(sequence->computed, 0));
-  sequence->score.clear();
+  sequence->lost = std::max(sequence->lost, sequence->computed);
+  GiveBack(sequence);
   ++totals_.preempted;
+}
+
+void Scheduler::GiveBack(Sequence* sequence) {
+  prefix_.Leave(sequence);
+  sequence->table.Clear();
+  sequence->computed = sequence->adopted = 0;
+  sequence->score.clear();
+}
+
+// Whether a sequence had better wait for what another computes in this step than compute it too.
+bool Scheduler::IsBeingComputed(const Sequence& sequence, const StepPlan& plan) const {
+  return std::ranges::any_of(plan.entries(), [&](const StepPlan::Entry& entry) {
+    return prefix_.Computes(*entry.sequence, sequence);
+  });
+}
+
+// Gives a sequence without pages those of a known prefix, if it can go on from there.
+bool Scheduler::Admit(Sequence* sequence, bool others_hold) {
+  prefix_.Adopt(sequence);
+  if (!others_hold || Admissible(*sequence)) return true;
+  GiveBack(sequence);
+  return false;
 }
 
 // Pages for the next `rows` tokens. False when the sequence has to wait; then it may have lost its own.
@@ -126,8 +148,7 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
   while (!sequence->table.Reserve(computed, computed + rows)) {
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
-      if (computed > 0) Preempt(sequence);
-      sequence->table.Clear();
+      sequence->computed > sequence->adopted ? Preempt(sequence) : GiveBack(sequence);
       return false;
     }
     Preempt(victim);
@@ -139,12 +160,12 @@ bool Scheduler::Plan(StepPlan* plan) {
   for (;;) {
     const uint64_t preempted = totals_.preempted;
     if (TryPlan(plan)) return true;
-    // A sequence whose pages lay scattered gave them up, and finds the pool empty now.
-    if (totals_.preempted > preempted) continue;
-    // Only the system itself can have refused: one sequence alone always fits the pool's limit.
     const auto stuck = std::find_if(sequences_.begin(), sequences_.end(),
                                     [](const SequencePtr& sequence) { return !sequence->paused(); });
     if (stuck == sequences_.end()) return false;
+    // A sequence whose pages lay scattered gave them up, and finds the pool empty now.
+    if (pool_->EvictCached() || totals_.preempted > preempted) continue;
+    // Only the system itself can have refused: one sequence alone always fits the pool's limit.
     End(stuck->get(), Error(Code::kOutOfMemory, "the system refused memory for the KV cache"),
         FinishReason::kAborted, {});
     RemoveEnded();
@@ -160,21 +181,23 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   for (const SequencePtr& owned : sequences_) {
     Sequence* sequence = owned.get();
     if (sequence->paused()) continue;
-    const int budget =
-        sequence->decoding() ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
-    const int rows = std::min(static_cast<int>(sequence->remaining()), budget);
-    if (rows == 0) continue;
+    const bool decoding = sequence->decoding();
+    const int budget = decoding ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
+    if (budget == 0) continue;
     if (sequence->table.held() == 0) {
-      // In order: a request that has to wait is not overtaken by a younger one.
-      admitting = admitting && (!others_hold || Admissible(*sequence));
+      if (!admitting || IsBeingComputed(*sequence, *plan)) continue;
+      // In order: a request that has to wait for pages is not overtaken by a younger one.
+      admitting = Admit(sequence, others_hold);
       if (!admitting) continue;
     }
+    const int rows = std::min(static_cast<int>(sequence->remaining()), budget);
+    if (rows == 0) continue;
     if (!Reserve(sequence, rows)) {
       admitting = false;
       continue;
     }
-    if (!sequence->decoding()) prefill_budget -= rows;
-    if (!sequence->started()) sequence->started_at = Clock::now();
+    if (!decoding) prefill_budget -= rows;
+    if (sequence->computed == sequence->adopted) Start(sequence);
     plan->Add(sequence, rows, pool_->groups());
     others_hold = true;
     // Alone it gets as far as it was with its pages close together; with company they could scatter as before.
@@ -183,8 +206,38 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   return plan->rows() > 0;
 }
 
+// The first step after an admission.
+void Scheduler::Start(Sequence* sequence) {
+  prefix_.CountStart(*sequence);
+  if (sequence->started()) return;
+  sequence->started_at = Clock::now();
+  sequence->cached = sequence->adopted;
+  totals_.cached_tokens += sequence->cached;
+}
+
+std::string Scheduler::CheckIntegrity() const {
+  for (int g = 0; g < pool_->groups(); ++g) {
+    std::map<PageId, uint32_t> references;
+    for (const SequencePtr& sequence : sequences_) {
+      for (size_t block = 0; block < sequence->table.blocks(g); ++block) {
+        if (const PageId page = sequence->table.pages(g)[block]; page != kNoPage) ++references[page];
+      }
+    }
+    for (const auto& [page, count] : references) {
+      if (count != pool_->references(g, page)) {
+        return Format("group %d: page %d is in %u tables and has %u references", g, page, count,
+                      pool_->references(g, page));
+      }
+    }
+    if (references.size() != pool_->used(g))
+      return Format("group %d: %zu pages are in tables, %zu are used", g, references.size(), pool_->used(g));
+  }
+  return "";
+}
+
 SchedulerStats Scheduler::Stats() const {
   SchedulerStats stats = totals_;
+  stats.prefix = prefix_.stats();
   for (const SequencePtr& sequence : sequences_) {
     ++(sequence->paused() ? stats.paused : sequence->table.held() > 0 ? stats.running : stats.queued);
   }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/histogram.h"
+#include "engine/prefix_sharing.h"
 #include "engine/sequence.h"
 #include "engine/step_plan.h"
 #include "ops/step.h"
@@ -21,18 +22,19 @@ struct SchedulerStats {
   int queued = 0, running = 0, paused = 0;
   uint64_t finished = 0, aborted = 0, failed = 0, preempted = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, steps = 0;
-  uint64_t evicted = 0;  // cached pages that were given up
   SchedulerHistograms histograms;
+  PrefixStats prefix;
 };
 
 /// Decides what each step computes and turns its results into events. Decode rows come first, chunks of
 /// prefill fill the row budget, oldest request first. When pages run out, replies that wait for their reader
-/// give theirs back, then the youngest; they resume later by recomputation. Belongs to the loop thread.
+/// give theirs back, then the youngest; they resume later by recomputation. With a prefix index, sequences begin
+/// and resume behind what has been computed before. Belongs to the loop thread.
 class Scheduler {
  public:
   Scheduler(const Tokenizer* tokenizer, const std::vector<KvGroup>* groups, BlockPool* pool,
-            SchedulerLimits limits)
-      : tokenizer_(tokenizer), groups_(groups), pool_(pool), limits_(limits) {}
+            SchedulerLimits limits, PrefixIndex* prefix = nullptr)
+      : tokenizer_(tokenizer), groups_(groups), pool_(pool), limits_(limits), prefix_(prefix) {}
 
   /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
   void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at);
@@ -52,6 +54,8 @@ class Scheduler {
   /// What has happened since the last call.
   std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
   SchedulerStats Stats() const;
+  /// Empty when the sequences' pages are all the references that the pool counts; else what is wrong.
+  std::string CheckIntegrity() const;
 
  private:
   using SequencePtr = std::unique_ptr<Sequence>;
@@ -60,9 +64,13 @@ class Scheduler {
   bool TryPlan(StepPlan* plan);
   Sequence* Find(ClientId client, RequestId id);
   bool Admissible(const Sequence& sequence) const;
+  bool IsBeingComputed(const Sequence& sequence, const StepPlan& plan) const;
+  bool Admit(Sequence* sequence, bool others_hold);
   bool Reserve(Sequence* sequence, int rows);
   Sequence* Victim(const Sequence* asking);
   void Preempt(Sequence* sequence);
+  void GiveBack(Sequence* sequence);
+  void Start(Sequence* sequence);
 
   void Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn);
   void AcceptScore(Sequence* sequence, const HeadResult& head);
@@ -81,6 +89,7 @@ class Scheduler {
   const std::vector<KvGroup>* const groups_;
   BlockPool* const pool_;
   const SchedulerLimits limits_;
+  PrefixSharing prefix_;
   std::vector<SequencePtr> sequences_;  // oldest first
   std::map<ClientId, std::vector<Event>> events_;
   SchedulerStats totals_;

@@ -28,7 +28,7 @@ void Scheduler::ObserveStep(const StepPlan& plan) {
     histograms.queue_ms.Add(queue_ms);
     Notify(*sequence, Notice::kPrefill, queue_ms);
   }
-  if (totals_.evicted > evicted_told_) NotifyEvicted();
+  if (pool_->evicted() > evicted_told_) NotifyEvicted();
 }
 
 void Scheduler::ObserveFirstToken(const Sequence& sequence) {
@@ -52,7 +52,7 @@ void Scheduler::Notify(const Sequence& sequence, Notice notice, double value) {
 
 // Evictions belong to no request: each client is told once, with some request of its own that asked for notices.
 void Scheduler::NotifyEvicted() {
-  const double pages = static_cast<double>(totals_.evicted - std::exchange(evicted_told_, totals_.evicted));
+  const double pages = static_cast<double>(pool_->evicted() - std::exchange(evicted_told_, pool_->evicted()));
   std::set<ClientId> told;
   for (const SequencePtr& sequence : sequences_) {
     if (sequence->request.notices && told.insert(sequence->client).second)

@@ -1,5 +1,6 @@
 // What the scheduler makes of a step's results: tokens, texts, ends.
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/scheduler.h"
@@ -16,6 +17,9 @@ void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Sta
       continue;
     }
     sequence->computed += static_cast<size_t>(entry.rows);
+    const std::span heads = std::span(result.head).subspan(entry.head_begin, entry.head_count);
+    const bool finite = std::ranges::all_of(heads, [](const HeadResult& head) { return head.finite; });
+    finite ? prefix_.Enter(sequence) : prefix_.Reject(sequence);
     for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !sequence->ended; ++h) {
       const HeadResult& head = result.head[h];
       if (!head.finite) {
@@ -85,7 +89,9 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   ++total;
   ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
+  const bool sound = event.outcome->status.ok();
   Emit(*sequence, std::move(event));
+  if (sound) prefix_.Leave(sequence);  // else the last page may be half written
   sequence->table.Clear();
   sequence->ended = true;
 }
@@ -109,11 +115,12 @@ Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishRe
   outcome.status = std::move(status);
   outcome.reason = reason;
   outcome.prompt_tokens = static_cast<int>(sequence.prompt_tokens);
+  outcome.cached_tokens = static_cast<int>(sequence.cached);
   outcome.completion_tokens = static_cast<int>(sequence.replied());
   outcome.queue_ms = milliseconds(sequence.submitted_at, sequence.started() ? sequence.started_at : now);
   if (first) {
     outcome.ttft_ms = milliseconds(sequence.submitted_at, sequence.first_token_at);
-    outcome.prefill_tokens_per_second = rate(static_cast<double>(sequence.prompt_tokens),
+    outcome.prefill_tokens_per_second = rate(static_cast<double>(sequence.prompt_tokens - sequence.cached),
                                              milliseconds(sequence.started_at, sequence.first_token_at));
     // The first token belongs to the prefill; an end token counts as work.
     const double steps = static_cast<double>(sequence.replied()) - 1;

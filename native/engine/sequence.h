@@ -9,6 +9,7 @@
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
 #include "kv/block_table.h"
+#include "kv/prefix_index.h"
 
 namespace tokenmill {
 
@@ -38,8 +39,11 @@ struct Sequence {
   const size_t prompt_tokens;
   std::vector<Token> tokens;  // prompt and reply, without an end token
   size_t computed = 0;        // tokens whose keys and values are in pages
+  size_t adopted = 0;         // of these, what came from the prefix index when it was admitted
+  size_t cached = 0;          // of the prompt, what came from there when it started
   size_t lost = 0;            // most tokens that were computed when it was preempted
   BlockTable table;
+  PrefixIndex::Cursor prefix;
   StreamDecoder decoder;
   StopMatcher stops;
   Penalties penalties;

@@ -8,22 +8,34 @@
 
 namespace tokenmill {
 
-/// One sequence's pages: per KV group the page of each kPageTokens positions. Owns a reference on each page.
+/// One sequence's pages: per KV group the page of each kPageTokens positions. Owns a reference on each page. Pages
+/// may be shared with other tables and with the prefix index; a shared page is copied before it is written.
 class BlockTable {
  public:
+  using Pages = std::array<std::vector<PageId>, kMaxKvGroups>;
+
   BlockTable(BlockPool* pool, const std::vector<KvGroup>* groups) : pool_(pool), groups_(groups) {}
   ~BlockTable() { Clear(); }
   BlockTable(const BlockTable&) = delete;
   BlockTable& operator=(const BlockTable&) = delete;
 
-  /// Pages for positions `computed` … `end` - 1, and drops windowed pages that no position from `computed` on
-  /// sees. False when the pool runs out; what was taken stays and the call can be repeated.
+  /// Pages for positions `computed` … `end` - 1 that are this table's alone, and drops windowed pages that no
+  /// position from `computed` on sees. False when the pool runs out; what was taken stays and the call can be
+  /// repeated.
   bool Reserve(int computed, int end);
 
-  /// Gives all pages back.
+  /// Fills an empty table with pages that have other owners, kNoPage for those that a window has passed.
+  void Share(Pages pages);
+  /// Fills an empty table with the pages of this one's first `computed` positions. Both go on from there.
+  void Fork(int computed, BlockTable* copy) const;
+  /// Puts another page with the same contents in the place of a block's.
+  void Replace(int group, size_t block, PageId page);
+
+  /// Gives all pages back, the last block's first: the order in which cached ones are evicted.
   void Clear();
 
-  const int32_t* pages(int group) const { return tables_[static_cast<size_t>(group)].data(); }
+  const PageId* pages(int group) const { return tables_[static_cast<size_t>(group)].data(); }
+  size_t blocks(int group) const { return tables_[static_cast<size_t>(group)].size(); }
 
   /// Pages held in one group, and over all groups.
   size_t held(int group) const {
@@ -33,11 +45,15 @@ class BlockTable {
 
   /// Most pages that a sequence of `tokens` positions, computed `chunk` rows at a time, holds in one group.
   static size_t PagesAtMost(const KvGroup& group, int tokens, int chunk);
+  /// Blocks at the beginning that no position from `computed` on sees.
+  static size_t UnseenBlocks(const KvGroup& group, int computed);
 
  private:
+  bool MakeWritable(int group, size_t block);
+
   BlockPool* const pool_;
   const std::vector<KvGroup>* const groups_;
-  std::array<std::vector<int32_t>, kMaxKvGroups> tables_;
+  Pages tables_;
   std::array<size_t, kMaxKvGroups> dropped_ = {};  // leading entries that are kNoPage
 };
 

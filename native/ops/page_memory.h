@@ -1,10 +1,14 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "core/status.h"
 
 namespace tokenmill {
+
+using PageId = int32_t;
+inline constexpr PageId kNoPage = -1;
 
 /// The memory behind the pages of a KV cache; what a page holds is its owner's matter.
 class PageMemory {
@@ -18,6 +22,8 @@ class PageMemory {
   virtual Status AddSlab(int group, int slab, int pages) = 0;
   /// Returns a slab's memory to the system.
   virtual void RemoveSlab(int group, int slab) = 0;
+  /// Gives page `to` the contents of page `from`, both mapped, of one group. Not while a step runs.
+  virtual void CopyPage(int group, PageId from, PageId to) = 0;
 };
 
 }  // namespace tokenmill

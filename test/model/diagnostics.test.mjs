@@ -106,21 +106,28 @@ test("a subscriber to some channels gets those alone; one who comes late gets no
   assert.deepEqual(await listen(names, () => reply.then()), []);
 });
 
-test("preempted replies are told of as often as stats() counts them, with what they lost", async () => {
+test("preemptions and evictions are told of as often as stats() counts them, with what they cost", async () => {
   const probe = await loadModel(path, { contextLength: 256 });
   await probe.generate("Hello", { maxTokens: 1 });
   const { bytes, pages } = probe.stats();
   await probe.dispose();
-  const budget = bytes.weights + bytes.scratch + (16 * bytes.kv) / (pages.used + pages.free);
+  const budget = bytes.weights + bytes.scratch + (16 * bytes.kv) / (pages.used + pages.cached + pages.free);
   const small = await loadModel(path, { contextLength: 256, memory: { budget } });
-  const messages = await listen([names[3]], () =>
+  const messages = await listen([names[3], "tokenmill:cache:evicted"], () =>
     Promise.all(Array.from({ length: 8 }, (_, i) => small.generate(`${i}`, { ...endless, maxTokens: 120 }))),
   );
-  const { preempted } = small.stats();
-  assert.ok(preempted > 0);
-  assert.equal(messages.length, preempted);
-  assert.ok(messages.every(({ tokens }) => tokens >= 0 && tokens <= 256));
-  assert.ok(messages.some(({ tokens }) => tokens > 16));
+  const { preempted, prefix } = small.stats();
+  assert.ok(preempted > 0 && prefix.evictedPages > 0);
+  const [evictions, preemptions] = [true, false].map((evicted) =>
+    messages.filter(({ name }) => name.endsWith("evicted") === evicted),
+  );
+  assert.equal(preemptions.length, preempted);
+  assert.ok(preemptions.every(({ tokens }) => tokens >= 0 && tokens <= 256));
+  assert.ok(preemptions.some(({ tokens }) => tokens > 16));
+  assert.equal(
+    evictions.reduce((sum, { pages: evicted }) => sum + evicted, 0),
+    prefix.evictedPages,
+  );
   await small.dispose();
 });
 

@@ -144,7 +144,7 @@ async function loadWithPages(pages) {
   await probe.generate("Hello", { maxTokens: 1 });
   const { bytes, pages: mapped } = probe.stats();
   await probe.dispose();
-  const pageBytes = bytes.kv / (mapped.used + mapped.free);
+  const pageBytes = bytes.kv / (mapped.used + mapped.cached + mapped.free);
   const budget = bytes.weights + bytes.scratch + pages * pageBytes;
   const loaded = await loadModel(path, { contextLength: 256, memory: { budget } });
   assert.equal(loaded.stats().pages.maximum, pages);

@@ -25,7 +25,13 @@ class CountingMemory : public PageMemory {
     return {};
   }
   void RemoveSlab(int group, int slab) override { EXPECT_EQ(mapped.erase({group, slab}), 1u); }
+  void CopyPage(int group, PageId from, PageId to) override {
+    EXPECT(mapped.count({group, from / BlockPool::kSlabPages}) == 1);
+    EXPECT(mapped.count({group, to / BlockPool::kSlabPages}) == 1);
+    ++copies;
+  }
   bool refuse = false;
+  int copies = 0;
   std::set<std::pair<int, int>> mapped;
 
  private:

@@ -36,8 +36,8 @@ async function runScript(script, { timeoutMs = 30_000, flags = [], env = process
   return { code, signal, output, ms: performance.now() - started };
 }
 
-const load = (path) => `const { loadModel } = require(${JSON.stringify(entry)});
-const load = () => loadModel(${JSON.stringify(path)});`;
+const load = (path, options = {}) => `const { loadModel } = require(${JSON.stringify(entry)});
+const load = () => loadModel(${JSON.stringify(path)}, ${JSON.stringify(options)});`;
 
 test("50 times process.exit in the middle of a reply: no crash, no hang", async () => {
   const path = tinyModel({ context: 4096 });
@@ -188,7 +188,7 @@ test("an error thrown by onProgress ends the load, and nothing else", async () =
 test("1,000 cycles of start and abort leave bytes and pages as before", async () => {
   // In a process of its own whose young generation cannot grow: V8 would add up to 32 MB that are not ours.
   const path = tinyModel({ context: 1024 });
-  const script = `${load(path)}
+  const script = `${load(path, { prefixCache: false })}
     const assert = require("node:assert/strict");
     const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
     (async () => {

@@ -23,6 +23,7 @@ import {
   Reply,
   type ReplyPart,
   type Score,
+  type ScoreOptions,
   type SourceOptions,
   type TextPart,
   type Timings,
@@ -229,7 +230,10 @@ export async function inspect(model: Model): Promise<void> {
   const template: string | undefined = model.info.chatTemplate;
   const stats: ModelStats = model.stats();
   same<[typeof stats.pages.free, typeof stats.bytes.kv], [number, number]>(true);
+  same<keyof ModelStats["prefix"], "lookups" | "hits" | "hitTokens" | "evictedPages">(true);
   const score: Score = await model.score("The mill", { signal: new AbortController().signal });
+  const salted: ScoreOptions = { cacheSalt: "tenant" };
+  await model.score("The mill", salted);
   same<[typeof score.tokens, typeof score.logprobs], [number[], Float32Array]>(true);
   same<ReturnType<Model["dispose"]>, Promise<void>>(true);
   void template;

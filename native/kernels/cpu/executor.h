@@ -26,6 +26,7 @@ class CpuExecutor final : public Executor {
   size_t PageBytes(int group) const override { return kv_.page_bytes(group); }
   Status AddSlab(int group, int slab, int pages) override { return kv_.AddSlab(group, slab, pages); }
   void RemoveSlab(int group, int slab) override { kv_.RemoveSlab(group, slab); }
+  void CopyPage(int group, PageId from, PageId to) override { kv_.CopyPage(group, from, to); }
   Status Run(const StepInput& input, StepResult* result) override;
   size_t weight_bytes() const override { return weights_.bytes(); }
   size_t scratch_bytes() const override;

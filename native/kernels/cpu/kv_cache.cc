@@ -1,5 +1,7 @@
 #include "kernels/cpu/kv_cache.h"
 
+#include <cstring>
+
 namespace tokenmill::cpu {
 
 KvCache::KvCache(const Program& program, KvType type) : type_(type), groups_(program.kv_groups.size()) {
@@ -26,6 +28,11 @@ Status KvCache::AddSlab(int group_index, int slab, int pages) {
 
 void KvCache::RemoveSlab(int group, int slab) {
   groups_[static_cast<size_t>(group)].slabs[static_cast<size_t>(slab)] = SystemBuffer();
+}
+
+void KvCache::CopyPage(int group_index, PageId from, PageId to) {
+  const Group& group = groups_[static_cast<size_t>(group_index)];
+  std::memcpy(group.Page(to), group.Page(from), group.page_bytes);
 }
 
 }  // namespace tokenmill::cpu

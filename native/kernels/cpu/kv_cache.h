@@ -31,14 +31,13 @@ class KvCache {
   size_t page_bytes(int group) const { return groups_[static_cast<size_t>(group)].page_bytes; }
   Status AddSlab(int group, int slab, int pages);
   void RemoveSlab(int group, int slab);
+  void CopyPage(int group, PageId from, PageId to);
 
   /// A layer's head in a page of the layer's group.
-  KvHead Head(int kv_layer, int kv_head, int32_t page) const {
+  KvHead Head(int kv_layer, int kv_head, PageId page) const {
     const Layer& layer = layers_[static_cast<size_t>(kv_layer)];
     const Group& group = groups_[static_cast<size_t>(layer.group)];
-    std::byte* keys = group.slabs[static_cast<size_t>(page / group.slab_pages)].data() +
-                      static_cast<size_t>(page % group.slab_pages) * group.page_bytes + layer.offset +
-                      static_cast<size_t>(kv_head) * layer.head_bytes;
+    std::byte* keys = group.Page(page) + layer.offset + static_cast<size_t>(kv_head) * layer.head_bytes;
     std::byte* values = keys + layer.key_bytes + scale_bytes();
     if (type_ == KvType::kF16) return {keys, nullptr, values, nullptr};
     std::byte* value_scales = keys + layer.head_bytes - scale_bytes();
@@ -58,6 +57,11 @@ class KvCache {
     size_t page_bytes = 0;
     int slab_pages = 1;
     std::vector<SystemBuffer> slabs;
+
+    std::byte* Page(PageId page) const {
+      return slabs[static_cast<size_t>(page / slab_pages)].data() +
+             static_cast<size_t>(page % slab_pages) * page_bytes;
+    }
   };
 
   size_t scale_bytes() const { return type_ == KvType::kF16 ? 0 : kPageTokens * sizeof(float); }

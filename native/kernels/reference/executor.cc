@@ -58,6 +58,10 @@ class ReferenceExecutor final : public Executor {
 
   void RemoveSlab(int group, int slab) override { kv_[static_cast<size_t>(group)].RemoveSlab(slab); }
 
+  void CopyPage(int group, PageId from, PageId to) override {
+    kv_[static_cast<size_t>(group)].CopyPage(from, to);
+  }
+
   size_t weight_bytes() const override {
     size_t bytes = 0;
     for (const Matrix& matrix : weights_) bytes += matrix.bytes();

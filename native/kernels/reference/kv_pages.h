@@ -1,6 +1,6 @@
 #pragma once
 
-#include <map>
+#include <algorithm>
 #include <vector>
 
 #include "core/memory.h"
@@ -30,12 +30,11 @@ class KvPages {
     return static_cast<bool>(slabs_[static_cast<size_t>(slab)]);
   }
   void RemoveSlab(int slab) { slabs_[static_cast<size_t>(slab)] = SystemBuffer(); }
+  void CopyPage(int from, int to) { std::copy_n(Page(from), page_floats_, Page(to)); }
 
   /// Key of a position that lies in `page`; the value follows kPageTokens * head_dim floats later.
   float* Key(const KvLayer& layer, int page, int kv_head, int64_t position) const {
-    float* base = slabs_[static_cast<size_t>(page / slab_pages_)].as<float>() +
-                  static_cast<size_t>(page % slab_pages_) * page_floats_ +
-                  layer_offsets_[static_cast<size_t>(layer.index)];
+    float* base = Page(page) + layer_offsets_[static_cast<size_t>(layer.index)];
     return base + (int64_t{kv_head} * 2 * kPageTokens + position % kPageTokens) * layer.head_dim;
   }
   float* Value(const KvLayer& layer, int page, int kv_head, int64_t position) const {
@@ -43,6 +42,11 @@ class KvPages {
   }
 
  private:
+  float* Page(int page) const {
+    return slabs_[static_cast<size_t>(page / slab_pages_)].as<float>() +
+           static_cast<size_t>(page % slab_pages_) * page_floats_;
+  }
+
   size_t page_floats_ = 0;
   int slab_pages_ = 1;
   std::vector<size_t> layer_offsets_;
