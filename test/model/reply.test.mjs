@@ -331,7 +331,10 @@ test("score takes a salt and a signal alone", async () => {
   for (const options of [{ maxTokens: 1 }, { temperature: 1, signal: undefined }, { signal: 1 }, null, "x"]) {
     assert.equal((await failure(model.score("a b", options))).code, "InvalidArgument");
   }
-  assert.match((await failure(model.score("a b", { maxTokens: 1 }))).message, /maxTokens.*known are cacheSalt, signal/);
+  assert.match(
+    (await failure(model.score("a b", { maxTokens: 1 }))).message,
+    /maxTokens.*known are cacheSalt, signal/,
+  );
 });
 
 test.after(() => model.dispose());
