@@ -82,8 +82,8 @@ void Scheduler::EndAll(const Status& status) {
   RemoveEnded();
 }
 
-// Whether a sequence may take pages besides those of a known prefix: all of what it needs next must fit beside the others that
-// run (paused ones would give way), or it would soon be preempted again.
+// Whether a sequence may take pages besides those of a known prefix: all of what it needs next must fit beside the
+// others that run (paused ones would give way), or it would soon be preempted again.
 bool Scheduler::Admissible(const Sequence& sequence) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
   std::array<size_t, kMaxKvGroups> pages = {};

@@ -29,7 +29,7 @@ struct SchedulerStats {
 /// Decides what each step computes and turns its results into events. Decode rows come first, chunks of
 /// prefill fill the row budget, oldest request first. When pages run out, replies that wait for their reader
 /// give theirs back, then the youngest; they resume later by recomputation. With a prefix index, sequences begin
-/// and resume behind what has been computed before. Belongs to the loop thread.
+/// and resume behind what was computed before and is still there. Belongs to the loop thread.
 class Scheduler {
  public:
   Scheduler(const Tokenizer* tokenizer, const std::vector<KvGroup>* groups, BlockPool* pool,

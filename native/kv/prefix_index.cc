@@ -42,16 +42,9 @@ PrefixIndex::PrefixIndex(BlockPool* pool, const std::vector<KvGroup>* groups, ui
 }
 
 void PrefixIndex::Open(const PrefixSpace& space, Cursor* cursor) {
-  auto [root, is_new] = roots_.try_emplace(space, kNone);
-  if (is_new) {
-    try {
-      root->second = NewNode();
-    } catch (...) {
-      roots_.erase(root);
-      throw;
-    }
-    node(root->second).space = &root->first;
-  }
+  const NodeId next = NextNode();
+  const auto [root, is_new] = roots_.try_emplace(space, next);
+  if (is_new) TakeNode(next)->space = &root->first;
   cursor->MoveTo(this, root->second, 0);
 }
 
@@ -227,7 +220,7 @@ void PrefixIndex::RemoveIfUseless(NodeId id) noexcept {
     }
     if (candidate.state == State::kDetached) {
       candidate.state = State::kUnused;
-      unused_.push_back(id);  // never beyond the capacity that NewNode reserved
+      unused_.push_back(id);  // never beyond the capacity that NextNode reserved
       return;
     }
     if (candidate.state == State::kUnused) return;
@@ -251,36 +244,30 @@ PrefixIndex::NodeId PrefixIndex::Find(NodeId parent, Block block) const {
   return kNone;
 }
 
-PrefixIndex::NodeId PrefixIndex::NewNode() {
+// A node to be had by TakeNode. All that takes memory comes before that, so that nothing is left half done.
+PrefixIndex::NodeId PrefixIndex::NextNode() {
   if (unused_.empty()) {
+    if (nodes_.size() == nodes_.capacity()) nodes_.reserve(2 * nodes_.size() + 64);
+    unused_.reserve(nodes_.capacity());
+    unused_.push_back(static_cast<NodeId>(nodes_.size()));
     nodes_.emplace_back();
-    try {
-      unused_.reserve(nodes_.capacity());
-    } catch (...) {
-      nodes_.pop_back();
-      throw;
-    }
-    unused_.push_back(static_cast<NodeId>(nodes_.size() - 1));
   }
-  const NodeId id = unused_.back();
+  return unused_.back();
+}
+
+PrefixIndex::Node* PrefixIndex::TakeNode(NodeId next) noexcept {
   unused_.pop_back();
-  node(id) = Node();
-  node(id).state = State::kLinked;
-  node(id).pages.fill(kNoPage);
-  return id;
+  node(next) = Node();
+  node(next).state = State::kLinked;
+  node(next).pages.fill(kNoPage);
+  return &node(next);
 }
 
 PrefixIndex::NodeId PrefixIndex::Create(NodeId parent, Block block) {
   const uint64_t hash = HashOf(parent, block);
-  const NodeId id = NewNode();
-  try {
-    by_hash_.emplace(hash, id);
-  } catch (...) {
-    node(id).state = State::kUnused;
-    unused_.push_back(id);
-    throw;
-  }
-  Node& created = node(id);
+  const NodeId id = NextNode();
+  by_hash_.emplace(hash, id);
+  Node& created = *TakeNode(id);
   created.hash = hash;
   created.size = static_cast<uint8_t>(block.size());
   std::ranges::copy(block, created.tokens.begin());

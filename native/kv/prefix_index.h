@@ -100,7 +100,8 @@ class PrefixIndex final : public PageCache {
   uint64_t HashOf(NodeId parent, Block block) const;
   NodeId Find(NodeId parent, Block block) const;
   NodeId Create(NodeId parent, Block block);
-  NodeId NewNode();
+  NodeId NextNode();
+  Node* TakeNode(NodeId next) noexcept;
   void MakeRoom(const BlockTable& table, size_t block);
   void TakePages(NodeId id, size_t block, BlockTable* table);
   void SetPage(NodeId id, int group, PageId page) noexcept;

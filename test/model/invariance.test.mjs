@@ -1,5 +1,5 @@
 // A request's tokens and log-probabilities depend on its prompt, options and seed only: bit for bit the same
-// whatever else runs, with any number of threads and however its prompt is cut.
+// whatever else runs, with any number of threads and however its prompt is cut (prefix-cache.test.mjs: or cached).
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -36,10 +36,11 @@ async function check(path, { maxTokens, contextLength }) {
     { threads: 2, maxBatchTokens: 512 },
     { threads: 2, maxBatchTokens: 64 },
     { threads: 2, maxBatchTokens: 16 },
+    { threads: 2, maxBatchTokens: 512, prefixCache: true }, // the crowd finds what was computed alone
   ];
   let expected;
   for (const variant of variants) {
-    const model = await loadModel(path, { contextLength, ...variant });
+    const model = await loadModel(path, { contextLength, prefixCache: false, ...variant });
     const alone = [];
     for (const request of requests) alone.push(essence(await start(model, request, maxTokens)));
     const crowd = [...others.slice(0, 7), ...requests, ...others.slice(7)].map((r) =>

@@ -327,11 +327,14 @@ test("score can be aborted and of one token is NaN", async () => {
   assert.equal(error.code, "Aborted");
 });
 
-test("score takes a signal alone", async () => {
+test("score takes a salt and a signal alone", async () => {
   for (const options of [{ maxTokens: 1 }, { temperature: 1, signal: undefined }, { signal: 1 }, null, "x"]) {
     assert.equal((await failure(model.score("a b", options))).code, "InvalidArgument");
   }
-  assert.match((await failure(model.score("a b", { maxTokens: 1 }))).message, /maxTokens.*known are signal/);
+  assert.match(
+    (await failure(model.score("a b", { maxTokens: 1 }))).message,
+    /maxTokens.*known are cacheSalt, signal/,
+  );
 });
 
 test.after(() => model.dispose());
