@@ -21,6 +21,7 @@ export {
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,
+  type SchedulingOptions,
   type SourceOptions,
 } from "./options";
 export { quantizeModel } from "./quantize-model";

@@ -10,10 +10,11 @@ import {
   type NativeModelInfo,
   type NativeRequest,
   type NativeSampling,
+  type NativeScheduling,
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions } from "./options";
+import type { GenerationOptions, SchedulingOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
@@ -49,6 +50,25 @@ function abortedBy(signal: AbortSignal) {
 function abortError(signal: AbortSignal): TokenmillError {
   const { code, message, cause } = abortedBy(signal);
   return new TokenmillError(code, message, { cause });
+}
+
+/** What the engine is told of a request's standing, so many milliseconds after its call. */
+function schedulingOf(options: SchedulingOptions, elapsedMs: number): NativeScheduling {
+  const { priority, tenant, deadline } = options;
+  return {
+    ...(priority !== undefined ? { priority } : {}),
+    ...(tenant !== undefined ? { tenant } : {}),
+    ...(deadline !== undefined ? { deadline: Math.max(0, deadline - elapsedMs) } : {}),
+  };
+}
+
+/** Ends a reply that has not reached the engine by its deadline; returns what calls that off. */
+function stopAfter(state: ReplyState, deadline: number): () => void {
+  const message =
+    `the deadline of ${deadline} ms passed while the chat template was being rendered. ` +
+    "Allow more time or send a shorter conversation";
+  const timer = setTimeout(() => state.stop({ code: "DeadlineExceeded", message }), deadline);
+  return () => clearTimeout(timer);
 }
 
 /** A model in this process: a client of a native engine. */
@@ -87,16 +107,17 @@ export class LocalModel implements Model {
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
     return this.#start(options, async (state, own) => {
-      const pieces = await this.#render(messages, own.signal);
+      const pieces = await this.#renderInTime(state, messages, own);
       if (!state.ended) this.#submit(state, own, this.#chatSource(pieces));
     });
   }
 
-  async score(input: string | readonly number[], options: { signal?: AbortSignal } = {}): Promise<Score> {
+  async score(input: string | readonly number[], options: SchedulingOptions = {}): Promise<Score> {
     this.#checkUsable();
     checkScoreOptions(options);
     const source = this.#promptSource(input);
     const { signal } = options;
+    const scheduling = schedulingOf(options, 0);
     if (signal?.aborted) throw abortError(signal);
     const id = this.#nextId++;
     const outcome = await new Promise<NonNullable<NativeEvent["outcome"]>>((resolve) => {
@@ -109,7 +130,7 @@ export class LocalModel implements Model {
       };
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
-      this.#native.submit({ id, score: true, ...source });
+      this.#native.submit({ id, score: true, ...source, ...scheduling });
       const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
@@ -218,6 +239,20 @@ export class LocalModel implements Model {
     return new Reply(state);
   }
 
+  /** Renders while the reply's deadline is not the engine's business yet. */
+  async #renderInTime(
+    state: ReplyState,
+    messages: readonly ChatMessage[],
+    { deadline, signal }: GenerationOptions,
+  ): Promise<PromptPiece[]> {
+    const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
+    try {
+      return await this.#render(messages, signal);
+    } finally {
+      callOff?.();
+    }
+  }
+
   #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptPiece[]> {
     const { chatTemplate, name } = this.info;
     if (chatTemplate === undefined) {
@@ -252,6 +287,7 @@ export class LocalModel implements Model {
       stop: stopStrings(options.stop),
       credits: state.markSubmitted(),
       seed: state.seed,
+      ...schedulingOf(options, state.preparedMs),
     };
     const defaults = this.#nativeInfo.sampling;
     for (const name of samplingOptions) {

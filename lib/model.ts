@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { ChatMessage } from "./chat-message";
-import type { GenerationOptions } from "./options";
+import type { GenerationOptions, SchedulingOptions } from "./options";
 import type { Reply } from "./reply";
 
 export interface ModelInfo {
@@ -78,7 +78,7 @@ export interface Model extends Tokenizer, AsyncDisposable {
   /** Answers a conversation through the model's own chat template. */
   chat(messages: readonly ChatMessage[], options?: GenerationOptions): Reply;
   /** Log-probabilities of a given text. */
-  score(input: string | readonly number[], options?: { signal?: AbortSignal }): Promise<Score>;
+  score(input: string | readonly number[], options?: SchedulingOptions): Promise<Score>;
   stats(): ModelStats;
   /** Rejects what runs with `Disposed` and releases the memory. Idempotent. */
   dispose(): Promise<void>;

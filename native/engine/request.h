@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -44,6 +45,9 @@ struct Request {
   bool ignore_eos = false;
   int logprobs = -1;  // alternatives reported a token; -1: none and no log-probabilities
   int credits = 0;  // parts that may be sent before the reader asks for more
+  int priority = 0;  // higher first
+  std::string tenant;  // tenants of one priority share evenly
+  std::optional<std::chrono::nanoseconds> deadline;  // from its submission
 };
 
 struct TokenLogprob {

@@ -1,0 +1,110 @@
+// Who is in a step, and with how many rows.
+
+#include <algorithm>
+
+#include "engine/scheduler.h"
+
+namespace tokenmill {
+
+// Rows are given first and pages reserved meanwhile, so that who loses its pages to another can lose its rows; the
+// plan is written when all is settled.
+bool Scheduler::TryPlan(StepPlan* plan) {
+  plan->Clear();
+  admitting_ = true;
+  const std::vector<Sequence*> decoding = Offer();
+  const int decode_rows = std::min(static_cast<int>(decoding.size()), limits_.max_rows);
+  int budget = std::min(limits_.max_rows - decode_rows, step_budget_.PrefillRows(decode_rows));
+  if (Sequence* senior = MostSenior(); senior != nullptr && senior->computed < senior->lost) {
+    // What gave up pages that lay scattered gets them first, and alone until it is as far as it was: with company
+    // they could scatter as before.
+    const int rows = std::min(static_cast<int>(senior->remaining()), budget);
+    if (rows > 0 && PlanRows(senior, rows)) {
+      queue_.Charge(senior->place, rows);
+      budget -= rows;
+    }
+  }
+  for (int i = 0; i < decode_rows; ++i) {
+    Sequence* sequence = decoding[static_cast<size_t>(i)];
+    if (sequence->decoding() && PlanRows(sequence, 1)) queue_.Charge(sequence->place, 1);
+  }
+  PlanPrefill(budget);
+  for (const SequencePtr& sequence : sequences_) {
+    if (sequence->planned == 0) continue;
+    if (!sequence->started()) sequence->started_at = now_();
+    plan->Add(sequence.get(), sequence->planned, pool_->groups());
+  }
+  return plan->rows() > 0;
+}
+
+// Puts those that want prefill on offer; gives those that decode, the most senior first.
+std::vector<Sequence*> Scheduler::Offer() {
+  queue_.Begin(now_());
+  std::vector<Sequence*> decoding;
+  for (size_t i = 0; i < sequences_.size(); ++i) {
+    Sequence* sequence = sequences_[i].get();
+    sequence->planned = 0;
+    if (sequence->paused()) continue;
+    if (sequence->decoding()) {
+      decoding.push_back(sequence);
+    } else {
+      queue_.Offer(sequence->place, i);
+    }
+  }
+  std::sort(decoding.begin(), decoding.end(),
+            [](const Sequence* a, const Sequence* b) { return a->seniority < b->seniority; });
+  return decoding;
+}
+
+// Divides the prefill rows. Who has to wait for pages is not overtaken by others without: it stays the first.
+void Scheduler::PlanPrefill(int budget) {
+  const auto has_no_pages = [this](size_t i) { return sequences_[i]->table.held() == 0; };
+  while (budget > 0) {
+    const auto turn = queue_.Next();
+    if (!turn) return;
+    Sequence* sequence = sequences_[turn->item].get();
+    const int wanted = static_cast<int>(sequence->remaining()) - sequence->planned;
+    const int rows = std::min({wanted, turn->rows, budget});
+    if (rows > 0 && PlanRows(sequence, rows)) {
+      budget -= rows;
+      queue_.Served(rows, rows < wanted);
+      continue;
+    }
+    queue_.Skip();
+    if (!admitting_) queue_.Withdraw(has_no_pages);
+  }
+}
+
+// Gives a sequence so many more rows of the step, if there are pages for them. Else it may have lost its own.
+bool Scheduler::PlanRows(Sequence* sequence, int rows) {
+  if (sequence->table.held() == 0) {
+    if (!admitting_) return false;
+    Settle(sequence);
+    admitting_ = Alone(*sequence) || Admissible(*sequence);
+    if (!admitting_) return false;
+  }
+  if (!Reserve(sequence, sequence->planned + rows)) {
+    admitting_ = false;
+    return false;
+  }
+  sequence->planned += rows;
+  admitting_ = admitting_ && sequence->computed + static_cast<size_t>(sequence->planned) >= sequence->lost;
+  return true;
+}
+
+// Its place among those that have or had pages, as if it had started earlier for its priority. One that has
+// only asked so far is settled anew.
+void Scheduler::Settle(Sequence* sequence) const {
+  if (sequence->started()) return;
+  sequence->seniority.since = now_() - sequence->request.priority * FairQueue::kAgeing;
+}
+
+Sequence* Scheduler::MostSenior() const {
+  Sequence* senior = nullptr;
+  for (const SequencePtr& sequence : sequences_) {
+    if (sequence->paused() || !sequence->started()) continue;
+    if (senior == nullptr || sequence->seniority < senior->seniority) senior = sequence.get();
+  }
+  return senior;
+}
+
+}  // namespace tokenmill
