@@ -76,9 +76,9 @@ std::optional<FairQueue::Turn> FairQueue::Next() {
 
 void FairQueue::Served(int rows, bool more) {
   Level* const level = turn_->level;
+  turn_->rows += rows;
   level->floor = std::max(level->floor, turn_->rows);
   level->passed_since = now_;
-  turn_->rows += rows;
   if (!more) ++turn_->head;
 }
 

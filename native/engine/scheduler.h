@@ -86,7 +86,8 @@ class Scheduler {
   bool TryPlan(StepPlan* plan);
   std::vector<Sequence*> Offer();
   void PlanPrefill(int budget);
-  bool PlanRows(Sequence* sequence, int rows);
+  int PlanRows(Sequence* sequence, int rows_max);
+  bool Admit(Sequence* sequence);
   void Settle(Sequence* sequence) const;
   Sequence* MostSenior() const;
   Sequence* Find(ClientId client, RequestId id);

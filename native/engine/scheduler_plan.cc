@@ -17,15 +17,13 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   if (Sequence* senior = MostSenior(); senior != nullptr && senior->computed < senior->lost) {
     // What gave up pages that lay scattered gets them first, and alone until it is as far as it was: with company
     // they could scatter as before.
-    const int rows = std::min(static_cast<int>(senior->remaining()), budget);
-    if (rows > 0 && PlanRows(senior, rows)) {
-      queue_.Charge(senior->place, rows);
-      budget -= rows;
-    }
+    const int rows = PlanRows(senior, budget);
+    queue_.Charge(senior->place, rows);
+    budget -= rows;
   }
   for (int i = 0; i < decode_rows; ++i) {
     Sequence* sequence = decoding[static_cast<size_t>(i)];
-    if (sequence->decoding() && PlanRows(sequence, 1)) queue_.Charge(sequence->place, 1);
+    if (sequence->decoding()) queue_.Charge(sequence->place, PlanRows(sequence, 1));
   }
   PlanPrefill(budget);
   for (const SequencePtr& sequence : sequences_) {
@@ -62,11 +60,10 @@ void Scheduler::PlanPrefill(int budget) {
     const auto turn = queue_.Next();
     if (!turn) return;
     Sequence* sequence = sequences_[turn->item].get();
-    const int wanted = static_cast<int>(sequence->remaining()) - sequence->planned;
-    const int rows = std::min({wanted, turn->rows, budget});
-    if (rows > 0 && PlanRows(sequence, rows)) {
+    const int rows = PlanRows(sequence, std::min(turn->rows, budget));
+    if (rows > 0) {
       budget -= rows;
-      queue_.Served(rows, rows < wanted);
+      queue_.Served(rows, static_cast<size_t>(sequence->planned) < sequence->remaining());
       continue;
     }
     queue_.Skip();
@@ -74,21 +71,28 @@ void Scheduler::PlanPrefill(int budget) {
   }
 }
 
-// Gives a sequence so many more rows of the step, if there are pages for them. Else it may have lost its own.
-bool Scheduler::PlanRows(Sequence* sequence, int rows) {
-  if (sequence->table.held() == 0) {
-    if (!admitting_) return false;
-    Settle(sequence);
-    admitting_ = Alone(*sequence) || Admissible(*sequence);
-    if (!admitting_) return false;
-  }
+// Gives a sequence at most so many more rows of the step, and the pages for them. None when it has to wait; then it
+// may have lost those that it had.
+int Scheduler::PlanRows(Sequence* sequence, int rows_max) {
+  if (rows_max == 0 || !Admit(sequence)) return 0;
+  const int rows = std::min(rows_max, static_cast<int>(sequence->remaining()) - sequence->planned);
+  if (rows == 0) return 0;
   if (!Reserve(sequence, sequence->planned + rows)) {
     admitting_ = false;
-    return false;
+    return 0;
   }
   sequence->planned += rows;
   admitting_ = admitting_ && sequence->computed + static_cast<size_t>(sequence->planned) >= sequence->lost;
-  return true;
+  return rows;
+}
+
+// Whether a sequence has pages, or may take some.
+bool Scheduler::Admit(Sequence* sequence) {
+  if (sequence->table.held() > 0) return true;
+  if (!admitting_) return false;
+  Settle(sequence);
+  admitting_ = Alone(*sequence) || Admissible(*sequence);
+  return admitting_;
 }
 
 // Its place among those that have or had pages, as if it had started earlier for its priority. One that has

@@ -1,213 +1,8 @@
-#include "engine/scheduler.h"
-
-#include <map>
 #include <random>
-#include <set>
 
-#include "allocations.h"
-#include "engine/random.h"
-#include "harness.h"
+#include "toy_model.h"
 
 using namespace tokenmill;
-
-namespace {
-
-constexpr int kVocabulary = 257;  // the bytes and an end token
-constexpr Token kEnd = 256;
-
-std::string Utf8(uint32_t code) {
-  if (code < 0x80) return std::string(1, static_cast<char>(code));
-  return {static_cast<char>(0xc0 | code >> 6), static_cast<char>(0x80 | (code & 0x3f))};
-}
-
-// Every byte is a token, written in GPT-2's alphabet of printable stand-ins.
-std::shared_ptr<const Tokenizer> ByteTokenizer() {
-  TokenizerSpec spec;
-  uint32_t stand_in = 256;
-  for (uint32_t b = 0; b < 256; ++b) {
-    const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-    spec.tokens.push_back(Utf8(printable ? b : stand_in++));
-    spec.kinds.push_back(TokenKind::kNormal);
-  }
-  spec.tokens.push_back("<end>");
-  spec.kinds.push_back(TokenKind::kControl);
-  spec.pre = "gpt-2";
-  spec.eos = kEnd;
-  spec.end_of_generation = {kEnd};
-  auto tokenizer = Tokenizer::Create(std::move(spec));
-  if (!tokenizer.ok()) std::printf("%s\n", tokenizer.status().message().c_str());
-  return std::move(tokenizer).value();
-}
-
-// The toy model's next token: a hash of everything before it.
-Token NextToken(const std::vector<Token>& tokens) {
-  uint64_t hash = 1469598103934665603ull;
-  for (const Token token : tokens) hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211ull;
-  hash ^= hash >> 29;
-  if (hash % 97 == 0) return kEnd;
-  return static_cast<Token>('a' + hash % 26);
-}
-
-// A model whose pages hold the tokens themselves and whose head reads a sequence back from its pages: a lost,
-// shared or stale page changes what it says. A second group has small pages, and is read within its window.
-class ToyModel final : public PageMemory {
- public:
-  explicit ToyModel(const std::vector<KvGroup>* groups) : groups_(groups) {}
-
-  size_t PageBytes(int group) const override {
-    return kPageTokens * sizeof(Token) * (group == 0 && groups_->size() > 1 ? kLargePage : 1);
-  }
-  Status AddSlab(int group, int slab, int pages) override {
-    if (refuses_memory) return Status(Code::kOutOfMemory, "refused");
-    for (int p = 0; p < pages; ++p) pages_[{group, slab * pages + p}].assign(kPageTokens, -1);
-    return {};
-  }
-  void RemoveSlab(int group, int slab) override {
-    for (int p = 0; p < BlockPool::kSlabPages; ++p) pages_.erase({group, slab * BlockPool::kSlabPages + p});
-  }
-
-  void Run(const StepInput& input, StepResult* result) {
-    result->head.assign(input.head.size(), HeadResult());
-    size_t head = 0;
-    for (const StepSequence& sequence : input.sequences) {
-      for (int i = 0; i < sequence.rows; ++i) {
-        const int position = sequence.position + i;
-        const int row = sequence.row_begin + i;
-        for (int group = 0; group < static_cast<int>(groups_->size()); ++group)
-          Slot(sequence, group, position) = input.tokens[static_cast<size_t>(row)];
-        if (head < input.head.size() && input.head[head].row == row) {
-          const std::vector<Token> tokens = Read(sequence, position);
-          Answer(input.head[head], tokens, &result->head[head]);
-          if (input.head[head].full) HandOver(input, head, tokens);
-          ++head;
-        }
-      }
-    }
-    EXPECT_EQ(head, input.head.size());
-    rows_seen = std::max(rows_seen, static_cast<int>(input.tokens.size()));
-  }
-
-  static constexpr int kLargePage = 4;
-  int rows_seen = 0;
-  bool refuses_memory = false;
-  std::set<Token> poisoned;  // a sequence that begins so gives NaN
-  std::set<Token> hungry;  // a sequence that begins so finds no memory to draw from whole rows
-
- private:
-  Token& Slot(const StepSequence& sequence, int group, int position) {
-    const PageId page = sequence.pages[static_cast<size_t>(group)][position / kPageTokens];
-    return pages_.at({group, page})[static_cast<size_t>(position % kPageTokens)];
-  }
-
-  std::vector<Token> Read(const StepSequence& sequence, int position) {
-    std::vector<Token> tokens;
-    for (int p = 0; p <= position; ++p) tokens.push_back(Slot(sequence, 0, p));
-    for (int group = 1; group < static_cast<int>(groups_->size()); ++group) {
-      const int window = (*groups_)[static_cast<size_t>(group)].window;
-      for (int p = std::max(0, position - window + 1); p <= position; ++p)
-        EXPECT_EQ(Slot(sequence, group, p), tokens[static_cast<size_t>(p)]);
-    }
-    return tokens;
-  }
-
-  void Answer(const HeadRow& row, const std::vector<Token>& tokens, HeadResult* result) {
-    result->finite = poisoned.count(tokens[0]) == 0;
-    if (row.candidates > 0) result->candidates = {{NextToken(tokens), 1, 1}};
-    result->log_sum_exp = 2;
-    for (const int32_t target : row.targets)
-      result->targets.push_back(target == NextToken(tokens) ? 1.0f : -5.0f);
-  }
-
-  const std::vector<KvGroup>* const groups_;
-  // Logits that leave no doubt about the next token.
-  void HandOver(const StepInput& input, size_t head, const std::vector<Token>& tokens) {
-    std::vector<float> logits(kVocabulary, -1e9f);
-    logits[static_cast<size_t>(NextToken(tokens))] = 0;
-    allocations::refused = hungry.count(tokens[0]) > 0;
-    input.sink->Take(head, logits, 0);
-    allocations::refused = false;
-  }
-
-  std::map<std::pair<int, int>, std::vector<Token>> pages_;
-};
-
-struct Rig {
-  explicit Rig(int pages, int max_rows = 32, int context = 400) : Rig({{0, 1}}, pages, max_rows, context) {}
-
-  // `pages` are those of the last group.
-  Rig(std::vector<KvGroup> kv_groups, int pages, int max_rows, int context)
-      : tokenizer(ByteTokenizer()),
-        groups(std::move(kv_groups)),
-        model(&groups),
-        pool(&model, static_cast<int>(groups.size()),
-             static_cast<size_t>(pages) * model.PageBytes(static_cast<int>(groups.size()) - 1)),
-        scheduler(tokenizer.get(), &groups, &pool, {max_rows, context}) {}
-
-  void Submit(RequestId id, std::vector<Token> prompt, int max_tokens = 50, int credits = 1 << 30) {
-    Request request;
-    request.id = id;
-    request.ignore_eos = ignore_eos;
-    request.sampling.temperature = temperature;
-    request.max_tokens = max_tokens;
-    request.credits = credits;
-    scheduler.Submit(1, request, std::move(prompt), Clock::now());
-    Drain();
-  }
-
-  bool Step() {
-    const bool ran = scheduler.Plan(&plan);
-    if (ran) {
-      StepResult result;
-      model.Run(plan.Input(), &result);
-      scheduler.Finish(plan, result, {});
-    }
-    EXPECT_EQ(pool.CheckIntegrity(), "");
-    Drain();
-    return ran;
-  }
-
-  void Drain() {
-    auto taken = scheduler.TakeEvents();
-    for (const Event& event : taken[1]) {
-      auto& tokens = replies[event.id];
-      tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
-      texts[event.id] += event.text;
-      if (event.outcome) EXPECT(outcomes.emplace(event.id, *event.outcome).second);
-    }
-  }
-
-  bool ignore_eos = false;
-  double temperature = 0;
-  std::shared_ptr<const Tokenizer> tokenizer;
-  std::vector<KvGroup> groups;
-  ToyModel model;
-  BlockPool pool;
-  Scheduler scheduler;
-  StepPlan plan{1};
-  std::map<RequestId, std::vector<Token>> replies;
-  std::map<RequestId, std::string> texts;
-  std::map<RequestId, Outcome> outcomes;
-};
-
-std::vector<Token> Prompt(uint64_t seed, int length) {
-  std::vector<Token> prompt;
-  for (int i = 0; i < length; ++i)
-    prompt.push_back(static_cast<Token>(UniformAt(seed, static_cast<uint64_t>(i)) * 255));
-  return prompt;
-}
-
-std::vector<Token> Expected(std::vector<Token> tokens, int max_tokens, bool ignore_eos = false) {
-  std::vector<Token> reply;
-  while (static_cast<int>(reply.size()) < max_tokens) {
-    const Token next = NextToken(tokens);
-    if (next == kEnd && !ignore_eos) break;
-    tokens.push_back(next);
-    reply.push_back(next);
-  }
-  return reply;
-}
-
-}  // namespace
 
 TEST(replies_are_the_same_with_few_pages_and_many) {
   for (const int pages : {32, 48, 1000}) {
@@ -417,7 +212,7 @@ TEST(scores_cover_every_token_but_the_first) {
     Request request;
     request.id = 1;
     request.score = true;
-    rig.scheduler.Submit(1, request, tokens, Clock::now());
+    rig.scheduler.Submit(1, request, tokens, rig.now);
     while (rig.Step()) {
     }
     const Outcome& outcome = rig.outcomes[1];
@@ -439,7 +234,7 @@ TEST(scores_survive_preemption) {
   growing.max_tokens = 250;
   growing.credits = 1000;
   growing.ignore_eos = true;
-  rig.scheduler.Submit(1, growing, Prompt(1, 216), Clock::now());
+  rig.scheduler.Submit(1, growing, Prompt(1, 216), rig.now);
   for (int step = 0; step < 32; ++step) rig.Step();
   std::vector<Token> prompt = {7};
   while (prompt.size() < 268) {
@@ -449,7 +244,7 @@ TEST(scores_survive_preemption) {
   Request request;
   request.id = 2;
   request.score = true;
-  rig.scheduler.Submit(1, request, prompt, Clock::now());
+  rig.scheduler.Submit(1, request, prompt, rig.now);
   while (rig.Step()) {
   }
   EXPECT(rig.scheduler.Stats().preempted > 0);
@@ -487,7 +282,7 @@ TEST(stop_strings_are_never_given_out_in_part) {
     request.credits = 1000;
     request.stop = {text.substr(begin, 3), text.substr(begin, 2) + "!"};
     const size_t at = text.find(request.stop[0]);
-    rig.scheduler.Submit(1, request, {42}, Clock::now());
+    rig.scheduler.Submit(1, request, {42}, rig.now);
     while (rig.Step()) EXPECT(text.substr(0, at).rfind(rig.texts[1], 0) == 0);
     EXPECT_EQ(rig.texts[1], text.substr(0, at));
     EXPECT_EQ(rig.replies[1].size(), at + 3);
