@@ -85,6 +85,7 @@ class Scheduler {
   bool Arrives(ClientId client, RequestId id);
   bool TryPlan(StepPlan* plan);
   std::vector<Sequence*> Offer();
+  int Waiting(const std::vector<Sequence*>& decoding) const;
   void PlanPrefill(int budget);
   int PlanRows(Sequence* sequence, int rows_max);
   bool Admit(Sequence* sequence);

@@ -1,6 +1,7 @@
 // Who is in a step, and with how many rows.
 
 #include <algorithm>
+#include <limits>
 
 #include "engine/scheduler.h"
 
@@ -13,7 +14,8 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   admitting_ = true;
   const std::vector<Sequence*> decoding = Offer();
   const int decode_rows = std::min(static_cast<int>(decoding.size()), limits_.max_rows);
-  int budget = std::min(limits_.max_rows - decode_rows, step_budget_.PrefillRows(decode_rows));
+  int budget =
+      std::min(limits_.max_rows - decode_rows, step_budget_.PrefillRows(decode_rows, Waiting(decoding)));
   if (Sequence* senior = MostSenior(); senior != nullptr && senior->computed < senior->lost) {
     // What gave up pages that lay scattered gets them first, and alone until it is as far as it was: with company
     // they could scatter as before.
@@ -51,6 +53,15 @@ std::vector<Sequence*> Scheduler::Offer() {
   std::sort(decoding.begin(), decoding.end(),
             [](const Sequence* a, const Sequence* b) { return a->seniority < b->seniority; });
   return decoding;
+}
+
+// Requests that want prefill and are at least as important as all that decode.
+int Scheduler::Waiting(const std::vector<Sequence*>& decoding) const {
+  int highest = std::numeric_limits<int>::min();
+  for (const Sequence* sequence : decoding) highest = std::max(highest, sequence->request.priority);
+  return static_cast<int>(std::ranges::count_if(sequences_, [highest](const SequencePtr& sequence) {
+    return !sequence->paused() && !sequence->decoding() && sequence->request.priority >= highest;
+  }));
 }
 
 // Divides the prefill rows. Who has to wait for pages is not overtaken by others without: it stays the first.

@@ -17,13 +17,18 @@ bool Near(int rows, int others) { return 4 * rows >= 3 * others && 4 * others >=
 
 }  // namespace
 
-int StepBudget::PrefillRows(int decode_rows) const {
+int StepBudget::PrefillRows(int decode_rows, int waiting) const {
   const int room = max_rows_ - std::min(decode_rows, max_rows_);
   if (decode_rows == 0) return room;
   if (!Knows(decode_rows)) return 0;
-  const double spare_ms = target_ms_ > 0 ? kAim * target_ms_ - decode_ms_ : kShare * decode_ms_;
-  const double rows = row_ms_ > 0 ? spare_ms / row_ms_ : 0;
+  const double rows = row_ms_ > 0 ? SpareMs(decode_rows, waiting) / row_ms_ : 0;
   return std::min(room, std::max(kFloorRows, static_cast<int>(std::min<double>(rows, max_rows_))));
+}
+
+double StepBudget::SpareMs(int decode_rows, int waiting) const {
+  if (target_ms_ > 0) return kAim * target_ms_ - decode_ms_;
+  const double crowd = static_cast<double>(waiting) / decode_rows;
+  return kShare * std::clamp(crowd, 1.0, kCrowdMaximum) * decode_ms_;
 }
 
 // The step after one that measured has prefill in any case: numbers of rows that change all the time would keep it

@@ -186,6 +186,28 @@ TEST(a_long_prompt_does_not_stall_running_streams) {
   EXPECT_EQ(rig.model.rows_seen, 512);
 }
 
+// The same crowd disturbs streams of its own priority more than those of a higher one.
+TEST(a_crowd_of_lower_priority_disturbs_no_more_than_one_request) {
+  double longest_ms[2];
+  for (const int priority : {0, 1}) {
+    Rig rig = RigOf(4000, {512, 1000});
+    rig.step_ms = StepMs;
+    for (RequestId id = 1; id <= 16; ++id) rig.Submit(Ask(id, 500, priority), Prompt(id, 20));
+    for (int step = 0; step < 100; ++step) rig.Step();
+    for (RequestId id = 101; id <= 200; ++id) rig.Submit(Ask(id, 1), Prompt(id, 300));
+    longest_ms[priority] = 0;
+    for (int step = 0; step < 100; ++step) {
+      const auto before = rig.now;
+      rig.Step();
+      const std::chrono::duration<double, std::milli> took = rig.now - before;
+      longest_ms[priority] = std::max(longest_ms[priority], took.count());
+    }
+  }
+  const double alone = 4 + 0.2 * 16;
+  EXPECT_LE(longest_ms[1], 2 * alone);
+  EXPECT(longest_ms[0] > 3 * alone && longest_ms[0] < 8 * alone);
+}
+
 TEST(a_full_queue_refuses_with_the_numbers) {
   SchedulerLimits limits{32, 400};
   limits.max_queue = 3;

@@ -28,7 +28,7 @@ std::vector<double> Run(StepBudget* budget, Machine* machine, int decode_rows, i
                         int64_t* rows = nullptr) {
   std::vector<double> times;
   for (int i = 0; i < steps; ++i) {
-    const int prefill = budget->PrefillRows(decode_rows);
+    const int prefill = budget->PrefillRows(decode_rows, 1);
     const double ms = machine->Ms(decode_rows, prefill);
     budget->Measured(decode_rows, prefill, ms);
     if (rows != nullptr) *rows += prefill;
@@ -44,9 +44,9 @@ double Maximum(const std::vector<double>& times) { return *std::max_element(time
 TEST(steps_without_decode_rows_are_filled) {
   for (const double target : {0.0, 5.0}) {
     StepBudget budget(512, target);
-    EXPECT_EQ(budget.PrefillRows(0), 512);
+    EXPECT_EQ(budget.PrefillRows(0, 1), 512);
     budget.Measured(0, 512, 100000);
-    EXPECT_EQ(budget.PrefillRows(0), 512);
+    EXPECT_EQ(budget.PrefillRows(0, 1), 512);
   }
 }
 
@@ -62,6 +62,21 @@ TEST(a_prompt_among_streams_adds_less_than_their_own_time) {
     const double mean = std::accumulate(times.begin(), times.end(), 0.0) / static_cast<double>(times.size());
     EXPECT(mean > 1.6 * alone);
   }
+}
+
+TEST(the_more_wait_for_each_one_that_runs_the_more_they_get) {
+  Machine machine;
+  StepBudget budget(512, 0);
+  Run(&budget, &machine, 16, 400);
+  budget.Measured(16, 0, machine.Ms(16, 0));
+  const int few = budget.PrefillRows(16, 1);
+  EXPECT_EQ(budget.PrefillRows(16, 16), few);
+  EXPECT_LE(std::abs(budget.PrefillRows(16, 64) - 4 * few), 4);
+  EXPECT_LE(std::abs(budget.PrefillRows(16, 10000) - 8 * few), 8);
+  StepBudget aiming(512, 20);
+  Run(&aiming, &machine, 16, 400);
+  aiming.Measured(16, 0, machine.Ms(16, 0));
+  EXPECT_EQ(aiming.PrefillRows(16, 1), aiming.PrefillRows(16, 10000));
 }
 
 TEST(a_target_is_kept_and_used) {
@@ -88,7 +103,7 @@ TEST(noise_and_outliers_do_not_throw_it_off) {
   StepBudget budget(512, 0);
   const double alone = 4 + 0.2 * 16;
   for (int i = 0; i < 2000; ++i) {
-    const int prefill = budget.PrefillRows(16);
+    const int prefill = budget.PrefillRows(16, 1);
     const double quiet = 4 + 0.2 * 16 + 0.25 * prefill;
     if (i > 100) EXPECT_LE(quiet, 2.6 * alone);
     // Each fiftieth step stands still for 200 ms.
@@ -115,7 +130,7 @@ TEST(prefill_goes_on_whatever_the_number_of_decode_rows_does) {
   int64_t steps = 0, without = 0;
   for (int i = 0; i < 1000; ++i) {
     const int decode = 1 + static_cast<int>(random() % 40);
-    const int prefill = budget.PrefillRows(decode);
+    const int prefill = budget.PrefillRows(decode, 1);
     EXPECT(prefill == 0 || prefill >= StepBudget::kFloorRows);
     ++steps;
     without += prefill == 0;
@@ -131,7 +146,7 @@ TEST(never_more_rows_than_a_step_has) {
     StepBudget budget(max_rows, 0);
     for (int i = 0; i < 100; ++i) {
       const int decode = i % (max_rows + 3);
-      const int prefill = budget.PrefillRows(decode);
+      const int prefill = budget.PrefillRows(decode, 1);
       EXPECT(prefill >= 0 && prefill + std::min(decode, max_rows) <= max_rows);
       budget.Measured(decode, prefill, machine.Ms(decode, prefill));
     }
