@@ -114,6 +114,29 @@ TEST(windowed_pages_that_lie_scattered_cost_no_reply_its_full_length) {
   EXPECT_EQ(rig.pool.used(0) + rig.pool.used(1), 0u);
 }
 
+TEST(windowed_pages_that_lie_scattered_starve_no_long_reply_in_a_crowd) {
+  Rig rig = TwoGroupRig(2048);
+  rig.ignore_eos = true;
+  rig.Submit(1, Prompt(1, 10), -1);
+  RequestId next = 2;
+  int steps = 0;
+  for (; rig.outcomes.count(1) == 0 && steps < 20000; ++steps) {
+    while (rig.scheduler.Stats().queued + rig.scheduler.Stats().running < 17) {
+      Request request;
+      request.id = next;
+      request.tenant = std::to_string(next % 5);
+      request.max_tokens = 54;
+      request.ignore_eos = true;
+      request.credits = 1000;
+      rig.Submit(std::move(request), Prompt(next++, 10));
+    }
+    rig.Step();
+  }
+  EXPECT(steps < 10000);
+  EXPECT(rig.scheduler.Stats().preempted > 0);
+  EXPECT(rig.replies[1] == Expected(Prompt(1, 10), 2038, true));
+}
+
 TEST(two_groups_that_compete_for_memory_lose_nothing) {
   for (const int max_rows : {5, 32, 100}) {
     Rig rig = TwoGroupRig(512, max_rows);

@@ -121,6 +121,13 @@ TEST(it_follows_costs_that_change) {
   int64_t rows = 0;
   Run(&budget, &machine, 16, 100, &rows);
   EXPECT(rows > 100 * 50);
+  // Streams that cost more themselves leave prefill more, which only a step without prefill can tell.
+  machine = {};
+  machine.base_ms = 20;
+  Run(&budget, &machine, 16, 300);
+  rows = 0;
+  Run(&budget, &machine, 16, 100, &rows);
+  EXPECT(rows > 100 * 50 && rows < 100 * 75);
 }
 
 TEST(prefill_goes_on_whatever_the_number_of_decode_rows_does) {
