@@ -145,7 +145,8 @@ void Scheduler::Preempt(Sequence* sequence) {
   ++totals_.preempted;
 }
 
-// Pages for the next `rows` tokens, some of which may have been reserved before. False when the sequence has to wait; then it may have lost its own.
+// Pages for the next `rows` tokens, some of which may have been reserved before. False when the sequence has to wait;
+// then it may have lost its own.
 bool Scheduler::Reserve(Sequence* sequence, int rows) {
   const int computed = static_cast<int>(sequence->computed);
   while (!sequence->table.Reserve(computed, computed + rows)) {

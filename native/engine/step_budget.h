@@ -4,8 +4,9 @@ namespace tokenmill {
 
 /// How many rows of prefill may join a step's decode rows. Streams that run wait for the whole step, so it may take
 /// `target_ms`, or without a target some more than their own rows alone would, and more yet when more requests wait
-/// than run: they would wait for each other then. Both costs are learnt from what steps took. What decode rows cost is only measured without company: when that is too long ago or was of another
-/// number of rows, one step goes without prefill. Steps without decode rows disturb nobody and are filled.
+/// than run: they would wait for each other then. Both costs are learnt from what steps took. What decode rows cost is
+/// only measured without company: when that is too long ago or was of another number of rows, one step goes without
+/// prefill. Steps without decode rows disturb nobody and are filled.
 class StepBudget {
  public:
   /// Prefill always goes on by so many rows, though not in a step that measures.

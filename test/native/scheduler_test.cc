@@ -125,7 +125,7 @@ TEST(windowed_pages_that_lie_scattered_starve_no_long_reply_in_a_crowd) {
       Request request;
       request.id = next;
       request.tenant = std::to_string(next % 5);
-      request.max_tokens = 54;
+      request.max_tokens = 20 + static_cast<int>(next * 37 % 300);
       request.ignore_eos = true;
       request.credits = 1000;
       rig.Submit(std::move(request), Prompt(next++, 10));
