@@ -24,6 +24,7 @@ export {
   type QuantizeOptions,
   type QuantizeResult,
   type ScoreOptions,
+  type SchedulingOptions,
   type SourceOptions,
 } from "./options";
 export { quantizeModel } from "./quantize-model";

@@ -20,10 +20,11 @@ import {
   type NativeOutcome,
   type NativeRequest,
   type NativeSampling,
+  type NativeScheduling,
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions, ScoreOptions } from "./options";
+import type { GenerationOptions, SchedulingOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
@@ -64,6 +65,25 @@ function abortError(signal: AbortSignal): TokenmillError {
   return new TokenmillError(code, message, { cause });
 }
 
+/** What the engine is told of a request's standing, so many milliseconds after its call. */
+function schedulingOf(options: SchedulingOptions, elapsedMs: number): NativeScheduling {
+  const { priority, tenant, deadline } = options;
+  return {
+    ...(priority !== undefined ? { priority } : {}),
+    ...(tenant !== undefined ? { tenant } : {}),
+    ...(deadline !== undefined ? { deadline: Math.max(0, deadline - elapsedMs) } : {}),
+  };
+}
+
+/** Ends a reply that has not reached the engine by its deadline; returns what calls that off. */
+function stopAfter(state: ReplyState, deadline: number): () => void {
+  const message =
+    `the deadline of ${deadline} ms passed while the chat template was being rendered. ` +
+    "Allow more time or send a shorter conversation";
+  const timer = setTimeout(() => state.stop({ code: "DeadlineExceeded", message }), deadline);
+  return () => clearTimeout(timer);
+}
+
 /** A model in this process: a client of a native engine. */
 export class LocalModel implements Model {
   readonly info: ModelInfo;
@@ -101,7 +121,7 @@ export class LocalModel implements Model {
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
     return this.#start("chat", options, async (state, own, trace) => {
-      const pieces = await this.#render(messages, own.signal);
+      const pieces = await this.#renderInTime(state, messages, own);
       if (!state.ended) this.#submit(state, own, this.#chatSource(pieces), trace);
     });
   }
@@ -119,6 +139,7 @@ export class LocalModel implements Model {
     checkScoreOptions(options);
     const source = this.#promptSource(input);
     const { signal, cacheSalt = "" } = options;
+    const scheduling = schedulingOf(options, 0);
     if (signal?.aborted) throw abortError(signal);
     const id = nextRequestId++;
     const trace = traceRequest(id, "score", this.info);
@@ -134,7 +155,7 @@ export class LocalModel implements Model {
       };
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
-      this.#native.submit({ id, score: true, cacheSalt, ...source, ...noticesFor(trace) });
+      this.#native.submit({ id, score: true, cacheSalt, ...source, ...scheduling, ...noticesFor(trace) });
       const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     const error = scoreError(outcome, signal);
@@ -242,6 +263,20 @@ export class LocalModel implements Model {
     return new Reply(state);
   }
 
+  /** Renders while the reply's deadline is not the engine's business yet. */
+  async #renderInTime(
+    state: ReplyState,
+    messages: readonly ChatMessage[],
+    { deadline, signal }: GenerationOptions,
+  ): Promise<PromptPiece[]> {
+    const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
+    try {
+      return await this.#render(messages, signal);
+    } finally {
+      callOff?.();
+    }
+  }
+
   #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptPiece[]> {
     const { chatTemplate, name } = this.info;
     if (chatTemplate === undefined) {
@@ -277,6 +312,7 @@ export class LocalModel implements Model {
       credits: state.markSubmitted(),
       seed: state.seed,
       ...noticesFor(trace),
+      ...schedulingOf(options, state.preparedMs),
     };
     const defaults = this.#nativeInfo.sampling;
     for (const name of samplingOptions) {

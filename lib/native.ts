@@ -19,7 +19,14 @@ export interface NativeSampling {
   presencePenalty?: number;
 }
 
-export interface NativeRequest extends NativeSampling {
+export interface NativeScheduling {
+  priority?: number;
+  tenant?: string;
+  /** Milliseconds that are left. */
+  deadline?: number;
+}
+
+export interface NativeRequest extends NativeSampling, NativeScheduling {
   id: number;
   pieces?: PromptPiece[];
   tokens?: Int32Array;
@@ -179,6 +186,8 @@ interface NativeAddon {
       threads?: number;
       budget?: number;
       maxRows?: number;
+      maxQueue?: number;
+      targetTpot?: number;
       highPrecision?: boolean;
       quantize?: "int8" | "int4";
       kvInt8?: boolean;

@@ -138,6 +138,13 @@ Request ToRequest(const Napi::Object& object) {
   request.cache_salt = GetString(object, "cacheSalt", "");
   request.credits = static_cast<int>(GetNumber(object, "credits", 0));
   request.notices = GetBool(object, "notices", false);
+  request.priority = static_cast<int>(GetNumber(object, "priority", 0));
+  request.tenant = GetString(object, "tenant", "");
+  const Napi::Value deadline = object.Get("deadline");
+  if (deadline.IsNumber()) {
+    const std::chrono::duration<double, std::milli> ms(deadline.As<Napi::Number>().DoubleValue());
+    request.deadline = std::chrono::duration_cast<std::chrono::nanoseconds>(ms);
+  }
   return request;
 }
 

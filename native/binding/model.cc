@@ -296,6 +296,8 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   options.threads = static_cast<int>(GetNumber(given, "threads", 0));
   options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
   options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
+  options.max_queue = static_cast<int>(GetNumber(given, "maxQueue", 0));
+  options.target_tpot_ms = GetNumber(given, "targetTpot", 0);
   options.high_precision = GetBool(given, "highPrecision", false);
   const std::string quantize = GetString(given, "quantize", "");
   if (quantize == "int8") options.quantization = LoadQuantization::kInt8;

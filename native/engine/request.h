@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -46,6 +47,9 @@ struct Request {
   std::string cache_salt;  // only requests with the same one share prefixes
   int credits = 0;  // parts that may be sent before the reader asks for more
   bool notices = false;  // tell of what happens to it besides its results
+  int priority = 0;  // higher first
+  std::string tenant;  // tenants of one priority share evenly
+  std::optional<std::chrono::nanoseconds> deadline;  // from its submission
 };
 
 struct TokenLogprob {
