@@ -11,8 +11,8 @@ constexpr int kPlainRows = 8, kPlainStrips = 2;
 #include "kernels/cpu/plain_matmul_impl.h"
 
 // dpbusd adds four products of an unsigned level and an activation to each column. The sums of a block start
-// at -offset * (sum of activations). Tiles of up to 4 rows × both strips: 8 integer and 8 float sums in
-// registers.
+// at -offset * (sum of activations). Tiles are some rows × both strips: with four, 8 integer and 8 float sums in
+// registers; where levels need no unpacking and there are no mins, six rows fit as well.
 
 namespace tokenmill::cpu {
 namespace {
@@ -112,7 +112,7 @@ struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
   static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
-  static constexpr int kTileRows = 4;
+  static constexpr int kTileRows = kLayout.level_bytes == 1024 && !kMins ? 6 : 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
 
@@ -160,6 +160,7 @@ using FormatFiveK = Format<PackedFormat::kFiveK, Bytes, ScaleK, true>;
 
 // A scale per 16 k: the halves of a block are added one after the other.
 struct FormatSixK16 : Format<PackedFormat::kSixK16, Bytes, ScaleD, false> {
+  static constexpr int kTileRows = 4;
   template <int kRows>
   TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                           int64_t stride, __m512 (&sums)[kRows][2]) {

@@ -19,6 +19,8 @@ void Matmul(const MatmulArgs& args) {
   for (int row = 0, rows; row < args.rows; row += rows) {
     const int left = args.rows - row;
     rows = left < kMost ? left : kMost;
+    // One or two rows after a tall tile would have too few sums to keep the multipliers busy: they get some of its.
+    if (kMost > 4 && left > kMost && left <= kMost + 2) rows = 4;
     RowsOf<F, kMost>(args, row, rows);
   }
 }

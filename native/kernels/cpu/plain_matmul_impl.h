@@ -70,7 +70,7 @@ void PlainTile(const MatmulArgs& args, int row, int strip, int64_t begin, int64_
 
 template <class Element, int kRows>
 void PlainRows(const MatmulArgs& args, int row, int64_t begin, int64_t end) {
-  constexpr int kStrips = kRows == 1 ? 2 : kPlainStrips;
+  constexpr int kStrips = kRows <= 2 ? 2 : kPlainStrips;
   int strip = 0;
   if (args.prefetch && row == 0) {
     PlainTile<Element, kRows, kStrips, true>(args, row, 0, begin, end);
