@@ -24,7 +24,7 @@ export interface ModelInfo {
   /** The device that computes and the instruction set it uses, for example { type: "cpu", isa: "avx2", threads: 8 }. */
   device: {
     type: "cpu";
-    isa: "reference" | "avx2" | "avxvnni" | "avx512" | "neon" | "neon-i8mm";
+    isa: "reference" | "avx2" | "avxvnni" | "avx512" | "avx512bf16" | "neon" | "neon-i8mm";
     threads: number;
     reason: string;
   };

@@ -146,7 +146,8 @@ export interface LoadOptions extends SourceOptions {
    * How exactly activations enter products with quantized weights. "fast" (default) rounds them to 8 bits, as
    * other engines do; "high" to 15 bits, which practically equals computing in f32. One reply at a time costs
    * little more then, since reading the weights takes the time; prompts and many replies at once take up to
-   * twice as long.
+   * twice as long. With BF16 weights, "fast" rounds activations to BF16 where the CPU multiplies those (AVX-512
+   * BF16); "high" does not round them.
    */
   precision?: "fast" | "high";
   /**
