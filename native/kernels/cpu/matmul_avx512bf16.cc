@@ -8,6 +8,7 @@
 namespace tokenmill::cpu {
 namespace {
 constexpr int kPlainRows = 8, kPlainStrips = 2;
+constexpr int kPlainPrefetchBytes = 12 * 1024;  // how far ahead weights are asked for
 }
 }  // namespace tokenmill::cpu
 
