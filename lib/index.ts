@@ -1,3 +1,4 @@
+export type { BatchInput, BatchItem, BatchOptions, BatchProgress, BatchResult } from "./batch/batch-item";
 export type { ChatMessage, ContentPart } from "./chat-message";
 export type {
   Completion,
@@ -8,10 +9,11 @@ export type {
   TokenLogprob,
   Usage,
 } from "./completion";
+export type { DiagnosticsMessages, RequestFinishedMessage, RequestMessage } from "./diagnostics";
 export { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 export { loadModel } from "./load-model";
 export { loadTokenizer } from "./load-tokenizer";
-export type { Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
+export type { Histogram, Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
 export {
   type FileType,
   fileTypes,
@@ -22,6 +24,7 @@ export {
   type QuantizeOptions,
   type QuantizeResult,
   type ScoreOptions,
+  type SchedulingOptions,
   type SourceOptions,
 } from "./options";
 export { quantizeModel } from "./quantize-model";

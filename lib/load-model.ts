@@ -28,7 +28,7 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const { signal, onProgress, onLog } = options;
   const { path, name } = await resolveSource(source, options);
   const receivers: Receivers = new Map();
-  const { contextLength, threads, maxBatchTokens } = options;
+  const { contextLength, threads, maxBatchTokens, maxQueue, targetTpot } = options;
   const packed = await packedCacheOptions(options.packedCache);
   const load = native().loadModel(
     path,
@@ -41,6 +41,8 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
       ...(options.kvCache?.type === "int8" ? { kvInt8: true } : {}),
       ...(options.prefixCache === false ? { prefixCache: false } : {}),
       ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
+      ...(maxQueue !== undefined ? { maxQueue } : {}),
+      ...(targetTpot !== undefined ? { targetTpot } : {}),
       ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),
     },
     (...message) => {

@@ -1,6 +1,15 @@
 import { onAbort } from "./abort-callbacks";
+import { Batch } from "./batch/batch";
+import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
+import {
+  endOfReply,
+  type RequestEnd,
+  type RequestMessage,
+  type RequestTrace,
+  traceRequest,
+} from "./diagnostics";
 import { TokenmillError } from "./errors";
 import type { Model, ModelInfo, ModelStats, Score, TokenizeOptions } from "./model";
 import {
@@ -8,12 +17,14 @@ import {
   type NativeEvent,
   type NativeModel,
   type NativeModelInfo,
+  type NativeOutcome,
   type NativeRequest,
   type NativeSampling,
+  type NativeScheduling,
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions, ScoreOptions } from "./options";
+import type { GenerationOptions, SchedulingOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
@@ -37,6 +48,9 @@ const samplingOptions = [
   "presencePenalty",
 ] as const satisfies readonly (keyof NativeSampling)[];
 
+/** Unique among all models of this JavaScript thread, for who follows requests by `diagnostics_channel`. */
+let nextRequestId = 1;
+
 function randomSeed(): number {
   const words = crypto.getRandomValues(new Uint32Array(2));
   return ((words[0] ?? 0) & 0x1fffff) * 2 ** 32 + (words[1] ?? 0);
@@ -51,6 +65,25 @@ function abortError(signal: AbortSignal): TokenmillError {
   return new TokenmillError(code, message, { cause });
 }
 
+/** What the engine is told of a request's standing, so many milliseconds after its call. */
+function schedulingOf(options: SchedulingOptions, elapsedMs: number): NativeScheduling {
+  const { priority, tenant, deadline } = options;
+  return {
+    ...(priority !== undefined ? { priority } : {}),
+    ...(tenant !== undefined ? { tenant } : {}),
+    ...(deadline !== undefined ? { deadline: Math.max(0, deadline - elapsedMs) } : {}),
+  };
+}
+
+/** Ends a reply that has not reached the engine by its deadline; returns what calls that off. */
+function stopAfter(state: ReplyState, deadline: number): () => void {
+  const message =
+    `the deadline of ${deadline} ms passed while the chat template was being rendered. ` +
+    "Allow more time or send a shorter conversation";
+  const timer = setTimeout(() => state.stop({ code: "DeadlineExceeded", message }), deadline);
+  return () => clearTimeout(timer);
+}
+
 /** A model in this process: a client of a native engine. */
 export class LocalModel implements Model {
   readonly info: ModelInfo;
@@ -59,7 +92,6 @@ export class LocalModel implements Model {
   readonly #receivers: Receivers;
   readonly #states = new Set<ReplyState>();
   readonly #control: Omit<ReplyControl, "ended">;
-  #nextId = 1;
   #runnable = 0;
   #disposed: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -82,14 +114,24 @@ export class LocalModel implements Model {
   }
 
   generate(prompt: string | readonly number[], options: GenerationOptions = {}): Reply {
-    return this.#start(options, (state, own) => this.#submit(state, own, this.#promptSource(prompt)));
+    return this.#start("generate", options, (state, own, trace) =>
+      this.#submit(state, own, this.#promptSource(prompt), trace),
+    );
   }
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
-    return this.#start(options, async (state, own) => {
-      const pieces = await this.#render(messages, own.signal);
-      if (!state.ended) this.#submit(state, own, this.#chatSource(pieces));
+    return this.#start("chat", options, async (state, own, trace) => {
+      const pieces = await this.#renderInTime(state, messages, own);
+      if (!state.ended) this.#submit(state, own, this.#chatSource(pieces), trace);
     });
+  }
+
+  generateMany(
+    inputs: AsyncIterable<BatchInput> | Iterable<BatchInput>,
+    options: BatchOptions = {},
+  ): AsyncIterableIterator<BatchResult> {
+    this.#checkUsable();
+    return new Batch(this, inputs, options);
   }
 
   async score(input: string | readonly number[], options: ScoreOptions = {}): Promise<Score> {
@@ -97,10 +139,14 @@ export class LocalModel implements Model {
     checkScoreOptions(options);
     const source = this.#promptSource(input);
     const { signal, cacheSalt = "" } = options;
+    const scheduling = schedulingOf(options, 0);
     if (signal?.aborted) throw abortError(signal);
-    const id = this.#nextId++;
-    const outcome = await new Promise<NonNullable<NativeEvent["outcome"]>>((resolve) => {
+    const id = nextRequestId++;
+    const trace = traceRequest(id, "score", this.info);
+    trace?.queued();
+    const outcome = await new Promise<NativeOutcome>((resolve) => {
       const end = (event: NativeEvent) => {
+        trace?.accept(event);
         if (!event.outcome) return;
         this.#release(id);
         this.#hold(false);
@@ -109,13 +155,12 @@ export class LocalModel implements Model {
       };
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
-      this.#native.submit({ id, score: true, cacheSalt, ...source });
+      this.#native.submit({ id, score: true, cacheSalt, ...source, ...scheduling, ...noticesFor(trace) });
       const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
-    if (outcome.code) throw new TokenmillError(outcome.code, outcome.message ?? "");
-    if (outcome.reason === "aborted") {
-      throw signal?.aborted ? abortError(signal) : disposedError();
-    }
+    const error = scoreError(outcome, signal);
+    trace?.finished(endOfScore(outcome, error));
+    if (error) throw error;
     return { tokens: outcome.scoreTokens ?? [], logprobs: outcome.scoreLogprobs ?? new Float32Array() };
   }
 
@@ -180,42 +225,56 @@ export class LocalModel implements Model {
    * arguments, is the reply's.
    */
   #start(
+    operation: RequestMessage["operation"],
     options: GenerationOptions,
-    submit: (state: ReplyState, options: GenerationOptions) => void | Promise<void>,
+    submit: (state: ReplyState, options: GenerationOptions, trace?: RequestTrace) => void | Promise<void>,
   ): Reply {
     const own = { ...options };
     if (Array.isArray(own.stop)) own.stop = [...own.stop];
     const { signal } = own;
     let stopListening: (() => void) | undefined;
-    const state: ReplyState = new ReplyState(
-      this.#nextId++,
-      own.seed ?? randomSeed(),
-      own.logprobs !== undefined,
-      {
-        ...this.#control,
-        ended: () => {
-          stopListening?.();
-          this.#states.delete(state);
-          this.#release(state.id);
-        },
+    const id = nextRequestId++;
+    const trace = traceRequest(id, operation, this.info);
+    const state: ReplyState = new ReplyState(id, own.seed ?? randomSeed(), own.logprobs !== undefined, {
+      ...this.#control,
+      ended: () => {
+        stopListening?.();
+        this.#states.delete(state);
+        this.#release(state.id);
+        if (trace && state.result) trace.finished(endOfReply(state.result));
       },
-    );
+    });
     this.#states.add(state);
-    this.#receivers.set(state.id, state);
+    this.#receivers.set(state.id, trace ? observed(state, trace) : state);
     const fail = (error: unknown) => state.fail(toTokenmillError(error));
     try {
       this.#checkUsable();
       checkGenerationOptions(options);
+      trace?.queued();
       const abort = () => signal && state.stop(abortedBy(signal));
       if (signal?.aborted) abort();
       else {
         stopListening = signal && onAbort(signal, abort);
-        submit(state, own)?.catch(fail);
+        submit(state, own, trace)?.catch(fail);
       }
     } catch (error) {
       fail(error);
     }
     return new Reply(state);
+  }
+
+  /** Renders while the reply's deadline is not the engine's business yet. */
+  async #renderInTime(
+    state: ReplyState,
+    messages: readonly ChatMessage[],
+    { deadline, signal }: GenerationOptions,
+  ): Promise<PromptPiece[]> {
+    const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
+    try {
+      return await this.#render(messages, signal);
+    } finally {
+      callOff?.();
+    }
   }
 
   #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptPiece[]> {
@@ -245,13 +304,15 @@ export class LocalModel implements Model {
     return { pieces, bos: addBos && !(first?.special && first.text === bos) };
   }
 
-  #submit(state: ReplyState, options: GenerationOptions, source: PromptSource): void {
+  #submit(state: ReplyState, options: GenerationOptions, source: PromptSource, trace?: RequestTrace): void {
     const request: NativeRequest = {
       id: state.id,
       ...source,
       stop: stopStrings(options.stop),
       credits: state.markSubmitted(),
       seed: state.seed,
+      ...noticesFor(trace),
+      ...schedulingOf(options, state.preparedMs),
     };
     const defaults = this.#nativeInfo.sampling;
     for (const name of samplingOptions) {
@@ -264,6 +325,36 @@ export class LocalModel implements Model {
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     callNative(() => this.#native.submit(request));
   }
+}
+
+/** A receiver whose events are looked at on their way. */
+function observed(receiver: Receiver, trace: RequestTrace): Receiver {
+  return {
+    accept: (event) => {
+      trace.accept(event);
+      receiver.accept(event);
+    },
+  };
+}
+
+function noticesFor(trace: RequestTrace | undefined): { notices?: true } {
+  return trace?.wantsNotices ? { notices: true } : {};
+}
+
+function scoreError(outcome: NativeOutcome, signal: AbortSignal | undefined): TokenmillError | undefined {
+  if (outcome.code) return new TokenmillError(outcome.code, outcome.message ?? "");
+  if (outcome.reason !== "aborted") return undefined;
+  return signal?.aborted ? abortError(signal) : disposedError();
+}
+
+function endOfScore(outcome: NativeOutcome, error: TokenmillError | undefined): RequestEnd {
+  const { promptTokens, cachedTokens, completionTokens } = outcome;
+  const { queueMs, ttftMs, prefillTokensPerSecond, decodeTokensPerSecond } = outcome;
+  return {
+    ...(error ? { error } : { finishReason: outcome.reason }),
+    usage: { promptTokens, cachedTokens, completionTokens },
+    timings: { queueMs, ttftMs, prefillTokensPerSecond, decodeTokensPerSecond },
+  };
 }
 
 function disposedError(): TokenmillError {

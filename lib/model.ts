@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
 import type { GenerationOptions, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
@@ -23,13 +24,23 @@ export interface ModelInfo {
   /** The device that computes and the instruction set it uses, for example { type: "cpu", isa: "avx2", threads: 8 }. */
   device: {
     type: "cpu";
-    isa: "reference" | "avx2" | "avxvnni" | "avx512" | "neon" | "neon-i8mm";
+    isa: "reference" | "avx2" | "avxvnni" | "avx512" | "avx512bf16" | "neon" | "neon-i8mm";
     threads: number;
     reason: string;
   };
   capabilities: { generate: boolean; chat: boolean; score: boolean; embed: boolean };
   /** The model's Jinja chat template, when it has one. */
   chatTemplate?: string;
+}
+
+/** A distribution in fixed buckets. */
+export interface Histogram {
+  /** Upper bounds of the buckets, ascending; a value that equals one belongs below it. */
+  bounds: number[];
+  /** Values in each bucket, and last those above all bounds: one more than there are bounds. */
+  counts: number[];
+  /** Of all values. */
+  sum: number;
 }
 
 export interface ModelStats {
@@ -46,6 +57,21 @@ export interface ModelStats {
   cachedTokens: number;
   completionTokens: number;
   steps: number;
+  /** Since the load. Times are in milliseconds. */
+  histograms: {
+    /** From each request's arrival to its first step. */
+    queueMs: Histogram;
+    /** From each reply's arrival to its first token. */
+    ttftMs: Histogram;
+    /** Each ended reply's mean time between tokens. */
+    tpotMs: Histogram;
+    /** Tokens computed in each step. */
+    stepRows: Histogram;
+    /** Requests in each step. */
+    stepSequences: Histogram;
+    /** Pages of the KV cache in use after each step. */
+    pagesUsed: Histogram;
+  };
   /**
    * Pages of `size` tokens: those of replies that run or are paused, those that hold earlier prefixes and can be had at
    * any time, and free ones; `maximum` is what the memory budget allows.
@@ -83,6 +109,22 @@ export interface Model extends Tokenizer, AsyncDisposable {
   generate(prompt: string | readonly number[], options?: GenerationOptions): Reply;
   /** Answers a conversation through the model's own chat template. */
   chat(messages: readonly ChatMessage[], options?: GenerationOptions): Reply;
+  /**
+   * Answers many requests, however many: inputs are taken as the engine has room for them and results are read, so
+   * memory stays bounded. An item that fails gives its error as its result; an input without `id` has its index as id.
+   * Leaving the loop early cancels what runs and calls the source's `return()`. A source that throws, the signal,
+   * `stopOnError` and `dispose()` end the iteration with their error, after the results that were there.
+   *
+   * @throws TokenmillError InvalidArgument for wrong inputs or options, Disposed
+   * @example
+   * for await (const { id, completion, error } of model.generateMany(prompts, { maxTokens: 50 })) {
+   *   console.log(id, error ? error.message : completion.text);
+   * }
+   */
+  generateMany(
+    inputs: AsyncIterable<BatchInput> | Iterable<BatchInput>,
+    options?: BatchOptions,
+  ): AsyncIterableIterator<BatchResult>;
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;

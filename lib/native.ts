@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
-import type { ModelInfo } from "./model";
+import type { ModelInfo, ModelStats } from "./model";
 
 /** A stretch of prompt text; a special one is exactly one special token's text. */
 export interface PromptPiece {
@@ -19,7 +19,14 @@ export interface NativeSampling {
   presencePenalty?: number;
 }
 
-export interface NativeRequest extends NativeSampling {
+export interface NativeScheduling {
+  priority?: number;
+  tenant?: string;
+  /** Milliseconds that are left. */
+  deadline?: number;
+}
+
+export interface NativeRequest extends NativeSampling, NativeScheduling {
   id: number;
   pieces?: PromptPiece[];
   tokens?: Int32Array;
@@ -32,6 +39,8 @@ export interface NativeRequest extends NativeSampling {
   logprobs?: number;
   cacheSalt?: string;
   credits?: number;
+  /** Tell of prefill, preemption and eviction in the request's events. */
+  notices?: boolean;
 }
 
 export interface NativeOutcome {
@@ -56,6 +65,10 @@ export interface NativeEvent {
   tokens: number[];
   logprobs?: TokenLogprob[];
   outcome?: NativeOutcome;
+  /** Set when there is nothing else in the event. */
+  notice?: "prefill" | "preempted" | "evicted";
+  /** Milliseconds in the queue, tokens to be computed again, pages. */
+  noticeValue?: number;
 }
 
 export interface NativeTokenizerInfo {
@@ -94,26 +107,9 @@ export interface NativeModelInfo {
   sampling: NativeSampling;
 }
 
-export interface NativeStats {
-  queued: number;
-  running: number;
-  paused: number;
-  finished: number;
-  aborted: number;
-  failed: number;
-  preempted: number;
-  promptTokens: number;
-  cachedTokens: number;
-  completionTokens: number;
-  steps: number;
-  pages: { size: number; used: number; cached: number; free: number; maximum: number };
-  prefix: { lookups: number; hits: number; hitTokens: number; evictedPages: number };
-  bytes: { weights: number; kv: number; scratch: number; budget: number };
-}
-
 export interface NativeModel {
   info(): NativeModelInfo;
-  stats(): NativeStats;
+  stats(): ModelStats;
   tokenize(text: string, special: boolean, bos: boolean | undefined): number[];
   detokenize(tokens: Int32Array, special: boolean): string;
   submit(request: NativeRequest): void;
@@ -190,6 +186,8 @@ interface NativeAddon {
       threads?: number;
       budget?: number;
       maxRows?: number;
+      maxQueue?: number;
+      targetTpot?: number;
       highPrecision?: boolean;
       quantize?: "int8" | "int4";
       kvInt8?: boolean;

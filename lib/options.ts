@@ -1,8 +1,29 @@
+/** How a request stands among the others. Results do not depend on it. */
+export interface SchedulingOptions {
+  /**
+   * An integer from -1000 to 1000, higher first; default 0. Decides who starts, who reads its prompt first and who
+   * gives up memory when that is short. A level is worth ten seconds: one that is passed over so long gets a turn.
+   */
+  priority?: number;
+  /**
+   * Whose request this is: tenants of one priority get equal shares of the tokens computed, whatever the number of
+   * their requests. Default "".
+   */
+  tenant?: string;
+  /**
+   * Milliseconds from the call, to the whole reply. What is not complete then ends with a `DeadlineExceeded` error
+   * that carries what there is. Default: none.
+   */
+  deadline?: number;
+  /** Ends the request with an `Aborted` error that carries what there is. */
+  signal?: AbortSignal;
+}
+
 /**
  * How one reply is generated. Everything is optional; what is left out comes from the model's own metadata, else
  * from the defaults named.
  */
-export interface GenerationOptions {
+export interface GenerationOptions extends SchedulingOptions {
   /** Default: to the context's end. */
   maxTokens?: number;
   /** 0 (default) is greedy: the most likely token. */
@@ -35,16 +56,12 @@ export interface GenerationOptions {
    * time to a first token what others have asked. Give each tenant an own secret. Default: "".
    */
   cacheSalt?: string;
-  /** Ends the reply with an `Aborted` error that carries what there is. */
-  signal?: AbortSignal;
 }
 
 /** How a text is scored. */
-export interface ScoreOptions {
+export interface ScoreOptions extends SchedulingOptions {
   /** Who may reuse the text's prefix, as in {@link GenerationOptions}; a score itself reuses none. */
   cacheSalt?: string;
-  /** Rejects with an `Aborted` error. */
-  signal?: AbortSignal;
 }
 
 /** Where a model's bytes are on their way from. */
@@ -129,7 +146,8 @@ export interface LoadOptions extends SourceOptions {
    * How exactly activations enter products with quantized weights. "fast" (default) rounds them to 8 bits, as
    * other engines do; "high" to 15 bits, which practically equals computing in f32. One reply at a time costs
    * little more then, since reading the weights takes the time; prompts and many replies at once take up to
-   * twice as long.
+   * twice as long. With BF16 weights, "fast" rounds activations to BF16 where the CPU multiplies those (AVX-512
+   * BF16); "high" does not round them.
    */
   precision?: "fast" | "high";
   /**
@@ -156,11 +174,16 @@ export interface LoadOptions extends SourceOptions {
    * Default true.
    */
   prefixCache?: boolean;
-  /**
-   * Tokens computed in one step at most, of all replies together. A smaller number lets a long prompt delay
-   * running replies less; a larger one reads prompts faster. Default 512. Results do not depend on it.
-   */
+  /** Tokens computed in one step at most, of all replies together. Default 512. Results do not depend on it. */
   maxBatchTokens?: number;
+  /**
+   * Milliseconds that a token of a running reply should take at most (time per output token). Prompts are read
+   * beside running replies in chunks that keep it, as far as the replies alone do, and at least 16 tokens long.
+   * Default: chunks that make a step at most about three quarters longer. Results do not depend on it.
+   */
+  targetTpot?: number;
+  /** Requests that may wait for their start; one more is refused as `Overloaded`. Default 4096. */
+  maxQueue?: number;
   memory?: {
     /** Bytes for weights, KV cache and scratch together. Default: half of the free memory; committed as used. */
     budget?: number;

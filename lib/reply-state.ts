@@ -51,8 +51,7 @@ export class ReplyState {
   private credits = unreadPartsMaximum;
   private runnable = false;
   private readonly createdMs = performance.now();
-  /** From the call until the request reached the engine, whose own times count from there. */
-  private preparedMs = 0;
+  private prepared = 0;
   private submitted = false;
   private unbounded = false;
   private stopping = false;
@@ -75,10 +74,20 @@ export class ReplyState {
     return this.completion !== undefined || this.error !== undefined;
   }
 
+  /** What the reply has ended with. */
+  get result(): Completion | TokenmillError | undefined {
+    return this.error ?? this.completion;
+  }
+
+  /** From the call until the request reached the engine, whose own times count from there; milliseconds. */
+  get preparedMs(): number {
+    return this.prepared;
+  }
+
   /** From now on the engine ends the reply. Returns the parts that it may send at first. */
   markSubmitted(): number {
     this.submitted = true;
-    this.preparedMs = performance.now() - this.createdMs;
+    this.prepared = performance.now() - this.createdMs;
     if (this.unbounded) this.credits = unlimitedCredits;
     return Math.min(this.credits, 2 ** 31 - 1);
   }
@@ -188,8 +197,8 @@ export class ReplyState {
         completionTokens: this.tokens.length,
       },
       timings: {
-        queueMs: this.preparedMs + outcome.queueMs,
-        ttftMs: outcome.ttftMs > 0 ? this.preparedMs + outcome.ttftMs : 0,
+        queueMs: this.prepared + outcome.queueMs,
+        ttftMs: outcome.ttftMs > 0 ? this.prepared + outcome.ttftMs : 0,
         prefillTokensPerSecond: outcome.prefillTokensPerSecond,
         decodeTokensPerSecond: outcome.decodeTokensPerSecond,
       },

@@ -5,6 +5,7 @@ import {
   type LoadOptions,
   type QuantizeOptions,
   type ScoreOptions,
+  type SchedulingOptions,
   type SourceOptions,
 } from "./options";
 
@@ -27,23 +28,23 @@ interface Range {
   integer?: boolean;
 }
 
-function checkNumber(name: string, value: unknown, { minimum, maximum, integer }: Range): void {
+export function checkNumber(name: string, value: unknown, { minimum, maximum, integer }: Range): void {
   if (value === undefined) return;
   const fits = typeof value === "number" && value >= minimum && value <= maximum;
   if (fits && (!integer || Number.isInteger(value))) return;
   throw invalid(name, value, `${integer ? "an integer" : "a number"} from ${minimum} to ${maximum}`);
 }
 
-function checkFunction(name: string, value: unknown): void {
+export function checkFunction(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "function") throw invalid(name, value, "a function");
 }
 
-function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
+export function checkChoice(name: string, value: unknown, choices: readonly string[]): void {
   if (value === undefined || choices.includes(value as string)) return;
   throw invalid(name, value, choices.map((choice) => JSON.stringify(choice)).join(" or "));
 }
 
-function checkFlag(name: string, value: unknown): void {
+export function checkFlag(name: string, value: unknown): void {
   if (value !== undefined && typeof value !== "boolean") throw invalid(name, value, "true or false");
 }
 
@@ -56,12 +57,12 @@ function checkSignal(value: unknown): void {
     throw invalid("signal", value, "an AbortSignal");
 }
 
-function checkObject(name: string, value: unknown): asserts value is Record<string, unknown> {
+export function checkObject(name: string, value: unknown): asserts value is Record<string, unknown> {
   if (typeof value !== "object" || value === null || Array.isArray(value))
     throw invalid(name, value, "an object");
 }
 
-function checkKeys(name: string, value: object, known: readonly string[]): void {
+export function checkKeys(name: string, value: object, known: readonly string[]): void {
   for (const key of Object.keys(value)) {
     if (known.includes(key)) continue;
     throw new TokenmillError(
@@ -72,6 +73,8 @@ function checkKeys(name: string, value: object, known: readonly string[]): void 
 }
 
 const tokensMaximum = 2 ** 31 - 1;
+/** The longest time that a timer takes. */
+const millisecondsMaximum = 2 ** 31 - 1;
 
 const generationRanges: Record<string, Range> = {
   maxTokens: { minimum: 0, maximum: tokensMaximum, integer: true },
@@ -86,7 +89,19 @@ const generationRanges: Record<string, Range> = {
   logprobs: { minimum: 0, maximum: 64, integer: true },
 };
 
-const generationKeys = [...Object.keys(generationRanges), "stop", "ignoreEos", "cacheSalt", "signal"];
+const tenantLengthMaximum = 256;
+const schedulingKeys = ["priority", "tenant", "deadline", "signal"];
+
+function checkScheduling(options: SchedulingOptions): void {
+  checkNumber("priority", options.priority, { minimum: -1000, maximum: 1000, integer: true });
+  checkNumber("deadline", options.deadline, { minimum: 0, maximum: millisecondsMaximum });
+  const { tenant } = options;
+  if (tenant !== undefined && (typeof tenant !== "string" || tenant.length > tenantLengthMaximum))
+    throw invalid("tenant", tenant, `a string of at most ${tenantLengthMaximum} characters`);
+  checkSignal(options.signal);
+}
+
+const generationKeys = [...Object.keys(generationRanges), "stop", "ignoreEos", "cacheSalt", ...schedulingKeys];
 
 /** Refuses options that are unknown or out of range. */
 export function checkGenerationOptions(options: GenerationOptions): void {
@@ -96,15 +111,15 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   stopStrings(options.stop as GenerationOptions["stop"]);
   checkFlag("ignoreEos", options.ignoreEos);
   checkString("cacheSalt", options.cacheSalt);
-  checkSignal(options.signal);
+  checkScheduling(options);
 }
 
 /** Refuses options of `score` that are unknown or wrong. */
 export function checkScoreOptions(options: ScoreOptions): void {
   checkObject("options", options);
-  checkKeys("score", options, ["cacheSalt", "signal"]);
+  checkKeys("score", options, ["cacheSalt", ...schedulingKeys]);
   checkString("cacheSalt", options.cacheSalt);
-  checkSignal(options.signal);
+  checkScheduling(options);
 }
 
 /** The stop strings as an array. */
@@ -125,6 +140,8 @@ const loadKeys = [
   "threads",
   "memory",
   "maxBatchTokens",
+  "targetTpot",
+  "maxQueue",
   "precision",
   "quantize",
   "kvCache",
@@ -151,6 +168,8 @@ export function checkLoadOptions(options: LoadOptions): void {
   checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });
+  checkNumber("targetTpot", options.targetTpot, { minimum: 0.001, maximum: millisecondsMaximum });
+  checkNumber("maxQueue", options.maxQueue, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkChoice("precision", options.precision, ["fast", "high"]);
   if (options.kvCache !== undefined) {
     checkObject("kvCache", options.kvCache);

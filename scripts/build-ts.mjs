@@ -1,4 +1,4 @@
-// Compiles lib/ to dist/ as CommonJS and adds the ESM entry, which re-exports the same copy.
+// Compiles lib/ to dist/ as CommonJS and adds the ESM entries, which re-export the same copy.
 import { spawnSync } from "node:child_process";
 import { chmodSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -8,6 +8,8 @@ import { fileURLToPath } from "node:url";
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const source = join(root, "lib");
 const output = join(root, "dist");
+/** What package.json exports: each has an ESM twin. */
+const entries = ["index", "prometheus", "opentelemetry"];
 const buildInfo = join(root, "build", "typescript.tsbuildinfo");
 
 /** Runs the compiler incrementally: a second build checks only what changed. */
@@ -28,7 +30,7 @@ function filesBelow(folder) {
 
 /** Deletes what earlier builds wrote for sources that no longer exist. */
 function removeStaleOutputs() {
-  const generated = new Set(["index.mjs", "index.d.mts"]);
+  const generated = new Set(entries.flatMap((entry) => [`${entry}.mjs`, `${entry}.d.mts`]));
   for (const path of filesBelow(output)) {
     const name = relative(output, path);
     const stem = name.replace(/(\.d\.ts|\.js)$/, "");
@@ -37,10 +39,10 @@ function removeStaleOutputs() {
 }
 
 /** Names what the CommonJS entry exports one by one: a wildcard would export `__esModule` as well. */
-function writeEsmEntry() {
-  const names = Object.keys(createRequire(import.meta.url)(join(output, "index.js"))).sort();
-  writeFileSync(join(output, "index.mjs"), `export { ${names.join(", ")} } from "./index.js";\n`);
-  writeFileSync(join(output, "index.d.mts"), 'export * from "./index.js";\n');
+function writeEsmEntry(entry) {
+  const names = Object.keys(createRequire(import.meta.url)(join(output, `${entry}.js`))).sort();
+  writeFileSync(join(output, `${entry}.mjs`), `export { ${names.join(", ")} } from "./${entry}.js";\n`);
+  writeFileSync(join(output, `${entry}.d.mts`), `export * from "./${entry}.js";\n`);
 }
 
 function makeCommandExecutable() {
@@ -51,7 +53,7 @@ function makeCommandExecutable() {
 const status = compile();
 if (status === 0) {
   removeStaleOutputs();
-  writeEsmEntry();
+  for (const entry of entries) writeEsmEntry(entry);
   makeCommandExecutable();
 }
 process.exitCode = status;

@@ -105,7 +105,11 @@ function buildOf(folder, targets) {
 function runEmulatedChecks() {
   const flags = ["-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_TESTS=ON", "-DTOKENMILL_EMULATE_AVX512=ON"];
   runCheck("emulated AVX-512: configure", "cmake", ["-S", ".", "-B", "build-emulated", ...flags]);
-  runCheck("emulated AVX-512: build", "cmake", buildOf("build-emulated", [...cpuTests, "logits_cli"]));
+  runCheck(
+    "emulated AVX-512: build",
+    "cmake",
+    buildOf("build-emulated", [...cpuTests, "cpu_bf16_test", "logits_cli"]),
+  );
   const emulated = join(root, "build-emulated", "native-tests");
   runNative(emulated, "emulated");
   runCheck(

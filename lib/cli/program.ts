@@ -40,13 +40,8 @@ function quantizeOption(): Option {
   ]);
 }
 
-function addRun(program: Command): void {
-  program
-    .command("run")
-    .summary("answer a prompt, or chat")
-    .description("Answers a prompt as it is generated; without one, answers stdin, or chats at a terminal.")
-    .argument("<model>", sourceHelp)
-    .argument("[prompt]", "what to answer")
+function generationOptions(command: Command): Command {
+  return command
     .option("--max-tokens <number>", "tokens to generate at most", wholeNumber(1))
     .option("--temperature <number>", "0 takes the most likely token each time", numberBetween(0))
     .option("--top-k <number>", "keep this many of the most likely tokens", wholeNumber(0))
@@ -57,7 +52,15 @@ function addRun(program: Command): void {
       numberBetween(0, 1),
     )
     .option("--seed <number>", "make sampling repeatable", wholeNumber(0))
-    .option("--stop <text>", "end the answer before this text; may be repeated", collect)
+    .option("--stop <text>", "end the answer before this text; may be repeated", collect);
+}
+
+function addRun(program: Command): void {
+  generationOptions(program.command("run"))
+    .summary("answer a prompt, or chat")
+    .description("Answers a prompt as it is generated; without one, answers stdin, or chats at a terminal.")
+    .argument("<model>", sourceHelp)
+    .argument("[prompt]", "what to answer")
     .option("--system <text>", "the system message")
     .option("--raw", "continue the prompt as it is, without the chat template")
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
@@ -69,6 +72,37 @@ function addRun(program: Command): void {
     .addOption(prefixCacheOption())
     .option("--json", "print the finished completion as JSON")
     .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
+}
+
+function addBatch(program: Command): void {
+  generationOptions(program.command("batch"))
+    .summary("answer every line of a file")
+    .description(
+      "Answers every line of a JSONL file: a prompt as a string, or an object with prompt or messages, and if wanted " +
+        "id and options. Writes a line with the text, or with the error, for each.",
+    )
+    .argument("<model>", sourceHelp)
+    .argument("<in>", "the JSONL file to read, or - for stdin")
+    .argument("<out>", "the JSONL file to write")
+    .option("--resume", "go on with an output that is there: what has a text is not generated again")
+    .option("--force", "replace the output where it exists")
+    .addOption(
+      new Option("--order <order>", "of the output's lines")
+        .choices(["input", "completion"])
+        .default("input"),
+    )
+    .option("--concurrency <number>", "requests under way at once", wholeNumber(1, 4096))
+    .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
+    .option("--context-length <number>", "tokens of context", wholeNumber(1))
+    .addOption(precisionOption("fast"))
+    .addOption(quantizeOption())
+    .addOption(kvCacheOption())
+    .addOption(packedCacheOption())
+    .addOption(prefixCacheOption())
+    .option("--json", "print how many items were done, failed and skipped as JSON")
+    .action(async (model, input, output, options) =>
+      (await import("./batch.js")).batch(model, input, output, options),
+    );
 }
 
 function addModels(program: Command): void {
@@ -138,6 +172,7 @@ function createProgram(): Command {
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "tokenmill:")) });
   addRun(program);
+  addBatch(program);
   addModels(program);
   addBench(program);
   addQuantize(program);

@@ -34,6 +34,7 @@ function generationOptions(options: RunOptions): GenerationOptions {
     precision,
     quantize,
     packedCache,
+    prefixCache,
     kvCache,
     system,
     raw,

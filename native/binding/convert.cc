@@ -15,6 +15,11 @@ const char* ReasonName(FinishReason reason) {
   return "aborted";
 }
 
+const char* NoticeName(Notice notice) {
+  constexpr const char* kNames[] = {"", "prefill", "preempted", "evicted"};
+  return kNames[static_cast<int>(notice)];
+}
+
 Napi::Array FromLogprobs(Napi::Env env, const std::vector<TokenLogprob>& logprobs) {
   Napi::Array array = Napi::Array::New(env, logprobs.size());
   for (uint32_t i = 0; i < logprobs.size(); ++i) {
@@ -132,7 +137,38 @@ Request ToRequest(const Napi::Object& object) {
   request.logprobs = static_cast<int>(GetNumber(object, "logprobs", -1));
   request.cache_salt = GetString(object, "cacheSalt", "");
   request.credits = static_cast<int>(GetNumber(object, "credits", 0));
+  request.notices = GetBool(object, "notices", false);
+  request.priority = static_cast<int>(GetNumber(object, "priority", 0));
+  request.tenant = GetString(object, "tenant", "");
+  const Napi::Value deadline = object.Get("deadline");
+  if (deadline.IsNumber()) {
+    const std::chrono::duration<double, std::milli> ms(deadline.As<Napi::Number>().DoubleValue());
+    request.deadline = std::chrono::duration_cast<std::chrono::nanoseconds>(ms);
+  }
   return request;
+}
+
+Napi::Object FromHistograms(Napi::Env env, const SchedulerHistograms& histograms) {
+  Napi::Object object = Napi::Object::New(env);
+  const auto numbers = [env](auto values) {
+    Napi::Array array = Napi::Array::New(env, values.size());
+    for (uint32_t i = 0; i < values.size(); ++i) array.Set(i, static_cast<double>(values[i]));
+    return array;
+  };
+  const auto set = [&](const char* name, const Histogram& histogram) {
+    Napi::Object entry = Napi::Object::New(env);
+    entry.Set("bounds", numbers(histogram.bounds()));
+    entry.Set("counts", numbers(histogram.counts()));
+    entry.Set("sum", histogram.sum());
+    object.Set(name, entry);
+  };
+  set("queueMs", histograms.queue_ms);
+  set("ttftMs", histograms.ttft_ms);
+  set("tpotMs", histograms.tpot_ms);
+  set("stepRows", histograms.step_rows);
+  set("stepSequences", histograms.step_sequences);
+  set("pagesUsed", histograms.pages_used);
+  return object;
 }
 
 Napi::Object FromEvent(Napi::Env env, const Event& event) {
@@ -142,6 +178,10 @@ Napi::Object FromEvent(Napi::Env env, const Event& event) {
   object.Set("tokens", FromTokens(env, event.tokens));
   if (!event.logprobs.empty()) object.Set("logprobs", FromLogprobs(env, event.logprobs));
   if (event.outcome) object.Set("outcome", FromOutcome(env, *event.outcome));
+  if (event.notice != Notice::kNone) {
+    object.Set("notice", NoticeName(event.notice));
+    object.Set("noticeValue", event.notice_value);
+  }
   return object;
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/histogram.h"
 #include "engine/request.h"
 
 namespace tokenmill::binding {
@@ -27,8 +28,9 @@ bool GetBool(const Napi::Object& object, const char* key, bool fallback);
 std::vector<Token> ToTokens(const Napi::Value& value);
 Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens);
 
-/// The shapes are those of NativeRequest and NativeEvent in lib/native.ts.
+/// The shapes are those of NativeRequest and NativeEvent in lib/native.ts, and ModelStats in lib/model.ts.
 Request ToRequest(const Napi::Object& object);
+Napi::Object FromHistograms(Napi::Env env, const SchedulerHistograms& histograms);
 Napi::Object FromEvent(Napi::Env env, const Event& event);
 
 }  // namespace tokenmill::binding

@@ -265,6 +265,7 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
   set(object, "cachedTokens", stats.scheduler.cached_tokens);
   set(object, "completionTokens", stats.scheduler.completion_tokens);
   set(object, "steps", stats.scheduler.steps);
+  object.Set("histograms", FromHistograms(env, stats.scheduler.histograms));
   Napi::Object pages = Napi::Object::New(env);
   set(pages, "size", kPageTokens);
   set(pages, "used", stats.pages_used);
@@ -295,6 +296,8 @@ Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   options.threads = static_cast<int>(GetNumber(given, "threads", 0));
   options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
   options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
+  options.max_queue = static_cast<int>(GetNumber(given, "maxQueue", 0));
+  options.target_tpot_ms = GetNumber(given, "targetTpot", 0);
   options.high_precision = GetBool(given, "highPrecision", false);
   const std::string quantize = GetString(given, "quantize", "");
   if (quantize == "int8") options.quantization = LoadQuantization::kInt8;

@@ -40,8 +40,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   ClientId client_ = 0;
 };
 
-/// loadModel(path, options, callback) → { promise, abort() }, options being { contextLength, threads, budget,
-/// maxRows, highPrecision, quantize }. The callback gets (loaded, total) while loading and (events) afterwards.
+/// loadModel(path, options, callback) → { promise, abort() }, with options as lib/native.ts has them. The callback
+/// gets (loaded, total) while loading and (events) afterwards.
 Napi::Value LoadModel(const Napi::CallbackInfo& info);
 
 }  // namespace tokenmill::binding

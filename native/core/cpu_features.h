@@ -7,7 +7,7 @@ namespace tokenmill {
 struct CpuFeatures {
   bool avx2 = false;         // with FMA and F16C, and enabled by the operating system
   bool avx512_vnni = false;  // F, BW, VL, DQ and VNNI, enabled by the operating system
-  bool avx512_bf16 = false;
+  bool avx512_bf16 = false;  // with avx512_vnni
   bool avx_vnni = false;     // with avx2: dpbusd of 256 bits
   bool arm_dotprod = false;  // sdot, udot
   bool arm_i8mm = false;     // with arm_dotprod: usdot, usmmla

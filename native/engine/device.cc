@@ -16,6 +16,7 @@ struct IsaRow {
 constexpr IsaRow kIsas[] = {
     {"neon-i8mm", CpuIsa::kNeonI8mm, "Arm's products of int8 vectors and matrices (dotprod, i8mm)"},
     {"neon", CpuIsa::kNeon, "Arm's products of int8 vectors (dotprod)"},
+    {"avx512bf16", CpuIsa::kAvx512Bf16, "AVX-512 (F, BW, VL, DQ, VNNI, BF16)"},
     {"avx512", CpuIsa::kAvx512, "AVX-512 (F, BW, VL, DQ, VNNI)"},
     {"avxvnni", CpuIsa::kAvxVnni, "AVX2, FMA, F16C and AVX-VNNI"},
     {"avx2", CpuIsa::kAvx2, "AVX2, FMA and F16C"},

@@ -36,9 +36,14 @@ void Engine::Channel::Close() {
   ready_.notify_one();
 }
 
-std::vector<Engine::Command> Engine::Channel::Take(bool wait, bool* closed) {
+std::vector<Engine::Command> Engine::Channel::Take(Clock::time_point until, bool* closed) {
   std::unique_lock<std::mutex> lock(mutex_);
-  if (wait) ready_.wait(lock, [this] { return closed_ || !queue_.empty(); });
+  const auto ready = [this] { return closed_ || !queue_.empty(); };
+  if (until == kWhenever) {
+    ready_.wait(lock, ready);
+  } else if (until != kAtOnce) {
+    ready_.wait_until(lock, until, ready);
+  }
   *closed = closed_;
   return std::exchange(queue_, {});
 }
@@ -68,6 +73,12 @@ void Engine::RemoveClient(ClientId client, Status reason) {
 
 void Engine::Submit(ClientId client, Request request) {
   Command command(Command::Kind::kSubmit, client, request.id);
+  if (request.deadline) {
+    // Past the intake thread: the deadline holds also while that is busy with prompts.
+    Command expect(Command::Kind::kExpect, client, request.id);
+    expect.deadline = command.at + *request.deadline;
+    commands_.Push(std::move(expect));
+  }
   command.request = std::move(request);
   intake_.Push(std::move(command));
 }
@@ -119,7 +130,7 @@ void Engine::Tokenize(Command* command) const {
 // Tokenizes prompts, off the event loop and off the loop thread; passes everything on in order.
 void Engine::IntakeLoop() {
   for (bool closed = false; !closed;) {
-    for (Command& command : intake_.Take(true, &closed)) {
+    for (Command& command : intake_.Take(kWhenever, &closed)) {
       if (stopping_.load()) return;
       if (command.kind == Command::Kind::kSubmit) {
         const Code failure = Attempt([&] { Tokenize(&command); });
@@ -135,16 +146,18 @@ void Engine::StepLoop() {
   std::optional<StepPlan> plan;
   Insist([&] { plan.emplace(threads_); });
   StepResult result;
-  bool idle = true;
+  Clock::time_point until = kWhenever;
   for (bool closed = false;;) {
-    for (Command& command : commands_.Take(idle, &closed)) {
+    for (Command& command : commands_.Take(until, &closed)) {
       if (stopping_.load()) return;
       const Code failure = Attempt([&] { Apply(&command); });
       if (failure != Code::kOk) Insist([&] { Answer(&command, failure); });
     }
     if (stopping_.load()) return;
     const Code failure = Attempt([&] {
-      idle = !RunStep(&*plan, &result);
+      until = kAtOnce;
+      const auto deadline = scheduler_->Expire();
+      if (!RunStep(&*plan, &result)) until = deadline.value_or(kWhenever);
       DeliverEvents();
     });
     if (failure == Code::kOk) continue;
@@ -183,6 +196,9 @@ std::string Engine::CheckIntegrity() const {
 
 void Engine::Apply(Command* command) {
   switch (command->kind) {
+    case Command::Kind::kExpect:
+      scheduler_->Expect(command->client, command->id, command->deadline);
+      break;
     case Command::Kind::kSubmit:
       if (command->reason.ok()) {
         scheduler_->Submit(command->client, std::move(command->request), std::move(command->prompt),
@@ -209,6 +225,7 @@ void Engine::Apply(Command* command) {
 
 // Settles what a command that failed was about.
 void Engine::Answer(Command* command, Code failure) {
+  if (command->kind == Command::Kind::kExpect) return;  // its request is yet to come
   if (command->kind == Command::Kind::kRemove) return Apply(command);
   scheduler_->Refuse(command->client, command->id,
                      Error(failure, "the system refused memory that a request needed"));

@@ -37,6 +37,8 @@ struct EngineOptions {
   KvType kv_type = KvType::kF16;
   bool prefix_cache = true;
   PackedCacheOptions packed;
+  int max_queue = 0;  // requests that wait; 0: 4096
+  double target_tpot_ms = 0;  // of steps with decode rows; 0: none
 
   bool operator==(const EngineOptions&) const = default;
 };
@@ -83,7 +85,7 @@ class Engine {
 
  private:
   struct Command {
-    enum class Kind { kSubmit, kCancel, kCredits, kRemove };
+    enum class Kind { kExpect, kSubmit, kCancel, kCredits, kRemove };
     Command(Kind what, ClientId whose, RequestId which = 0, int64_t more = 0)
         : kind(what), client(whose), id(which), credits(more) {}
 
@@ -95,7 +97,11 @@ class Engine {
     Request request;
     std::vector<Token> prompt;  // of kSubmit, once tokenized
     Clock::time_point at = Clock::now();
+    Clock::time_point deadline{};  // of kExpect
   };
+
+  static constexpr Clock::time_point kAtOnce = Clock::time_point::min();
+  static constexpr Clock::time_point kWhenever = Clock::time_point::max();
 
   /// A queue between two threads.
   class Channel {
@@ -103,8 +109,8 @@ class Engine {
     /// When it throws, the command is as before.
     void Push(Command&& command);
     void Close();
-    /// Everything queued; when `wait`, not before there is something. Empty and `*closed` at the end.
-    std::vector<Command> Take(bool wait, bool* closed);
+    /// Everything queued, which is waited for until then. Empty and `*closed` at the end.
+    std::vector<Command> Take(Clock::time_point until, bool* closed);
 
    private:
     std::mutex mutex_;

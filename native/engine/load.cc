@@ -13,6 +13,7 @@ namespace {
 constexpr int kDefaultMaxRows = 512;
 constexpr int kMaxHeadRows = 16;
 constexpr int kUsefulContext = 64;
+constexpr int kDefaultMaxQueue = 4096;
 
 size_t KvBytes(const Executor& executor, const Program& program, int tokens, int max_rows) {
   size_t bytes = 0;
@@ -88,9 +89,13 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   TM_RETURN_IF_ERROR(engine->SizeContext(options));
   if (options.prefix_cache)
     engine->prefix_ = std::make_unique<PrefixIndex>(engine->pool_.get(), &program.kv_groups);
-  engine->scheduler_ = std::make_unique<Scheduler>(
-      engine->model_->tokenizer.get(), &program.kv_groups, engine->pool_.get(),
-      SchedulerLimits{engine->max_rows_, engine->context_length_}, engine->prefix_.get());
+  SchedulerLimits limits;
+  limits.max_rows = engine->max_rows_;
+  limits.context_length = engine->context_length_;
+  limits.max_queue = options.max_queue > 0 ? options.max_queue : kDefaultMaxQueue;
+  limits.target_tpot_ms = options.target_tpot_ms;
+  engine->scheduler_ = std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups,
+                                                   engine->pool_.get(), limits, engine->prefix_.get());
   engine->PublishStats();
   ReleaseFreeMemory();  // what reading the header and the vocabulary took
   engine->intake_thread_ = std::thread([raw = engine.get()] { raw->IntakeLoop(); });

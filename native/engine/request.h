@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -45,6 +46,10 @@ struct Request {
   int logprobs = -1;  // alternatives reported a token; -1: none and no log-probabilities
   std::string cache_salt;  // only requests with the same one share prefixes
   int credits = 0;  // parts that may be sent before the reader asks for more
+  bool notices = false;  // tell of what happens to it besides its results
+  int priority = 0;  // higher first
+  std::string tenant;  // tenants of one priority share evenly
+  std::optional<std::chrono::nanoseconds> deadline;  // from its submission
 };
 
 struct TokenLogprob {
@@ -70,13 +75,23 @@ struct Outcome {
   std::vector<float> score_logprobs;
 };
 
-/// What one step made of one request.
+/// What happened to a request that asked for notices, and the number that goes with it.
+enum class Notice : uint8_t {
+  kNone,
+  kPrefill,  // its first step has run; milliseconds that it waited for it
+  kPreempted,  // it gave its pages up; tokens that have to be computed again
+  kEvicted,  // cached pages were given up, for whichever request; pages
+};
+
+/// What one step made of one request, or a notice.
 struct Event {
   RequestId id = 0;
   std::string text;
   std::vector<Token> tokens;
   std::vector<TokenLogprob> logprobs;
   std::optional<Outcome> outcome;  // the last event of a request
+  Notice notice = Notice::kNone;  // then the rest is empty
+  double notice_value = 0;
 };
 
 }  // namespace tokenmill

@@ -25,13 +25,28 @@ Status Scheduler::CheckPrompt(const std::vector<Token>& prompt, bool score) cons
   return {};
 }
 
+Status Scheduler::CheckQueue() const {
+  const auto waiting = std::count_if(sequences_.begin(), sequences_.end(),
+                                     [](const SequencePtr& sequence) { return !sequence->started(); });
+  if (waiting < limits_.max_queue) return {};
+  return Error(
+      Code::kOverloaded,
+      "%td requests wait already, as many as maxQueue allows, and %zu are under way. Try again later, "
+      "or load the model with a larger maxQueue",
+      waiting, sequences_.size() - static_cast<size_t>(waiting));
+}
+
 void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
                        Clock::time_point submitted_at) {
-  if (Status refusal = CheckPrompt(prompt, request.score); !refusal.ok())
-    return Refuse(client, request.id, std::move(refusal));
+  if (!Arrives(client, request.id)) return;
+  Status refusal = CheckPrompt(prompt, request.score);
+  if (refusal.ok()) refusal = CheckQueue();
+  if (!refusal.ok()) return Refuse(client, request.id, std::move(refusal));
   sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at,
                                                   tokenizer_, pool_, groups_));
   Sequence* sequence = sequences_.back().get();
+  sequence->place = queue_.Join(sequence->request.priority, sequence->request.tenant);
+  sequence->seniority.arrival = ++arrivals_;
   totals_.prompt_tokens += sequence->prompt_tokens;
   if (sequence->request.score && sequence->wanted() == 0) {
     End(sequence, {}, FinishReason::kStop, {});
@@ -49,6 +64,7 @@ Sequence* Scheduler::Find(ClientId client, RequestId id) {
 }
 
 void Scheduler::Refuse(ClientId client, RequestId id, Status status) {
+  if (!Arrives(client, id)) return;
   std::erase_if(sequences_, [client, id](const SequencePtr& sequence) {
     return sequence->client == client && sequence->request.id == id;
   });
@@ -82,38 +98,49 @@ void Scheduler::EndAll(const Status& status) {
   RemoveEnded();
 }
 
+bool Scheduler::Alone(const Sequence& sequence) const {
+  return std::none_of(sequences_.begin(), sequences_.end(), [&](const SequencePtr& other) {
+    return other.get() != &sequence && !other->paused() && other->table.held() > 0;
+  });
+}
+
 // Whether a sequence may take pages besides those of a known prefix: all of what it needs next must fit beside the
-// others that run (paused ones would give way), or it would soon be preempted again.
+// others that run, or it would soon be preempted again. Paused ones would give way, and less senior ones of a lower
+// priority.
 bool Scheduler::Admissible(const Sequence& sequence) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
+  const auto gives_way = [&](const Sequence& other) {
+    return other.paused() ||
+           (other.request.priority < sequence.request.priority && sequence.seniority < other.seniority);
+  };
   std::array<size_t, kMaxKvGroups> pages = {};
   for (int g = 0; g < pool_->groups(); ++g) {
-    size_t paused = 0;
-    for (const SequencePtr& other : sequences_) paused += other->paused() ? other->table.held(g) : 0;
+    size_t given = 0;
+    for (const SequencePtr& other : sequences_) given += gives_way(*other) ? other->table.held(g) : 0;
     const KvGroup& group = (*groups_)[static_cast<size_t>(g)];
     const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows) +
                           (sequence.computed % kPageTokens != 0);  // the last page that it took is copied
-    pages[static_cast<size_t>(g)] = needed - std::min(needed, paused + sequence.table.held(g));
+    pages[static_cast<size_t>(g)] = needed - std::min(needed, given + sequence.table.held(g));
   }
   return pool_->Fits(pages);
 }
 
-// Who gives up its pages for `asking`: a paused reply, the youngest first, else the youngest that came later.
+// Who gives up its pages for `asking`: a paused reply, else one that is less senior; of these the least senior.
 Sequence* Scheduler::Victim(const Sequence* asking) {
-  Sequence* youngest = nullptr;
-  bool later = false;
+  const auto order = [](const Sequence& sequence) {
+    return std::pair(sequence.paused(), sequence.seniority);
+  };
+  Sequence* victim = nullptr;
   for (const SequencePtr& sequence : sequences_) {
-    const bool holds = sequence->table.held() > 0 && sequence.get() != asking;
-    if (holds && (later || sequence->paused()) &&
-        (youngest == nullptr || sequence->paused() || !youngest->paused())) {
-      youngest = sequence.get();
-    }
-    later = later || sequence.get() == asking;
+    if (sequence->table.held() == 0 || sequence.get() == asking) continue;
+    if (!sequence->paused() && sequence->seniority < asking->seniority) continue;
+    if (victim == nullptr || order(*victim) < order(*sequence)) victim = sequence.get();
   }
-  return youngest;
+  return victim;
 }
 
 void Scheduler::Preempt(Sequence* sequence) {
+  Notify(*sequence, Notice::kPreempted, static_cast<double>(sequence->computed));
   sequence->lost = std::max(sequence->lost, sequence->computed);
   GiveBack(sequence);
   ++totals_.preempted;
@@ -123,25 +150,19 @@ void Scheduler::GiveBack(Sequence* sequence) {
   prefix_.Leave(sequence);
   sequence->table.Clear();
   sequence->computed = sequence->adopted = 0;
+  sequence->planned = 0;
   sequence->score.clear();
 }
 
 // Whether a sequence had better wait for what another computes in this step than compute it too.
-bool Scheduler::IsBeingComputed(const Sequence& sequence, const StepPlan& plan) const {
-  return std::ranges::any_of(plan.entries(), [&](const StepPlan::Entry& entry) {
-    return prefix_.Computes(*entry.sequence, sequence);
+bool Scheduler::IsBeingComputed(const Sequence& sequence) const {
+  return std::ranges::any_of(sequences_, [&](const SequencePtr& other) {
+    return other->planned > 0 && prefix_.Computes(*other, sequence);
   });
 }
 
-// Gives a sequence without pages those of a known prefix, if it can go on from there.
-bool Scheduler::Admit(Sequence* sequence, bool others_hold) {
-  prefix_.Adopt(sequence);
-  if (!others_hold || Admissible(*sequence)) return true;
-  GiveBack(sequence);
-  return false;
-}
-
-// Pages for the next `rows` tokens. False when the sequence has to wait; then it may have lost its own.
+// Pages for the next `rows` tokens, some of which may have been reserved before. False when the sequence has to wait;
+// then it may have lost its own.
 bool Scheduler::Reserve(Sequence* sequence, int rows) {
   const int computed = static_cast<int>(sequence->computed);
   while (!sequence->table.Reserve(computed, computed + rows)) {
@@ -158,7 +179,10 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
 bool Scheduler::Plan(StepPlan* plan) {
   for (;;) {
     const uint64_t preempted = totals_.preempted;
-    if (TryPlan(plan)) return true;
+    if (TryPlan(plan)) {
+      planned_at_ = now_();
+      return true;
+    }
     const auto stuck = std::find_if(sequences_.begin(), sequences_.end(),
                                     [](const SequencePtr& sequence) { return !sequence->paused(); });
     if (stuck == sequences_.end()) return false;
@@ -171,45 +195,11 @@ bool Scheduler::Plan(StepPlan* plan) {
   }
 }
 
-bool Scheduler::TryPlan(StepPlan* plan) {
-  plan->Clear();
-  int decode_rows = 0;
-  for (const SequencePtr& sequence : sequences_) decode_rows += sequence->decoding() && !sequence->paused();
-  int prefill_budget = std::max(0, limits_.max_rows - decode_rows);
-  bool others_hold = false, admitting = true;
-  for (const SequencePtr& owned : sequences_) {
-    Sequence* sequence = owned.get();
-    if (sequence->paused()) continue;
-    const bool decoding = sequence->decoding();
-    const int budget = decoding ? limits_.max_rows - static_cast<int>(plan->rows()) : prefill_budget;
-    if (budget == 0) continue;
-    if (sequence->table.held() == 0) {
-      if (!admitting || IsBeingComputed(*sequence, *plan)) continue;
-      // In order: a request that has to wait for pages is not overtaken by a younger one.
-      admitting = Admit(sequence, others_hold);
-      if (!admitting) continue;
-    }
-    const int rows = std::min(static_cast<int>(sequence->remaining()), budget);
-    if (rows == 0) continue;
-    if (!Reserve(sequence, rows)) {
-      admitting = false;
-      continue;
-    }
-    if (!decoding) prefill_budget -= rows;
-    if (sequence->computed == sequence->adopted) Start(sequence);
-    plan->Add(sequence, rows, pool_->groups());
-    others_hold = true;
-    // Alone it gets as far as it was with its pages close together; with company they could scatter as before.
-    admitting = admitting && sequence->computed + static_cast<size_t>(rows) >= sequence->lost;
-  }
-  return plan->rows() > 0;
-}
-
 // The first step after an admission.
 void Scheduler::Start(Sequence* sequence) {
   prefix_.CountStart(*sequence);
   if (sequence->started()) return;
-  sequence->started_at = Clock::now();
+  sequence->started_at = now_();
   sequence->cached = sequence->adopted;
   totals_.cached_tokens += sequence->cached;
 }

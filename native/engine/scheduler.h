@@ -1,11 +1,17 @@
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
+#include "engine/fair_queue.h"
+#include "engine/histogram.h"
 #include "engine/prefix_sharing.h"
 #include "engine/sequence.h"
+#include "engine/step_budget.h"
 #include "engine/step_plan.h"
 #include "ops/step.h"
 
@@ -14,6 +20,8 @@ namespace tokenmill {
 struct SchedulerLimits {
   int max_rows = 512;
   int context_length = 0;
+  int max_queue = 4096;  // requests that wait for their first pages
+  double target_tpot_ms = 0;  // 0: none
 };
 
 /// Counters since the engine started, and what holds now.
@@ -21,18 +29,30 @@ struct SchedulerStats {
   int queued = 0, running = 0, paused = 0;
   uint64_t finished = 0, aborted = 0, failed = 0, preempted = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, steps = 0;
+  SchedulerHistograms histograms;
   PrefixStats prefix;
 };
 
-/// Decides what each step computes and turns its results into events. Decode rows come first, chunks of
-/// prefill fill the row budget, oldest request first. When pages run out, replies that wait for their reader
-/// give theirs back, then the youngest; they resume later by recomputation. With a prefix index, sequences begin
-/// and resume behind what has been computed before. Belongs to the loop thread.
+/// Decides what each step computes and turns its results into events. Decode rows come first; chunks of prefill
+/// fill what StepBudget leaves, in FairQueue's order. When pages run out, replies that wait for their reader
+/// give theirs back, then the least senior; they resume later by recomputation. With a prefix index, sequences begin
+/// and resume behind what was computed before and is still there. Belongs to the loop thread.
 class Scheduler {
  public:
+  using Now = std::function<Clock::time_point()>;
+
   Scheduler(const Tokenizer* tokenizer, const std::vector<KvGroup>* groups, BlockPool* pool,
-            SchedulerLimits limits, PrefixIndex* prefix = nullptr)
-      : tokenizer_(tokenizer), groups_(groups), pool_(pool), limits_(limits), prefix_(prefix) {}
+            SchedulerLimits limits, PrefixIndex* prefix = nullptr, Now now = Clock::now)
+      : tokenizer_(tokenizer),
+        groups_(groups),
+        pool_(pool),
+        limits_(limits),
+        prefix_(prefix),
+        now_(std::move(now)),
+        step_budget_(limits.max_rows, limits.target_tpot_ms) {}
+
+  /// Announces a request that is still being tokenized, so that it can end at its deadline.
+  void Expect(ClientId client, RequestId id, Clock::time_point deadline);
 
   /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
   void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at);
@@ -43,6 +63,8 @@ class Scheduler {
   /// Ends all of a client's requests with this status.
   void EndAll(ClientId client, const Status& status);
   void EndAll(const Status& status);
+  /// Ends what has passed its deadline, and says when the next one is.
+  std::optional<Clock::time_point> Expire();
 
   /// Fills `plan` with the next step; false when nothing can run now.
   bool Plan(StepPlan* plan);
@@ -58,18 +80,36 @@ class Scheduler {
  private:
   using SequencePtr = std::unique_ptr<Sequence>;
 
+  using Key = std::pair<ClientId, RequestId>;
+
+  // A request that is being tokenized.
+  struct Expected {
+    Clock::time_point deadline;
+    bool ended;  // its deadline has passed, and its client was told
+  };
+
   Status CheckPrompt(const std::vector<Token>& prompt, bool score) const;
+  Status CheckQueue() const;
+  bool Arrives(ClientId client, RequestId id);
   bool TryPlan(StepPlan* plan);
+  std::vector<Sequence*> Offer();
+  int Waiting(const std::vector<Sequence*>& decoding) const;
+  void PlanPrefill(int budget);
+  int PlanRows(Sequence* sequence, int rows_max);
+  bool Admit(Sequence* sequence);
+  void Settle(Sequence* sequence) const;
+  Sequence* MostSenior() const;
   Sequence* Find(ClientId client, RequestId id);
+  bool Alone(const Sequence& sequence) const;
   bool Admissible(const Sequence& sequence) const;
-  bool IsBeingComputed(const Sequence& sequence, const StepPlan& plan) const;
-  bool Admit(Sequence* sequence, bool others_hold);
+  bool IsBeingComputed(const Sequence& sequence) const;
   bool Reserve(Sequence* sequence, int rows);
   Sequence* Victim(const Sequence* asking);
   void Preempt(Sequence* sequence);
   void GiveBack(Sequence* sequence);
   void Start(Sequence* sequence);
 
+  void Measure(const StepPlan& plan);
   void Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn);
   void AcceptScore(Sequence* sequence, const HeadResult& head);
   void End(Sequence* sequence, Status status, FinishReason reason, Event event);
@@ -77,14 +117,28 @@ class Scheduler {
   Outcome MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const;
   void RemoveEnded();
 
+  void ObserveStep(const StepPlan& plan);
+  void ObserveFirstToken(const Sequence& sequence);
+  void ObserveEnd(const Sequence& sequence);
+  void Notify(const Sequence& sequence, Notice notice, double value);
+  void NotifyEvicted();
+
   const Tokenizer* const tokenizer_;
   const std::vector<KvGroup>* const groups_;
   BlockPool* const pool_;
   const SchedulerLimits limits_;
   PrefixSharing prefix_;
+  const Now now_;
+  StepBudget step_budget_;
+  FairQueue queue_;
   std::vector<SequencePtr> sequences_;  // oldest first
+  std::map<Key, Expected> expected_;
+  uint64_t arrivals_ = 0;
+  bool admitting_ = true;  // whether the step that is being planned may still admit someone
+  Clock::time_point planned_at_{};
   std::map<ClientId, std::vector<Event>> events_;
   SchedulerStats totals_;
+  uint64_t evicted_told_ = 0;
 };
 
 }  // namespace tokenmill

@@ -9,6 +9,8 @@ namespace tokenmill {
 
 void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Status& status) {
   ++totals_.steps;
+  ObserveStep(plan);
+  Measure(plan);
   for (const StepPlan::Entry& entry : plan.entries()) {
     Sequence* sequence = entry.sequence;
     if (!status.ok()) {
@@ -37,6 +39,16 @@ void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Sta
   RemoveEnded();
 }
 
+void Scheduler::Measure(const StepPlan& plan) {
+  int decode_rows = 0, rows = 0;
+  for (const StepPlan::Entry& entry : plan.entries()) {
+    decode_rows += entry.sequence->decoding();
+    rows += entry.rows;
+  }
+  const std::chrono::duration<double, std::milli> took = now_() - planned_at_;
+  step_budget_.Measured(decode_rows, rows - decode_rows, took.count());
+}
+
 void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
   sequence->score.push_back(head.targets[0] - head.log_sum_exp);
   if (sequence->score.size() == sequence->wanted()) End(sequence, {}, FinishReason::kStop, {});
@@ -44,8 +56,11 @@ void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
 
 void Scheduler::Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn) {
   const Request& request = sequence->request;
-  sequence->last_token_at = Clock::now();
-  if (sequence->first_token_at == Clock::time_point{}) sequence->first_token_at = sequence->last_token_at;
+  sequence->last_token_at = now_();
+  if (sequence->first_token_at == Clock::time_point{}) {
+    sequence->first_token_at = sequence->last_token_at;
+    ObserveFirstToken(*sequence);
+  }
   Event event{request.id, "", {}, {}, std::nullopt};
   if (!request.ignore_eos && tokenizer_->IsEndOfGeneration(drawn.token)) {
     End(sequence, {}, FinishReason::kStop, std::move(event));
@@ -74,7 +89,8 @@ void Scheduler::Accept(Sequence* sequence, const HeadResult& head, const Candida
 
 void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Event event) {
   event.id = sequence->request.id;
-  if (status.ok() && !sequence->stop_found) {
+  const bool given_whole = status.ok() || status.code() == Code::kDeadlineExceeded;
+  if (given_whole && !sequence->stop_found) {
     // What was held back turns out to be plain text, up to a stop string that the last bytes complete.
     const bool stopped = sequence->stops.Push(sequence->decoder.Finish(), &event.text);
     if (!stopped) event.text += sequence->stops.Finish();
@@ -83,6 +99,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
                     : reason == FinishReason::kAborted ? totals_.aborted
                                                        : totals_.finished;
   ++total;
+  ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();
   Emit(*sequence, std::move(event));
@@ -104,7 +121,7 @@ Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishRe
     return std::chrono::duration<double, std::milli>(to - from).count();
   };
   const auto rate = [](double tokens, double ms) { return ms > 0 ? tokens / ms * 1000 : 0; };
-  const Clock::time_point now = Clock::now();
+  const Clock::time_point now = now_();
   const bool first = sequence.first_token_at != Clock::time_point{};
   Outcome outcome;
   outcome.status = std::move(status);

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <compare>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "engine/fair_queue.h"
 #include "engine/penalties.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
@@ -15,6 +18,15 @@ namespace tokenmill {
 
 using ClientId = uint64_t;
 using Clock = std::chrono::steady_clock;
+
+/// Who may take pages from whom: the smaller one from the greater. It is settled when a sequence first takes pages
+/// and stays, so that two never take them from each other in turn.
+struct Seniority {
+  Clock::time_point since = Clock::time_point::max();  // that start, earlier by what its priority is worth
+  uint64_t arrival = 0;
+
+  auto operator<=>(const Seniority&) const = default;
+};
 
 /// A request under way: its tokens, how many of them have their keys and values in pages, and how its text
 /// stands. Belongs to the loop thread.
@@ -31,6 +43,7 @@ struct Sequence {
         penalties(request.sampling),
         credits(request.credits),
         submitted_at(submitted_at) {
+    if (request.deadline) deadline = submitted_at + *request.deadline;
     for (const Token token : tokens) penalties.Count(token, false);
   }
 
@@ -38,23 +51,28 @@ struct Sequence {
   const Request request;
   const size_t prompt_tokens;
   std::vector<Token> tokens;  // prompt and reply, without an end token
-  size_t computed = 0;        // tokens whose keys and values are in pages
-  size_t adopted = 0;         // of these, what came from the prefix index when it was admitted
-  size_t cached = 0;          // of the prompt, what came from there when it started
-  size_t lost = 0;            // most tokens that were computed when it was preempted
+  size_t computed = 0;  // tokens whose keys and values are in pages
+  size_t adopted = 0;  // of these, what came from the prefix index when it was admitted
+  size_t cached = 0;  // of the prompt, what came from there when it started
+  size_t lost = 0;  // most tokens that were computed when it was preempted
   BlockTable table;
   PrefixIndex::Cursor prefix;
   StreamDecoder decoder;
   StopMatcher stops;
   Penalties penalties;
-  std::vector<float> score;   // of tokens[1] on
-  int64_t credits;            // parts that may be sent; a reply without any is paused
+  std::vector<float> score;  // of tokens[1] on
+  int64_t credits;  // parts that may be sent; a reply without any is paused
   Clock::time_point submitted_at;
-  Clock::time_point started_at{};      // its first step
+  std::optional<Clock::time_point> deadline;
+  FairQueue::Membership place;  // among those that wait for rows
+  Seniority seniority;
+  int planned = 0;  // rows of the step that is being planned
+  Clock::time_point started_at{};  // its first step
   Clock::time_point first_token_at{};
   Clock::time_point last_token_at{};
   bool stop_found = false;
   bool ended = false;
+  bool observed = false;  // its first step has been counted
 
   /// Tokens that have to be computed: a score does not need its last one.
   size_t wanted() const { return tokens.size() - (request.score ? 1 : 0); }

@@ -31,7 +31,8 @@ struct CompileOptions {
   int max_rows = 512;  // most rows of one step
   int max_head_rows = 16;  // head rows are worked off in chunks of so many; any number can be asked for
   int threads = 1;
-  /// CPU backend, quantized weights: 1 rounds activations to 8 bits, 2 adds what that leaves over as another 8.
+  /// CPU backend: 1 rounds activations to 8 bits for quantized weights (where products of bf16 are fast, to bf16 for
+  /// BF16 weights), 2 adds what that leaves over as another 8 (and rounds nothing to bf16).
   int activation_terms = 1;
   KvType kv_type = KvType::kF16;
   ThreadPool* pool = nullptr;
@@ -70,7 +71,7 @@ class Executor : public PageMemory {
 Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
                                                    const CompileOptions& options);
 
-enum class CpuIsa { kReference, kAvx2, kAvxVnni, kAvx512, kNeon, kNeonI8mm };
+enum class CpuIsa { kReference, kAvx2, kAvxVnni, kAvx512, kAvx512Bf16, kNeon, kNeonI8mm };
 
 /// Whether this build has an ISA's kernels and this CPU can run them; always for the reference.
 bool HasCpuIsa(CpuIsa isa);

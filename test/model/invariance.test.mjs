@@ -25,6 +25,18 @@ const others = Array.from({ length: 15 }, (_, i) => ({
   options: { temperature: i % 2, seed: i },
 }));
 
+/** Gives requests different priorities and tenants, some with a deadline. */
+const mixed = (all) =>
+  all.map(({ prompt: text, options }, i) => ({
+    prompt: text,
+    options: {
+      ...options,
+      priority: ((i * 7) % 5) - 2,
+      tenant: `tenant ${i % 3}`,
+      ...(i % 4 === 0 ? { deadline: 600_000 } : {}),
+    },
+  }));
+
 const start = (model, { prompt: text, options }, maxTokens) =>
   model.generate(text, { ...options, maxTokens, logprobs: 3, ignoreEos: true });
 
@@ -37,13 +49,15 @@ async function check(path, { maxTokens, contextLength }) {
     { threads: 2, maxBatchTokens: 64 },
     { threads: 2, maxBatchTokens: 16 },
     { threads: 2, maxBatchTokens: 512, prefixCache: true }, // the crowd finds what was computed alone
+    { threads: 2, targetTpot: 0.01 },
+    { threads: 2, targetTpot: 1000, maxQueue: 100 },
   ];
   let expected;
   for (const variant of variants) {
     const model = await loadModel(path, { contextLength, prefixCache: false, ...variant });
     const alone = [];
     for (const request of requests) alone.push(essence(await start(model, request, maxTokens)));
-    const crowd = [...others.slice(0, 7), ...requests, ...others.slice(7)].map((r) =>
+    const crowd = mixed([...others.slice(0, 7), ...requests, ...others.slice(7)]).map((r) =>
       start(model, r, maxTokens),
     );
     const crowded = (await Promise.all(crowd)).slice(7, 7 + requests.length).map(essence);
@@ -66,15 +80,16 @@ test("preemption changes nothing", async () => {
   const path = tinyModel({ context: 512 });
   const roomy = await loadModel(path);
   const ask = (model) => Promise.all([...requests, ...others].map((request) => start(model, request, 30)));
+  await roomy.generate("To the context's end", { ignoreEos: true });
+  const { weights, scratch, kv } = roomy.stats().bytes;
   const expected = (await ask(roomy)).map(essence);
-  const { bytes } = roomy.stats();
   await roomy.dispose();
-  // Room for one full context and a little more.
-  const tight = await loadModel(path, {
-    contextLength: 512,
-    memory: { budget: bytes.weights + bytes.scratch + Math.ceil(bytes.kv / 4) },
-  });
+  // Room for one full context.
+  const tight = await loadModel(path, { contextLength: 512, memory: { budget: weights + scratch + kv } });
   assert.deepEqual((await ask(tight)).map(essence), expected);
+  const all = mixed([...requests, ...others]);
+  const ranked = await Promise.all(all.map((request) => start(tight, request, 30)));
+  assert.deepEqual(ranked.map(essence), expected);
   assert.ok(tight.stats().preempted > 0, "pages ran out");
   assert.equal(tight.stats().pages.used, 0);
   await tight.dispose();

@@ -166,7 +166,7 @@ test("an ISA that does not exist or that this CPU lacks is refused", async () =>
   if (before === undefined) delete process.env.TOKENMILL_ISA;
   else process.env.TOKENMILL_ISA = before;
   assert.equal(error.code, "InvalidArgument");
-  assert.match(error.message, /avx1024.*avx512, avxvnni, avx2 and reference/);
+  assert.match(error.message, /avx1024.*avx512bf16, avx512, avxvnni, avx2 and reference/);
 });
 
 test("high precision is closer to exact arithmetic", async () => {

@@ -71,6 +71,15 @@ for (const type of ["f16", "int8"]) {
   modelTest(`Gemma 3 270M, ${type}`, gemma3, (path) => check(path, options));
 }
 
+test("tiny Gemma 3 on the reference path", async () => {
+  process.env.TOKENMILL_ISA = "reference";
+  try {
+    await check(tinyGemma3, { contextLength: 256 });
+  } finally {
+    delete process.env.TOKENMILL_ISA;
+  }
+});
+
 for (const [name, path] of [
   ["llama", tinyModel({ context: 512 })],
   ["Gemma 3", tinyGemma3],

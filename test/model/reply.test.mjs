@@ -261,6 +261,9 @@ for (const [name, value] of Object.entries({
   stop: [""],
   ignoreEos: 1,
   logprobs: 65,
+  priority: 1001,
+  tenant: "x".repeat(257),
+  deadline: -1,
   signal: {},
   temprature: 1,
 })) {
@@ -327,11 +330,23 @@ test("score can be aborted and of one token is NaN", async () => {
   assert.equal(error.code, "Aborted");
 });
 
-test("score takes a salt and a signal alone", async () => {
-  for (const options of [{ maxTokens: 1 }, { temperature: 1, signal: undefined }, { signal: 1 }, null, "x"]) {
+test("score takes what concerns its scheduling alone", async () => {
+  for (const options of [
+    { maxTokens: 1 },
+    { temperature: 1, signal: undefined },
+    { signal: 1 },
+    { priority: 0.5 },
+    { tenant: 1 },
+    { deadline: "1" },
+    null,
+    "x",
+  ]) {
     assert.equal((await failure(model.score("a b", options))).code, "InvalidArgument");
   }
-  assert.match((await failure(model.score("a b", { maxTokens: 1 }))).message, /maxTokens.*known are cacheSalt, signal/);
+  assert.match(
+    (await failure(model.score("a b", { maxTokens: 1 }))).message,
+    /maxTokens.*known are cacheSalt, priority, tenant, deadline, signal/,
+  );
 });
 
 test.after(() => model.dispose());

@@ -57,7 +57,7 @@ class Sequence {
     const StepInput input = {tokens, {&sequence, 1}, {}, nullptr};
     state.input = &input;
     plan.Prepare(input);
-    const bool aligned = Attention::QuantizesItself(program_.kv_layers[0]);
+    const bool aligned = Attention::RoundsItself(program_.kv_layers[0]);
     const PagedAttention op = {0, 1, 0, scale(), c_.softcap};
     const Attention attention(&state, &plan, &scratch, op, {width(), q.data(), nullptr},
                               {width(), out.data(), aligned ? blocks.data() : nullptr});

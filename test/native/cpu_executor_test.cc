@@ -44,7 +44,8 @@ TEST(ProgramsAgreeWithTheReference) {
       Runner runner(*model, isa, 2, 70);
       const auto got = Feed(runner, 0, tokens, 70);
       const double nmse = LogitNmse(got, want);
-      const bool plain = shape == &kPlain || shape == &kBf16;
+      const bool bf16 = shape == &kBf16 && isa == CpuIsa::kAvx512Bf16;  // rounds activations: cpu_bf16_test
+      const bool plain = (shape == &kPlain || shape == &kBf16) && !bf16;
       std::printf("    %s: NMSE %.2e\n", shape->name, nmse);
       EXPECT_LE(nmse, plain ? 1e-6 : 3e-3);
     }
@@ -141,13 +142,14 @@ TEST(RowsDoNotDependOnTheBatch) {
   }
 }
 
+// Products of bf16 are their own, but not at high precision.
 TEST(IsasGiveTheSameBits) {
   for (const ModelShape* shape : kShapes) {
     const auto model = MakeModel(*shape);
     const std::vector<int32_t> tokens = RandomTokens(harness::Short() ? 15 : 40, shape->vocabulary, 5);
     std::vector<std::vector<float>> first;
     for (CpuIsa isa : Isas()) {
-      Runner runner(*model, isa, 2, 64);
+      Runner runner(*model, isa, 2, 64, 5, shape == &kBf16 ? 2 : 1);
       const auto got = Feed(runner, 0, tokens, first.empty() ? 40 : 13);
       if (first.empty()) first = got;
       EXPECT(Same(got, first));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "core/float16.h"
 #include "cpu_test_util.h"
 #include "harness.h"
 #include "kernels/cpu/pack.h"
@@ -17,6 +18,25 @@ constexpr DType kTypes[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5
                             DType::kQ5_1, DType::kQ5_K, DType::kQ6_K, DType::kQ8_0,
                             DType::kF32,  DType::kF16,  DType::kBF16};
 
+// All types as every table takes them, and BF16 as those with products of bf16 do.
+struct Packing {
+  DType dtype;
+  PackedFormat format;
+};
+std::vector<Packing> Packings() {
+  std::vector<Packing> packings;
+  for (DType dtype : kTypes) packings.push_back({dtype, FormatOf(dtype)});
+  packings.push_back({DType::kBF16, PackedFormat::kBf16K2});
+  return packings;
+}
+std::vector<Packing> Packings(const CpuKernels& kernels) {
+  std::vector<Packing> packings = Packings();
+  std::erase_if(packings, [&](const Packing& packing) {
+    return kernels.matmul[static_cast<int>(packing.format)] == nullptr;
+  });
+  return packings;
+}
+
 // A matrix [n][k] as a file has it, as floats and packed.
 struct Matrix {
   DType dtype;
@@ -28,8 +48,9 @@ struct Matrix {
   std::vector<std::vector<uint8_t>> pairs;
 };
 
-Matrix MakeMatrix(DType dtype, int n, int64_t k, uint32_t seed) {
-  Matrix m = {dtype, FormatOf(dtype), n, k, {}, {}, {}};
+Matrix MakeMatrix(const Packing& packing, int n, int64_t k, uint32_t seed) {
+  const DType dtype = packing.dtype;
+  Matrix m = {dtype, packing.format, n, k, {}, {}, {}};
   const size_t row_bytes = RowBytes(dtype, k);
   m.file.resize(row_bytes * n);
   m.values.resize(static_cast<size_t>(n * k));
@@ -40,39 +61,65 @@ Matrix MakeMatrix(DType dtype, int n, int64_t k, uint32_t seed) {
   }
   for (int row = 0; row < n; row += kPairColumns) {
     m.pairs.emplace_back(PairBytes(m.format, k));
-    PackPair(dtype, m.file.data() + row_bytes * row, std::min(kPairColumns, n - row), k,
+    PackPair(m.format, dtype, m.file.data() + row_bytes * row, std::min(kPairColumns, n - row), k,
              m.pairs.back().data());
   }
   return m;
 }
 
-// Rows of activations, as floats and as blocks.
+// Rows of activations, as floats and as products with a format take them.
 struct Inputs {
   int rows;
   int64_t k;
   std::vector<float> values;
   std::vector<ActivationBlock> blocks;
+  std::vector<uint16_t> bf16;
+
+  bool rounded() const { return !blocks.empty() || !bf16.empty(); }
 };
 
-Inputs MakeInputs(const CpuKernels& kernels, int rows, int64_t k, uint32_t seed, bool quantized) {
-  Inputs inputs = {rows, k, RandomFloats(static_cast<size_t>(rows * k), seed), {}};
-  if (!quantized) return inputs;
-  inputs.blocks.resize(static_cast<size_t>(rows * k / kBlock));
-  kernels.quantize(inputs.values.data(), static_cast<int>(rows * k), inputs.blocks.data());
+void Round(const CpuKernels& kernels, PackedFormat format, Inputs* inputs) {
+  const int count = static_cast<int>(inputs->values.size());
+  if (LayoutOf(format).input == InputForm::kBlocks) {
+    inputs->blocks.resize(inputs->values.size() / kBlock);
+    kernels.quantize(inputs->values.data(), count, inputs->blocks.data());
+  } else if (LayoutOf(format).input == InputForm::kBf16) {
+    inputs->bf16.resize(inputs->values.size());
+    kernels.to_bf16(inputs->values.data(), inputs->bf16.data(), count);
+  }
+}
+
+Inputs MakeInputs(const CpuKernels& kernels, int rows, int64_t k, uint32_t seed, PackedFormat format) {
+  Inputs inputs = {rows, k, RandomFloats(static_cast<size_t>(rows * k), seed), {}, {}};
+  Round(kernels, format, &inputs);
   return inputs;
+}
+
+// What a product takes for value i of all rows.
+double Taken(const Inputs& inputs, size_t i) {
+  if (!inputs.bf16.empty()) return Bf16ToF32(inputs.bf16[i]);
+  if (inputs.blocks.empty()) return inputs.values[i];
+  const ActivationBlock& block = inputs.blocks[i / kBlock];
+  return static_cast<double>(block.scale) * block.quants[i % kBlock];
 }
 
 // [rows][pairs * 32]
 std::vector<float> Multiply(const CpuKernels& kernels, const Matrix& m, const Inputs& inputs, int first,
                             int rows) {
-  const bool quantized = LayoutOf(m.format).quantized;
-  const int64_t stride = quantized ? m.k / kBlock : m.k;
+  const InputForm form = LayoutOf(m.format).input;
   std::vector<float> out(rows * m.pairs.size() * kPairColumns);
   std::vector<float> tile(static_cast<size_t>(rows) * kPairColumns);
   for (size_t p = 0; p < m.pairs.size(); ++p) {
-    MatmulArgs args = {m.pairs[p].data(), m.k, nullptr, nullptr, stride, rows, tile.data(), p % 2 == 0};
-    if (quantized) args.blocks = inputs.blocks.data() + first * stride;
-    else args.inputs = inputs.values.data() + first * stride;
+    MatmulArgs args = {};
+    args.weights = m.pairs[p].data();
+    args.k = m.k;
+    args.stride = form == InputForm::kBlocks ? m.k / kBlock : m.k;
+    args.rows = rows;
+    args.out = tile.data();
+    args.prefetch = p % 2 == 0;
+    if (form == InputForm::kFloats) args.floats = inputs.values.data() + first * args.stride;
+    if (form == InputForm::kBlocks) args.blocks = inputs.blocks.data() + first * args.stride;
+    if (form == InputForm::kBf16) args.bf16 = inputs.bf16.data() + first * args.stride;
     kernels.matmul[static_cast<int>(m.format)](args);
     for (int row = 0; row < rows; ++row) {
       std::copy_n(tile.data() + row * kPairColumns, kPairColumns,
@@ -82,7 +129,7 @@ std::vector<float> Multiply(const CpuKernels& kernels, const Matrix& m, const In
   return out;
 }
 
-// The product in double, with activations as given or as the blocks round them.
+// The product in double, with activations as given or as they are rounded.
 std::vector<float> Expected(const Matrix& m, const Inputs& inputs, bool rounded) {
   const size_t width = m.pairs.size() * kPairColumns;
   std::vector<float> out(inputs.rows * width);
@@ -90,11 +137,8 @@ std::vector<float> Expected(const Matrix& m, const Inputs& inputs, bool rounded)
     for (int column = 0; column < m.n; ++column) {
       double sum = 0;
       for (int64_t i = 0; i < m.k; ++i) {
-        double input = inputs.values[static_cast<size_t>(row * m.k + i)];
-        if (rounded) {
-          const ActivationBlock& block = inputs.blocks[static_cast<size_t>((row * m.k + i) / kBlock)];
-          input = static_cast<double>(block.scale) * block.quants[i % kBlock];
-        }
+        const size_t at = static_cast<size_t>(row * m.k + i);
+        const double input = rounded ? Taken(inputs, at) : inputs.values[at];
         sum += input * m.values[static_cast<size_t>(column * m.k + i)];
       }
       out[row * width + column] = static_cast<float>(sum);
@@ -106,9 +150,9 @@ std::vector<float> Expected(const Matrix& m, const Inputs& inputs, bool rounded)
 }  // namespace
 
 TEST(PackedColumnsAreTheDequantizedRows) {
-  for (DType dtype : kTypes) {
+  for (const Packing& packing : Packings()) {
     for (int64_t k : {256, 768}) {
-      const Matrix m = MakeMatrix(dtype, 37, k, 1);
+      const Matrix m = MakeMatrix(packing, 37, k, 1);
       std::vector<float> column(static_cast<size_t>(k));
       for (int row = 0; row < m.n; ++row) {
         UnpackColumn(m.format, m.pairs[row / 32].data(), row % 32, k, column.data());
@@ -120,18 +164,18 @@ TEST(PackedColumnsAreTheDequantizedRows) {
 
 TEST(PackingKeepsArbitraryBlocks) {
   std::mt19937 engine(7);
-  for (DType dtype : kTypes) {
+  for (const auto& [dtype, format] : Packings()) {
     const int64_t k = 512;
     const size_t row_bytes = RowBytes(dtype, k);
     std::vector<uint8_t> file(row_bytes * 32);
     for (uint8_t& byte : file) byte = static_cast<uint8_t>(engine());
-    std::vector<uint8_t> pair(PairBytes(FormatOf(dtype), k));
-    PackPair(dtype, file.data(), 32, k, pair.data());
+    std::vector<uint8_t> pair(PairBytes(format, k));
+    PackPair(format, dtype, file.data(), 32, k, pair.data());
     int wrong = 0;
     for (int row = 0; row < 32; ++row) {
       std::vector<float> want(static_cast<size_t>(k)), got(want.size());
       DequantizeRow(dtype, file.data() + row_bytes * row, want.data(), k);
-      UnpackColumn(FormatOf(dtype), pair.data(), row, k, got.data());
+      UnpackColumn(format, pair.data(), row, k, got.data());
       for (size_t i = 0; i < want.size(); ++i) {
         const bool same = SameBits(&want[i], &got[i], 1) || (std::isnan(want[i]) && std::isnan(got[i]));
         wrong += same ? 0 : 1;
@@ -175,20 +219,20 @@ TEST(QuantizedActivations) {
 
 TEST(ProductsAgreeWithScalarArithmetic) {
   for (const CpuKernels* kernels : AllKernels()) {
-    for (DType dtype : kTypes) {
-      const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
-      const int64_t block = InfoOf(dtype).block_elements;
+    for (const Packing& packing : Packings(*kernels)) {
+      const int64_t block =
+          std::max<int64_t>(InfoOf(packing.dtype).block_elements, LayoutOf(packing.format).group_k);
       for (int64_t k : {int64_t{32}, int64_t{256}, int64_t{576}, int64_t{2048}, int64_t{33}}) {
-        if (k % std::max<int64_t>(block, 1) != 0) continue;
+        if (k % block != 0) continue;
         for (int n : {16, 33, 72}) {
           if (harness::Short() && (n != 33 || k == 2048)) continue;
-          const Matrix m = MakeMatrix(dtype, n, k, static_cast<uint32_t>(k + n));
+          const Matrix m = MakeMatrix(packing, n, k, static_cast<uint32_t>(k + n));
           for (int rows : {1, 2, 3, 4, 7, 17}) {
-            const Inputs inputs = MakeInputs(*kernels, rows, k, static_cast<uint32_t>(rows), quantized);
+            const Inputs inputs = MakeInputs(*kernels, rows, k, static_cast<uint32_t>(rows), m.format);
             const std::vector<float> got = Multiply(*kernels, m, inputs, 0, rows);
-            const std::vector<float> exact = Expected(m, inputs, quantized);
+            const std::vector<float> exact = Expected(m, inputs, true);
             EXPECT_LE(Nmse(got.data(), exact.data(), got.size()), 1e-11);
-            if (quantized) {
+            if (inputs.rounded()) {
               const std::vector<float> unrounded = Expected(m, inputs, false);
               EXPECT_LE(Nmse(got.data(), unrounded.data(), got.size()), 5e-4);
             }
@@ -219,12 +263,11 @@ TEST(ExtremeLevelsDoNotSaturate) {
         DequantizeRow(dtype, bytes, m.values.data() + row * k, k);
       }
       m.pairs.emplace_back(PairBytes(m.format, k));
-      PackPair(dtype, m.file.data(), 32, k, m.pairs[0].data());
+      PackPair(m.format, dtype, m.file.data(), 32, k, m.pairs[0].data());
       for (float sign : {1.0f, -1.0f}) {
-        Inputs inputs = {4, k, std::vector<float>(4 * k, sign * 127),
-                         std::vector<ActivationBlock>(4 * k / 32)};
-        kernels->quantize(inputs.values.data(), 4 * k, inputs.blocks.data());
-        const std::vector<float> got = Multiply(*kernels, m, inputs, 0, 4), want = Expected(m, inputs, true);
+        Inputs inputs = {7, k, std::vector<float>(7 * k, sign * 127), {}, {}};
+        Round(*kernels, m.format, &inputs);
+        const std::vector<float> got = Multiply(*kernels, m, inputs, 0, 7), want = Expected(m, inputs, true);
         EXPECT_LE(Nmse(got.data(), want.data(), got.size()), 1e-11);
       }
     }
@@ -233,12 +276,11 @@ TEST(ExtremeLevelsDoNotSaturate) {
 
 TEST(RowsDoNotDependOnOtherRows) {
   for (const CpuKernels* kernels : AllKernels()) {
-    for (DType dtype : kTypes) {
-      const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
-      const Matrix m = MakeMatrix(dtype, 40, 512, 5);
-      const Inputs inputs = MakeInputs(*kernels, 130, 512, 6, quantized);
+    for (const Packing& packing : Packings(*kernels)) {
+      const Matrix m = MakeMatrix(packing, 40, 512, 5);
+      const Inputs inputs = MakeInputs(*kernels, 130, 512, 6, m.format);
       const std::vector<float> all = Multiply(*kernels, m, inputs, 0, 130);
-      for (int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 64}) {
+      for (int rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 17, 24, 64}) {
         for (int first = 0; first + rows <= 130; first += 31) {
           const std::vector<float> some = Multiply(*kernels, m, inputs, first, rows);
           EXPECT(SameBits(some.data(), all.data() + first * 64, some.size()));
@@ -251,15 +293,14 @@ TEST(RowsDoNotDependOnOtherRows) {
 TEST(IsasGiveTheSameBits) {
   const std::vector<const CpuKernels*> all = AllKernels();
   for (DType dtype : kTypes) {
-    const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
-    for (int rows : {1, 2, 3, 4, 9}) {
-      const Matrix m = MakeMatrix(dtype, 48, 768, 8);
-      const Inputs inputs = MakeInputs(*all[0], rows, 768, 9, quantized);
+    for (int rows : {1, 2, 3, 4, 9, 13}) {
+      const Matrix m = MakeMatrix({dtype, FormatOf(dtype)}, 48, 768, 8);
+      const Inputs inputs = MakeInputs(*all[0], rows, 768, 9, m.format);
       const std::vector<float> first = Multiply(*all[0], m, inputs, 0, rows);
       for (const CpuKernels* kernels : all) {
-        const Inputs other = MakeInputs(*kernels, rows, 768, 9, quantized);
-        EXPECT(!quantized || std::memcmp(inputs.blocks.data(), other.blocks.data(),
-                                         inputs.blocks.size() * sizeof(ActivationBlock)) == 0);
+        const Inputs other = MakeInputs(*kernels, rows, 768, 9, m.format);
+        EXPECT(inputs.blocks.empty() || std::memcmp(inputs.blocks.data(), other.blocks.data(),
+                                                    inputs.blocks.size() * sizeof(ActivationBlock)) == 0);
         const std::vector<float> second = Multiply(*kernels, m, inputs, 0, rows);
         EXPECT(SameBits(first.data(), second.data(), first.size()));
       }
@@ -269,13 +310,12 @@ TEST(IsasGiveTheSameBits) {
 
 TEST(NanStaysInItsRow) {
   for (const CpuKernels* kernels : AllKernels()) {
-    for (DType dtype : kTypes) {
-      const bool quantized = LayoutOf(FormatOf(dtype)).quantized;
-      const Matrix m = MakeMatrix(dtype, 32, 256, 10);
-      Inputs inputs = MakeInputs(*kernels, 6, 256, 11, quantized);
+    for (const Packing& packing : Packings(*kernels)) {
+      const Matrix m = MakeMatrix(packing, 32, 256, 10);
+      Inputs inputs = MakeInputs(*kernels, 6, 256, 11, m.format);
       const std::vector<float> before = Multiply(*kernels, m, inputs, 0, 6);
       inputs.values[2 * 256 + 100] = NAN;
-      if (quantized) kernels->quantize(inputs.values.data(), 6 * 256, inputs.blocks.data());
+      Round(*kernels, m.format, &inputs);
       const std::vector<float> after = Multiply(*kernels, m, inputs, 0, 6);
       for (int row = 0; row < 6; ++row) {
         if (row != 2) {

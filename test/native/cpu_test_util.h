@@ -17,7 +17,8 @@ using tokenmill::CpuIsa;
 // Those of this machine and build, without the reference.
 inline std::vector<CpuIsa> Isas() {
   std::vector<CpuIsa> isas;
-  for (CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvxVnni, CpuIsa::kAvx512, CpuIsa::kNeon, CpuIsa::kNeonI8mm}) {
+  for (CpuIsa isa : {CpuIsa::kAvx2, CpuIsa::kAvxVnni, CpuIsa::kAvx512, CpuIsa::kAvx512Bf16, CpuIsa::kNeon,
+                     CpuIsa::kNeonI8mm}) {
     if (tokenmill::HasCpuIsa(isa)) isas.push_back(isa);
   }
   return isas;

@@ -19,8 +19,8 @@ Result<Device> Select(const char* wanted) {
   return device;
 }
 
-constexpr CpuIsa kAll[] = {CpuIsa::kReference, CpuIsa::kAvx2, CpuIsa::kAvxVnni,
-                           CpuIsa::kAvx512,    CpuIsa::kNeon, CpuIsa::kNeonI8mm};
+constexpr CpuIsa kAll[] = {CpuIsa::kReference,  CpuIsa::kAvx2, CpuIsa::kAvxVnni, CpuIsa::kAvx512,
+                           CpuIsa::kAvx512Bf16, CpuIsa::kNeon, CpuIsa::kNeonI8mm};
 
 }  // namespace
 

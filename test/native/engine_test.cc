@@ -63,6 +63,7 @@ Request Ask(RequestId id) {
   request.credits = 100;
   request.ignore_eos = true;
   request.stop = {"never said"};
+  if (id % 3 == 0) request.deadline = std::chrono::seconds(60);
   request.sampling.repetition_penalty = 1.1;
   request.sampling.temperature = id % 2 == 0 ? 0 : 1;
   return request;
@@ -103,6 +104,19 @@ TEST(a_prompt_beyond_the_context_never_reaches_the_scheduler) {
   engine->Submit(client, std::move(request));
   EXPECT(ends->Wait(1) && ends->code(1) == Code::kContextOverflow);
   EXPECT_EQ(engine->Stats().scheduler.prompt_tokens, 0u);
+}
+
+TEST(a_deadline_ends_a_request_while_nothing_runs) {
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  Request request = Ask(1);
+  request.credits = 1;  // it waits for its reader then
+  request.deadline = std::chrono::milliseconds(50);
+  engine->Submit(client, std::move(request));
+  EXPECT(ends->Wait(1) && ends->code(1) == Code::kDeadlineExceeded);
+  EXPECT_EQ(engine->Stats().scheduler.steps, 1u);
+  EXPECT_EQ(ends->times(1), 1);
 }
 
 HARNESS_MAIN()

@@ -114,6 +114,29 @@ TEST(windowed_pages_that_lie_scattered_cost_no_reply_its_full_length) {
   EXPECT_EQ(rig.pool.used(0) + rig.pool.used(1), 0u);
 }
 
+TEST(windowed_pages_that_lie_scattered_starve_no_long_reply_in_a_crowd) {
+  Rig rig = TwoGroupRig(2048);
+  rig.ignore_eos = true;
+  rig.Submit(1, Prompt(1, 10), -1);
+  RequestId next = 2;
+  int steps = 0;
+  for (; rig.outcomes.count(1) == 0 && steps < 20000; ++steps) {
+    while (rig.scheduler.Stats().queued + rig.scheduler.Stats().running < 17) {
+      Request request;
+      request.id = next;
+      request.tenant = std::to_string(next % 5);
+      request.max_tokens = 20 + static_cast<int>(next * 37 % 300);
+      request.ignore_eos = true;
+      request.credits = 1000;
+      rig.Submit(std::move(request), Prompt(next++, 10));
+    }
+    rig.Step();
+  }
+  EXPECT(steps < 10000);
+  EXPECT(rig.scheduler.Stats().preempted > 0);
+  EXPECT(rig.replies[1] == Expected(Prompt(1, 10), 2038, true));
+}
+
 TEST(two_groups_that_compete_for_memory_lose_nothing) {
   for (const int max_rows : {5, 32, 100}) {
     Rig rig = TwoGroupRig(512, max_rows);
@@ -212,7 +235,7 @@ TEST(scores_cover_every_token_but_the_first) {
     Request request;
     request.id = 1;
     request.score = true;
-    rig.scheduler.Submit(1, request, tokens, Clock::now());
+    rig.scheduler.Submit(1, request, tokens, rig.now);
     while (rig.Step()) {
     }
     const Outcome& outcome = rig.outcomes[1];
@@ -234,7 +257,7 @@ TEST(scores_survive_preemption) {
   growing.max_tokens = 250;
   growing.credits = 1000;
   growing.ignore_eos = true;
-  rig.scheduler.Submit(1, growing, Prompt(1, 216), Clock::now());
+  rig.scheduler.Submit(1, growing, Prompt(1, 216), rig.now);
   for (int step = 0; step < 32; ++step) rig.Step();
   std::vector<Token> prompt = {7};
   while (prompt.size() < 268) {
@@ -244,7 +267,7 @@ TEST(scores_survive_preemption) {
   Request request;
   request.id = 2;
   request.score = true;
-  rig.scheduler.Submit(1, request, prompt, Clock::now());
+  rig.scheduler.Submit(1, request, prompt, rig.now);
   while (rig.Step()) {
   }
   EXPECT(rig.scheduler.Stats().preempted > 0);
@@ -282,7 +305,7 @@ TEST(stop_strings_are_never_given_out_in_part) {
     request.credits = 1000;
     request.stop = {text.substr(begin, 3), text.substr(begin, 2) + "!"};
     const size_t at = text.find(request.stop[0]);
-    rig.scheduler.Submit(1, request, {42}, Clock::now());
+    rig.scheduler.Submit(1, request, {42}, rig.now);
     while (rig.Step()) EXPECT(text.substr(0, at).rfind(rig.texts[1], 0) == 0);
     EXPECT_EQ(rig.texts[1], text.substr(0, at));
     EXPECT_EQ(rig.replies[1].size(), at + 3);

@@ -2,6 +2,7 @@
 
 // A scheduler on a model whose replies are known: what the scheduler's tests share. For one source file a program.
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <set>
@@ -145,15 +146,18 @@ class ToyModel final : public PageMemory {
 struct Rig {
   explicit Rig(int pages, int max_rows = 32, int context = 400) : Rig({{0, 1}}, pages, max_rows, context) {}
 
-  // `pages` are those of the last group.
   Rig(std::vector<KvGroup> kv_groups, int pages, int max_rows, int context)
+      : Rig(std::move(kv_groups), pages, SchedulerLimits{max_rows, context}) {}
+
+  // `pages` are those of the last group. Time stands still but for what steps cost.
+  Rig(std::vector<KvGroup> kv_groups, int pages, SchedulerLimits limits)
       : tokenizer(ByteTokenizer()),
         groups(std::move(kv_groups)),
         model(&groups),
         pool(&model, static_cast<int>(groups.size()),
              static_cast<size_t>(pages) * model.PageBytes(static_cast<int>(groups.size()) - 1)),
         prefix(&pool, &groups),
-        scheduler(tokenizer.get(), &groups, &pool, {max_rows, context}, &prefix) {}
+        scheduler(tokenizer.get(), &groups, &pool, limits, &prefix, [this] { return now; }) {}
 
   void Submit(RequestId id, std::vector<Token> prompt, int max_tokens = 50, int credits = 1 << 30) {
     Request request;
@@ -164,7 +168,11 @@ struct Rig {
     request.sampling.temperature = temperature;
     request.max_tokens = max_tokens;
     request.credits = credits;
-    scheduler.Submit(1, request, std::move(prompt), Clock::now());
+    Submit(std::move(request), std::move(prompt));
+  }
+
+  void Submit(Request request, std::vector<Token> prompt) {
+    scheduler.Submit(1, std::move(request), std::move(prompt), now);
     Drain();
   }
 
@@ -173,6 +181,7 @@ struct Rig {
     if (ran) {
       StepResult result;
       model.Run(plan.Input(), &result);
+      Pass(step_ms(plan));
       scheduler.Finish(plan, result, model.fails ? Error(Code::kInternal, "a step failed") : Status());
     }
     CheckIntegrity();
@@ -186,13 +195,19 @@ struct Rig {
     EXPECT_EQ(prefix.CheckIntegrity(), "");
   }
 
+  void Pass(double ms) {
+    now += std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms));
+  }
+
   void Drain() {
     auto taken = scheduler.TakeEvents();
     for (const Event& event : taken[1]) {
       auto& tokens = replies[event.id];
       tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
       texts[event.id] += event.text;
-      if (event.outcome) EXPECT(outcomes.emplace(event.id, *event.outcome).second);
+      if (!event.outcome) continue;
+      EXPECT(outcomes.emplace(event.id, *event.outcome).second);
+      ended.push_back(event.id);
     }
   }
 
@@ -200,6 +215,8 @@ struct Rig {
   bool score = false;
   std::string salt;
   double temperature = 0;
+  Clock::time_point now = Clock::time_point{} + std::chrono::hours(1);
+  std::function<double(const StepPlan&)> step_ms = [](const StepPlan&) { return 0.0; };
   std::shared_ptr<const Tokenizer> tokenizer;
   std::vector<KvGroup> groups;
   ToyModel model;
@@ -210,6 +227,7 @@ struct Rig {
   std::map<RequestId, std::vector<Token>> replies;
   std::map<RequestId, std::string> texts;
   std::map<RequestId, Outcome> outcomes;
+  std::vector<RequestId> ended;  // in this order
 };
 
 inline std::vector<Token> Prompt(uint64_t seed, int length) {

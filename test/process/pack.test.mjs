@@ -26,6 +26,7 @@ const folder = mkdtempSync(join(tmpdir(), "tokenmill-pack-"));
 const project = join(folder, "project");
 const installed = join(project, "node_modules/tokenmill");
 const prebuilds = join(installed, "prebuilds");
+const entries = ["index", "prometheus", "opentelemetry"];
 const model = tinyModel();
 let tarball;
 let files;
@@ -79,7 +80,7 @@ before(() => {
 test("the package holds the library, its native sources and its documents, and nothing else", () => {
   const expected = [
     /^dist\/([a-z0-9-]+\/)*[a-z0-9-]+\.(js|d\.ts)$/,
-    /^dist\/index\.(mjs|d\.mts)$/,
+    /^dist\/(index|prometheus|opentelemetry)\.(mjs|d\.mts)$/,
     /^prebuilds\/[a-z0-9]+-[a-z0-9+]+\/tokenmill(\.[a-z0-9]+)*\.node$/,
     /^native\/([a-z0-9]+\/)+[a-z0-9_]+\.(cc|h|def|inc)$/,
     /^(CMakeLists\.txt|package\.json|README\.md|LICENSE|CHANGELOG\.md|ARCHITECTURE\.md)$/,
@@ -104,7 +105,7 @@ test("the package holds every source file and every document that there is", () 
     ...below("lib").flatMap(compiled),
     ...below("native").filter((path) => /\.(cc|h|def|inc)$/.test(path)),
     ...documents.filter((path) => existsSync(join(root, path))),
-    ...["dist/index.mjs", "dist/index.d.mts"],
+    ...entries.flatMap((entry) => [`dist/${entry}.mjs`, `dist/${entry}.d.mts`]),
   ];
   assert.ok(wanted.length > 200);
   assert.deepEqual(
@@ -146,7 +147,10 @@ test("the code requires what package.json declares, and all of it", () => {
   const packages = [...required]
     .filter((name) => !name.startsWith("node:") && !builtinModules.includes(name))
     .map((name) => name.split("/", name.startsWith("@") ? 2 : 1).join("/"));
-  assert.deepEqual([...new Set(packages)].sort(), Object.keys(manifest.dependencies).sort());
+  const { dependencies, peerDependencies, peerDependenciesMeta } = manifest;
+  const declared = [...Object.keys(dependencies), ...Object.keys(peerDependencies)];
+  assert.deepEqual([...new Set(packages)].sort(), declared.sort());
+  assert.ok(Object.keys(peerDependencies).every((name) => peerDependenciesMeta[name].optional));
 });
 
 test("the native sources configure and find their headers outside the repository", () => {
@@ -174,19 +178,41 @@ test("the types resolve as the code does, under every module resolution", () => 
   );
   assert.deepEqual(problems ?? {}, {});
   assert.deepEqual(analysis.problems, []);
-  assert.deepEqual(Object.keys(analysis.entrypoints), [".", "./package.json"]);
-  const { resolutions } = analysis.entrypoints["."];
-  const declarations = Object.entries(resolutions).map(([kind, { resolution }]) => [
-    kind,
-    resolution.fileName,
+  const subpaths = entries.map((entry) => (entry === "index" ? "." : `./${entry}`));
+  assert.deepEqual(Object.keys(analysis.entrypoints), [...subpaths, "./package.json"]);
+  for (const [i, entry] of entries.entries()) {
+    const { resolutions } = analysis.entrypoints[subpaths[i]];
+    const declarations = Object.entries(resolutions).map(([kind, { resolution }]) => [
+      kind,
+      resolution.fileName,
+    ]);
+    const [commonJs, esm] = ["d.ts", "d.mts"].map(
+      (ending) => `/node_modules/tokenmill/dist/${entry}.${ending}`,
+    );
+    assert.deepEqual(Object.fromEntries(declarations), {
+      node10: commonJs,
+      "node16-cjs": commonJs,
+      "node16-esm": esm,
+      bundler: esm,
+    });
+  }
+});
+
+test("the entries for optional peers load without them, and one copy by import and require", () => {
+  const code = `
+    const names = ["tokenmill/prometheus", "tokenmill/opentelemetry"];
+    Promise.all(names.map((name) => import(name))).then((imported) => {
+      const told = imported.map((entry, i) => {
+        const [[name, use]] = Object.entries(entry);
+        try { use({ info: {} }); } catch ({ code }) { return [code, use === require(names[i])[name]]; }
+      });
+      console.log(JSON.stringify(told));
+    });`;
+  const told = JSON.parse(run(process.execPath, ["-e", code]));
+  assert.deepEqual(told, [
+    ["Incompatible", true],
+    ["Incompatible", true],
   ]);
-  const [commonJs, esm] = ["d.ts", "d.mts"].map((ending) => `/node_modules/tokenmill/dist/index.${ending}`);
-  assert.deepEqual(Object.fromEntries(declarations), {
-    node10: commonJs,
-    "node16-cjs": commonJs,
-    "node16-esm": esm,
-    bundler: esm,
-  });
 });
 
 test("the command is installed", () => {

@@ -2,6 +2,8 @@
 
 import tokenmill = require("tokenmill");
 import manifest = require("tokenmill/package.json");
+import opentelemetry = require("tokenmill/opentelemetry");
+import prometheus = require("tokenmill/prometheus");
 import {
   type Completion,
   loadModel,
@@ -23,6 +25,8 @@ same<typeof tokenmill.quantizeModel, typeof quantizeModel>(true);
 same<typeof tokenmill.loadModel, typeof loadModel>(true);
 same<tokenmill.Model, Model>(true);
 same<typeof manifest.version, string>(true);
+same<keyof typeof prometheus, "collectMetrics">(true);
+same<keyof typeof opentelemetry, "instrument">(true);
 
 export async function run(): Promise<Completion> {
   const model = await tokenmill.loadModel("model.gguf", { contextLength: 4096 });

@@ -224,7 +224,7 @@ export function handle(error: unknown): ErrorCode | undefined {
 
 export async function inspect(model: Model): Promise<void> {
   same<typeof model.info, ModelInfo>(true);
-  type Isa = "reference" | "avx2" | "avxvnni" | "avx512" | "neon" | "neon-i8mm";
+  type Isa = "reference" | "avx2" | "avxvnni" | "avx512" | "avx512bf16" | "neon" | "neon-i8mm";
   same<ModelInfo["device"]["isa"], Isa>(true);
   same<ModelInfo["capabilities"]["chat"], boolean>(true);
   const template: string | undefined = model.info.chatTemplate;

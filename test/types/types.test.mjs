@@ -32,6 +32,29 @@ for (const [name, project] of [
   });
 }
 
+const require = createRequire(import.meta.url);
+const peers = [
+  "prom-client",
+  "@opentelemetry/api",
+  "@opentelemetry/sdk-trace-base",
+  "@opentelemetry/sdk-metrics",
+];
+const missing = peers.filter((name) => {
+  try {
+    return !require.resolve(name);
+  } catch {
+    return !process.env.CI;
+  }
+});
+
+test("the optional peers' types fit", {
+  skip: missing.length > 0 && `not installed: ${missing.join(", ")}`,
+}, () => {
+  const { status, stdout } = compile("tsconfig.peers.json");
+  assert.equal(stdout, "");
+  assert.equal(status, 0);
+});
+
 test("each consumer reads the declarations of its own entry", () => {
   const { stdout } = compile("tsconfig.json", "--explainFiles", "--listFilesOnly");
   const reasons = (file) => stdout.split(/^(?=\S)/m).find((block) => block.startsWith(file)) ?? "";

@@ -214,9 +214,7 @@ void Attention::Finish(const AttentionTask& task, const AttentionScratch& scratc
       std::copy_n(scratch.sums() + q * padded, dim, out + h * dim);
       kernels.scale(out + h * dim, 1 / scratch.states()[q].sum, dim);
     }
-    if (quantizes_) {
-      out_.Quantize(kernels, task.row + r, column / kBlock, out, group * dim);
-    }
+    if (rounds_) out_.Round(kernels, task.row + r, column, out, group * dim);
   }
 }
 

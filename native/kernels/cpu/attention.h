@@ -110,13 +110,12 @@ class Attention {
         plan_(plan),
         scratch_(scratch),
         op_(op),
-        quantizes_(out.blocks != nullptr &&
-                   QuantizesItself(state->program->kv_layers[static_cast<size_t>(op.kv_layer)])),
+        rounds_(out.rounded() && RoundsItself(state->program->kv_layers[static_cast<size_t>(op.kv_layer)])),
         q_(q),
         out_(out) {}
 
-  /// Whether a task's outputs are whole blocks, so that it quantizes them itself.
-  static bool QuantizesItself(const KvLayer& layer) {
+  /// Whether a task's outputs are whole blocks, so that it rounds them itself.
+  static bool RoundsItself(const KvLayer& layer) {
     return layer.query_heads / layer.kv_heads * layer.head_dim % kBlock == 0;
   }
 
@@ -147,7 +146,7 @@ class Attention {
   AttentionPlan* plan_;
   const std::vector<AttentionScratch>* scratch_;
   const PagedAttention op_;
-  const bool quantizes_;
+  const bool rounds_;
   const RowBuffer q_;
   const RowBuffer out_;
 };

@@ -12,7 +12,7 @@ Status CpuExecutor::Compile() {
   TM_RETURN_IF_ERROR(AllocateBuffers());
   TM_RETURN_IF_ERROR(AllocateAttention());
   TM_RETURN_IF_ERROR(AllocateHead());
-  quantized_.assign(values_.size(), false);
+  rounded_.assign(values_.size(), false);
   for (const auto& angles : angles_) {
     AddStepRows([this, table = angles.get()](int row, int) {
       table->FillRow(row, state_.position_of[static_cast<size_t>(row)]);
@@ -27,23 +27,23 @@ Status CpuExecutor::Compile() {
   return {};
 }
 
-Status CpuExecutor::AllocateRows(int rows, int width, bool floats, bool blocks, RowBuffer* buffer) {
+Status CpuExecutor::AllocateRows(int rows, int width, const Forms::Form& form, RowBuffer* buffer) {
   const size_t elements = static_cast<size_t>(rows) * static_cast<size_t>(width);
-  const size_t float_bytes = floats ? elements * sizeof(float) : 0;
-  const size_t block_bytes =
-      blocks ? elements / kBlock * sizeof(ActivationBlock) * static_cast<size_t>(options_.activation_terms)
-             : 0;
+  const size_t blocks = elements / kBlock * static_cast<size_t>(options_.activation_terms);
+  const auto allocate = [this](bool wanted, size_t bytes) -> void* {
+    if (!wanted || bytes == 0) return nullptr;
+    memory_.emplace_back(bytes);
+    return memory_.back().data();
+  };
+  const size_t first = memory_.size();
   buffer->width = width;
   buffer->terms = options_.activation_terms;
-  for (const size_t bytes : {float_bytes, block_bytes}) {
-    if (bytes == 0) continue;
-    memory_.emplace_back(bytes);
-    if (!memory_.back())
-      return Error(Code::kOutOfMemory, "the system refused %zu bytes for activations", bytes);
+  buffer->floats = static_cast<float*>(allocate(form.floats, elements * sizeof(float)));
+  buffer->blocks = static_cast<ActivationBlock*>(allocate(form.blocks, blocks * sizeof(ActivationBlock)));
+  buffer->bf16 = static_cast<uint16_t*>(allocate(form.bf16, elements * sizeof(uint16_t)));
+  for (size_t i = first; i < memory_.size(); ++i) {
+    if (!memory_[i]) return Error(Code::kOutOfMemory, "the system refused memory for activations");
   }
-  if (blocks && block_bytes != 0) buffer->blocks = memory_.back().as<ActivationBlock>();
-  if (floats && float_bytes != 0)
-    buffer->floats = memory_[memory_.size() - (block_bytes != 0 ? 2 : 1)].as<float>();
   return {};
 }
 
@@ -51,8 +51,8 @@ Status CpuExecutor::AllocateBuffers() {
   const int rows = options_.max_rows;
   int product_width = 0;
   for (size_t v = 0; v < values_.size(); ++v) {
-    const Forms::Form form = forms_.of(static_cast<ValueId>(v));
-    TM_RETURN_IF_ERROR(AllocateRows(rows, program_.values[v].width, form.floats, form.blocks, &values_[v]));
+    const Forms::Form& form = forms_.of(static_cast<ValueId>(v));
+    TM_RETURN_IF_ERROR(AllocateRows(rows, program_.values[v].width, form, &values_[v]));
   }
   for (const Op& op : program_.ops) {
     const auto* add = std::get_if<ProjectAdd>(&op);
@@ -60,8 +60,8 @@ Status CpuExecutor::AllocateBuffers() {
     product_width = std::max(product_width, program_.values[static_cast<size_t>(add->residual)].width);
   }
   const int norm_width = forms_.norm_width();
-  TM_RETURN_IF_ERROR(AllocateRows(rows, norm_width, forms_.norms().floats, forms_.norms().blocks, &normed_));
-  TM_RETURN_IF_ERROR(AllocateRows(rows, product_width, true, false, &product_));
+  TM_RETURN_IF_ERROR(AllocateRows(rows, norm_width, forms_.norms(), &normed_));
+  TM_RETURN_IF_ERROR(AllocateRows(rows, product_width, {.floats = true}, &product_));
   norm_scratch_.assign(static_cast<size_t>(options_.threads),
                        std::vector<float>(static_cast<size_t>(norm_width)));
   for (const RopeTable& table : program_.ropes) {
@@ -101,8 +101,9 @@ Status CpuExecutor::AllocateHead() {
     const auto* head = std::get_if<Head>(&op);
     if (head == nullptr) continue;
     const int rows = options_.max_head_rows;
-    const bool quantized = matrix(head->matrix).quantized();
-    TM_RETURN_IF_ERROR(AllocateRows(rows, value(head->in).width, true, quantized, &head_normed_));
+    Forms::Form form = {.floats = true};
+    form.Add(matrix(head->matrix).input());
+    TM_RETURN_IF_ERROR(AllocateRows(rows, value(head->in).width, form, &head_normed_));
     head_ = std::make_unique<HeadWork>(&state_, *head, value(head->in), head_normed_, rows);
     return head_->Allocate();
   }
@@ -113,10 +114,13 @@ void CpuExecutor::AddStepRows(PhaseBuilder::RowWork work) {
   builder_.AddRows([this] { return state_.rows; }, options_.threads, std::move(work));
 }
 
-RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, bool floats, bool blocks) {
+RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, const Forms::Form& form) {
   const RowBuffer from = value(in);
-  const RowBuffer to = {from.width, floats ? normed_.floats : nullptr, blocks ? normed_.blocks : nullptr,
-                        from.terms};
+  RowBuffer to = normed_;
+  to.width = from.width;
+  if (!form.floats) to.floats = nullptr;
+  if (!form.blocks) to.blocks = nullptr;
+  if (!form.bf16) to.bf16 = nullptr;
   AddStepRows([this, from, to, norm](int row, int thread) {
     float* normed = to.floats != nullptr ? to.row(row) : norm_scratch_[static_cast<size_t>(thread)].data();
     const float* weight = weights_.vector(norm.weight);
@@ -125,14 +129,13 @@ RowBuffer CpuExecutor::AddNorm(ValueId in, const Norm& norm, bool floats, bool b
     } else {
       std::copy_n(from.row(row), from.width, normed);
     }
-    if (to.blocks != nullptr) to.Quantize(*state_.kernels, row, 0, normed, to.width);
+    to.Round(*state_.kernels, row, 0, normed, to.width);
   });
   return to;
 }
 
-void CpuExecutor::AddQuantize(RowBuffer rows) {
-  AddStepRows(
-      [this, rows](int row, int) { rows.Quantize(*state_.kernels, row, 0, rows.row(row), rows.width); });
+void CpuExecutor::AddRound(RowBuffer rows) {
+  AddStepRows([this, rows](int row, int) { rows.Round(*state_.kernels, row, 0, rows.row(row), rows.width); });
 }
 
 void CpuExecutor::AddProducts(RowBuffer in, std::vector<Product> products) {
@@ -160,8 +163,7 @@ void CpuExecutor::AddOp(const NormProject& op) {
         {&matrix(projection.matrix), weights_.vector(projection.bias), false, out.floats, out.width});
     matrices.push_back(projection.matrix);
   }
-  const Forms::Form form = forms_.OfNorm(matrices);
-  const RowBuffer normed = AddNorm(op.in, op.norm, form.floats, form.blocks);
+  const RowBuffer normed = AddNorm(op.in, op.norm, forms_.OfNorm(matrices));
   AddProducts(normed, std::move(products));
 }
 
@@ -177,12 +179,13 @@ void CpuExecutor::AddOp(const PagedAttention& op) {
   auto work = std::make_shared<const Attention>(&state_, plan, &attention_scratch_, op, value(op.q), out);
   builder_.Add([work] { return work->Tasks(); }, [work](int task, int thread) { work->Run(task, thread); });
   const KvLayer& layer = program_.kv_layers[static_cast<size_t>(op.kv_layer)];
-  quantized_[static_cast<size_t>(op.out)] = out.blocks != nullptr && Attention::QuantizesItself(layer);
+  rounded_[static_cast<size_t>(op.out)] = out.rounded() && Attention::RoundsItself(layer);
 }
 
 void CpuExecutor::AddOp(const ProjectAdd& op) {
   const RowBuffer residual = value(op.residual);
-  if (matrix(op.matrix).quantized() && !quantized_[static_cast<size_t>(op.in)]) AddQuantize(value(op.in));
+  const bool reads_rounded = matrix(op.matrix).input() != InputForm::kFloats;
+  if (reads_rounded && !rounded_[static_cast<size_t>(op.in)]) AddRound(value(op.in));
   Product product = {&matrix(op.matrix), weights_.vector(op.bias), true, residual.floats, residual.width};
   if (op.post_norm.weight == kNone) return AddProducts(value(op.in), {product});
   product.add = false;
@@ -196,13 +199,12 @@ void CpuExecutor::AddOp(const ProjectAdd& op) {
 }
 
 void CpuExecutor::AddOp(const GatedMlp& op) {
-  const Forms::Form form = forms_.OfNorm({op.gate, op.up});
-  const RowBuffer normed = AddNorm(op.in, op.norm, form.floats, form.blocks);
+  const RowBuffer normed = AddNorm(op.in, op.norm, forms_.OfNorm({op.gate, op.up}));
   auto work = std::make_shared<const GatedProduct>(&state_, normed, &matrix(op.gate), &matrix(op.up),
                                                    op.activation, value(op.out));
   builder_.Add([this, work] { return work->Tasks(state_.rows); },
                [this, work](int task, int) { work->Run(task, state_.rows); });
-  quantized_[static_cast<size_t>(op.out)] = value(op.out).blocks != nullptr;
+  rounded_[static_cast<size_t>(op.out)] = value(op.out).rounded();
 }
 
 void CpuExecutor::AddOp(const Head&) {

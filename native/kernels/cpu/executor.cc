@@ -13,7 +13,7 @@ namespace cpu {
 CpuExecutor::CpuExecutor(const Program& program, const CpuKernels* kernels, const CompileOptions& options)
     : program_(program),
       options_(options),
-      forms_(program_),
+      forms_(program_, *kernels, options.activation_terms),
       kv_(program_, options.kv_type),
       values_(program.values.size()) {
   state_.kernels = kernels;
@@ -26,7 +26,7 @@ CpuExecutor::CpuExecutor(const Program& program, const CpuKernels* kernels, cons
 }
 
 Status CpuExecutor::LoadWeights(const WeightSource& source) {
-  return weights_.Load(program_, source, options_);
+  return weights_.Load(program_, forms_.formats(), source, options_);
 }
 
 Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {

@@ -38,7 +38,7 @@ class CpuExecutor final : public Executor {
  private:
   Status AllocateBuffers();
   Status AllocateAttention();
-  Status AllocateRows(int rows, int width, bool floats, bool blocks, RowBuffer* buffer);
+  Status AllocateRows(int rows, int width, const Forms::Form& form, RowBuffer* buffer);
   Status AllocateHead();
   AttentionPlan* PlanOf(int kv_layer);
 
@@ -50,8 +50,8 @@ class CpuExecutor final : public Executor {
   void AddOp(const GatedMlp& op);
   void AddOp(const Head& op);
   void AddStepRows(PhaseBuilder::RowWork work);
-  RowBuffer AddNorm(ValueId in, const Norm& norm, bool floats, bool blocks);
-  void AddQuantize(RowBuffer rows);
+  RowBuffer AddNorm(ValueId in, const Norm& norm, const Forms::Form& form);
+  void AddRound(RowBuffer rows);
   void AddProducts(RowBuffer in, std::vector<Product> products);
 
   Status CheckInput(const StepInput& input) const;
@@ -68,11 +68,11 @@ class CpuExecutor final : public Executor {
   KvCache kv_;
   StepState state_;
   std::vector<RowBuffer> values_;
-  std::vector<bool> quantized_;  // while compiling: whether a value's last writer gave its blocks too
+  std::vector<bool> rounded_;  // while compiling: whether a value's last writer gave its rounded forms too
   RowBuffer normed_;             // [max_rows], what follows a norm; as wide as the widest
   RowBuffer product_;            // [max_rows], what a post norm takes
   RowBuffer head_normed_;        // [max_head_rows]
-  std::vector<std::vector<float>> norm_scratch_;  // one a thread, for a row that only blocks are made of
+  std::vector<std::vector<float>> norm_scratch_;  // one a thread, for a row that is only read rounded
   std::vector<SystemBuffer> memory_;              // behind the row buffers
   std::vector<std::unique_ptr<RopeAngles>> angles_;
   std::vector<std::unique_ptr<AttentionPlan>> plans_;

@@ -94,7 +94,7 @@ void HeadWork::NormRow(int index) const {
   const float* x = in_.row(state_->input->head[static_cast<size_t>(first_ + index)].row);
   float* normed = normed_.row(index);
   kernels.rms_norm(x, state_->weights->vector(op_.norm.weight), op_.norm.epsilon, normed, in_.width);
-  if (matrix_->quantized()) normed_.Quantize(kernels, index, 0, normed, in_.width);
+  normed_.Round(kernels, index, 0, normed, in_.width);
 }
 
 void HeadWork::Multiply(int run, float* out) const {

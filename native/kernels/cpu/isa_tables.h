@@ -11,6 +11,7 @@ void SetVectorKernelsAvx2(CpuKernels* kernels);
 void SetMatmulKernelsAvxVnni(CpuKernels* kernels);
 void SetMatmulKernelsAvx512(CpuKernels* kernels);
 void SetVectorKernelsAvx512(CpuKernels* kernels);
+void SetMatmulKernelsAvx512Bf16(CpuKernels* kernels);
 void SetMatmulKernelsNeon(CpuKernels* kernels);
 void SetMatmulKernelsNeonI8mm(CpuKernels* kernels);
 void SetVectorKernelsNeon(CpuKernels* kernels);

@@ -6,20 +6,23 @@
 #include "kernels/cpu/packed_format.h"
 
 // The table of kernels that each ISA fills. Plain pointers and structs only: the ISA files share nothing else
-// with the rest of the program. Every function gives the same bits on every ISA, but for NaN, which may be any
-// NaN, and for a row whatever the other rows are. Where sums run over an unpacked vector, element i goes to lane
+// with the rest of the program. Every function gives the same bits on every ISA that has it, but for NaN, which may
+// be any NaN, and for a row whatever the other rows are. Where sums run over an unpacked vector, element i goes to lane
 // i % 16 in ascending order and the lanes are added as i + (i + 8), then 4, 2, 1.
 
 namespace tokenmill::cpu {
 
 /// Product of rows with one pair of strips. Blocks of 32 k (single k for plain formats) are added in
-/// ascending order by FMA, starting from 0.
+/// ascending order by FMA, starting from 0. kBf16K2: of each two k the odd one first; subnormal operands and sums
+/// count as zeros.
 struct MatmulArgs {
   const uint8_t* weights;
   int64_t k;
-  const ActivationBlock* blocks;  // [rows], of quantized formats
-  const float* inputs;  // [rows], of plain formats
-  int64_t stride;  // from row to row, in blocks or in floats
+  // [rows], in the format's form; the others are null.
+  const ActivationBlock* blocks;
+  const float* floats;
+  const uint16_t* bf16;
+  int64_t stride;  // from row to row, in elements of that form
   int rows;
   float* out;  // [rows][32]
   bool prefetch;  // ask for the weights ahead of the first rows
@@ -70,7 +73,10 @@ struct LogitStats {
 
 struct CpuKernels {
   const char* name;
+  /// By PackedFormat; null where there is a better one for the type.
   MatmulFunction matmul[kPackedFormats];
+  /// By PackedFormat: rows of a whole tile of matmul.
+  int tile_rows[kPackedFormats];
 
   /// One block per 32 values; n is a multiple of 32.
   void (*quantize)(const float* x, int n, ActivationBlock* out);
@@ -89,6 +95,8 @@ struct CpuKernels {
   void (*rope[2])(float* x, const float* a, const float* b, int pairs);
   /// To f16, to nearest even; finite numbers beyond its range become ±65504.
   void (*to_half)(const float* x, uint16_t* out, int n);
+  /// To bf16, to nearest even; subnormals become zeros. Null where no product takes bf16.
+  void (*to_bf16)(const float* x, uint16_t* out, int n);
   /// x ≈ the result * out; out is 0 and the result NaN where an element is not finite.
   float (*to_int8)(const float* x, int8_t* out, int n);
   /// By KvElement (but kFloat), without scales; n is a multiple of 16.

@@ -49,6 +49,7 @@ struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
   static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
+  static constexpr int kTileRows = 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
 

@@ -12,8 +12,8 @@ constexpr int kPlainPrefetchBytes = 12 * 1024;  // how far ahead weights are ask
 #include "kernels/cpu/plain_matmul_impl.h"
 
 // dpbusd adds four products of an unsigned level and an activation to each column. The sums of a block start
-// at -offset * (sum of activations). Tiles of up to 4 rows × both strips: 8 integer and 8 float sums in
-// registers.
+// at -offset * (sum of activations). Tiles are some rows × both strips: with four, 8 integer and 8 float sums in
+// registers; where levels need no unpacking and there are no mins, six rows fit as well.
 
 namespace tokenmill::cpu {
 namespace {
@@ -113,7 +113,7 @@ struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
   static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
-  static constexpr bool kHasMins = kMins;
+  static constexpr int kTileRows = kLayout.level_bytes == 1024 && !kMins ? 6 : 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
 
@@ -161,6 +161,7 @@ using FormatFiveK = Format<PackedFormat::kFiveK, Bytes, ScaleK, true>;
 
 // A scale per 16 k: the halves of a block are added one after the other.
 struct FormatSixK16 : Format<PackedFormat::kSixK16, Bytes, ScaleD, false> {
+  static constexpr int kTileRows = 4;
   template <int kRows>
   TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                           int64_t stride, __m512 (&sums)[kRows][2]) {

@@ -79,6 +79,7 @@ struct Format {
   using Scales = ScalesType;
   static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
   static constexpr int kOffset = Levels::kOffsetInLevels ? 0 : kLayout.offset;
+  static constexpr int kTileRows = 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
 

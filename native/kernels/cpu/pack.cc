@@ -159,6 +159,12 @@ float TakeHalf(const uint8_t* halves, int column) {
   return F16ToF32(half);
 }
 
+float TakeBf16(const uint8_t* elements, int64_t index) {
+  uint16_t value;
+  std::memcpy(&value, elements + 2 * index, sizeof(value));
+  return Bf16ToF32(value);
+}
+
 bool HasMins(PackedFormat format) {
   return format == PackedFormat::kNibbleDM || format == PackedFormat::kFiveDM ||
          format == PackedFormat::kNibbleK || format == PackedFormat::kFiveK;
@@ -207,6 +213,17 @@ void PackPlain(const void* source, int rows, int64_t k, uint8_t* pair) {
   T* out = reinterpret_cast<T*>(pair);
   for (int row = 0; row < rows; ++row) {
     for (int64_t i = 0; i < k; ++i) out[kPairColumns * i + row] = values[row * k + i];
+  }
+}
+
+// Where k = i of a column is, in elements.
+int64_t K2Place(int64_t i, int column) { return 2 * (kPairColumns * (i / 2) + column) + i % 2; }
+
+void PackBf16K2(const void* source, int rows, int64_t k, uint8_t* pair) {
+  const uint16_t* values = static_cast<const uint16_t*>(source);
+  uint16_t* out = reinterpret_cast<uint16_t*>(pair);
+  for (int row = 0; row < rows; ++row) {
+    for (int64_t i = 0; i < k; ++i) out[K2Place(i, row)] = values[row * k + i];
   }
 }
 
@@ -277,8 +294,8 @@ PackedFormat FormatOf(DType dtype) {
   }
 }
 
-void PackPair(DType dtype, const void* source, int rows, int64_t k, uint8_t* pair) {
-  const PackedFormat format = FormatOf(dtype);
+void PackPair(PackedFormat format, DType dtype, const void* source, int rows, int64_t k, uint8_t* pair) {
+  if (format == PackedFormat::kBf16K2) return PackBf16K2(source, rows, k, pair);
   switch (dtype) {
     case DType::kQ4_0:
       return PackQuantized<BlockQ4_0>(format, source, rows, k, pair);
@@ -313,11 +330,10 @@ void UnpackColumn(PackedFormat format, const uint8_t* pair, int column, int64_t 
       for (int64_t i = 0; i < k; ++i) out[i] = TakeHalf(pair + 64 * i, column);
       return;
     case PackedFormat::kPlainBf16:
-      for (int64_t i = 0; i < k; ++i) {
-        uint16_t value;
-        std::memcpy(&value, pair + 2 * (kPairColumns * i + column), sizeof(value));
-        out[i] = Bf16ToF32(value);
-      }
+      for (int64_t i = 0; i < k; ++i) out[i] = TakeBf16(pair, kPairColumns * i + column);
+      return;
+    case PackedFormat::kBf16K2:
+      for (int64_t i = 0; i < k; ++i) out[i] = TakeBf16(pair, K2Place(i, column));
       return;
     default:
       return UnpackQuantized(format, pair, column, k, out);

@@ -12,7 +12,7 @@
 // k = 4j … 4j + 3. Nibble formats have four, tile j with k = 8j … 8j + 3 in the low nibbles and the next four
 // in the high ones. Levels are unsigned: value = d * (level - offset) + m. Formats of 5 and 6 bits keep a level in
 // a byte, so that no kernel unpacks it.
-// Plain formats have no groups: per k, 32 elements.
+// Plain formats have no such groups: per k, 32 elements; kBf16K2 per two k, [32 columns][2 k].
 
 namespace tokenmill::cpu {
 
@@ -32,32 +32,36 @@ enum class PackedFormat : uint8_t {
   kPlainF32,
   kPlainF16,
   kPlainBf16,
+  kBf16K2,  // of tables that multiply bf16 by bf16; an even k
 };
-inline constexpr int kPackedFormats = 11;
-inline constexpr int kQuantizedFormats = 8;
+inline constexpr int kPackedFormats = 12;
+
+/// What a row's activations are for products with a format.
+enum class InputForm : uint8_t { kFloats, kBlocks, kBf16 };
 
 struct PackedLayout {
-  bool quantized;
-  int group_k;       // k of a group; 1 for plain formats
+  InputForm input;
+  int group_k;       // k of a group; of plain formats what lies together
   int header_bytes;  // of a group
-  int level_bytes;   // of a pair and 32 k, both strips; of a pair and one k for plain formats
+  int level_bytes;   // of a pair and 32 k, both strips; of plain formats a whole group
   int scale_bytes;   // of a pair and 32 k
   int group_bytes;
   int offset;  // what a level stands above its value
 };
 
 inline constexpr PackedLayout kPackedLayouts[kPackedFormats] = {
-    {true, 32, 0, 512, 64, 576, 8},       // kNibbleD
-    {true, 32, 0, 512, 128, 640, 0},      // kNibbleDM
-    {true, 256, 128, 512, 64, 4736, 0},   // kNibbleK
-    {true, 32, 0, 1024, 64, 1088, 128},   // kByteD
-    {true, 32, 0, 1024, 64, 1088, 16},    // kFiveD
-    {true, 32, 0, 1024, 128, 1152, 0},    // kFiveDM
-    {true, 256, 128, 1024, 64, 8832, 0},  // kFiveK
-    {true, 256, 64, 1024, 64, 8768, 32},  // kSixK16
-    {false, 1, 0, 128, 0, 128, 0},        // kPlainF32
-    {false, 1, 0, 64, 0, 64, 0},          // kPlainF16
-    {false, 1, 0, 64, 0, 64, 0},          // kPlainBf16
+    {InputForm::kBlocks, 32, 0, 512, 64, 576, 8},       // kNibbleD
+    {InputForm::kBlocks, 32, 0, 512, 128, 640, 0},      // kNibbleDM
+    {InputForm::kBlocks, 256, 128, 512, 64, 4736, 0},   // kNibbleK
+    {InputForm::kBlocks, 32, 0, 1024, 64, 1088, 128},   // kByteD
+    {InputForm::kBlocks, 32, 0, 1024, 64, 1088, 16},    // kFiveD
+    {InputForm::kBlocks, 32, 0, 1024, 128, 1152, 0},    // kFiveDM
+    {InputForm::kBlocks, 256, 128, 1024, 64, 8832, 0},  // kFiveK
+    {InputForm::kBlocks, 256, 64, 1024, 64, 8768, 32},  // kSixK16
+    {InputForm::kFloats, 1, 0, 128, 0, 128, 0},         // kPlainF32
+    {InputForm::kFloats, 1, 0, 64, 0, 64, 0},           // kPlainF16
+    {InputForm::kFloats, 1, 0, 64, 0, 64, 0},           // kPlainBf16
+    {InputForm::kBf16, 2, 0, 128, 0, 128, 0},           // kBf16K2
 };
 
 static constexpr const PackedLayout& LayoutOf(PackedFormat format) {

@@ -11,14 +11,15 @@ namespace {
 constexpr char kMagic[8] = {'T', 'M', 'P', 'A', 'C', 'K', 'E', 'D'};
 constexpr uint64_t kAlignment = uint64_t{2} << 20;  // of huge pages, which some file systems map
 
-uint64_t KeyOf(const Program& program, const CompileOptions& options, uint64_t seed) {
+uint64_t KeyOf(const Program& program, const std::vector<PackedFormat>& formats,
+               const CompileOptions& options, uint64_t seed) {
   uint64_t key = Hash64(&options.source_fingerprint, sizeof(options.source_fingerprint), seed);
   for (const WeightDesc& weight : program.weights) {
     key = Hash64(weight.name.data(), weight.name.size(), key);
     const int64_t shape[] = {static_cast<int64_t>(weight.dtype), weight.rows, weight.cols};
     key = Hash64(shape, sizeof(shape), key);
   }
-  return key;
+  return Hash64(formats.data(), formats.size() * sizeof(PackedFormat), key);
 }
 
 }  // namespace
@@ -33,11 +34,12 @@ struct PackedStore::Header {
   uint64_t sum;     // of the header to here, and the checksums
 };
 
-PackedStore::PackedStore(const Program& program, const CompileOptions& options, uint64_t bytes, size_t pieces)
+PackedStore::PackedStore(const Program& program, const std::vector<PackedFormat>& formats,
+                         const CompileOptions& options, uint64_t bytes, size_t pieces)
     : bytes_(bytes), limit_bytes_(options.packed_limit_bytes), sums_(pieces) {
   if (options.packed_folder.empty() || bytes == 0) return;
-  key_[0] = KeyOf(program, options, kPackedStoreVersion);
-  key_[1] = KeyOf(program, options, ~uint64_t{kPackedStoreVersion});
+  key_[0] = KeyOf(program, formats, options, kPackedStoreVersion);
+  key_[1] = KeyOf(program, formats, options, ~uint64_t{kPackedStoreVersion});
   path_ = options.packed_folder + Format("/%016llx%016llx.packed", static_cast<unsigned long long>(key_[0]),
                                          static_cast<unsigned long long>(key_[1]));
 }

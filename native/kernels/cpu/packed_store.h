@@ -19,8 +19,10 @@ inline constexpr uint32_t kPackedStoreVersion = 1;
 
 class PackedStore {
  public:
-  /// The file is `options.packed_folder`'s, named for the program's weights and where they come from.
-  PackedStore(const Program& program, const CompileOptions& options, uint64_t bytes, size_t pieces);
+  /// The file is `options.packed_folder`'s, named for the program's weights, how they are packed and where they come
+  /// from.
+  PackedStore(const Program& program, const std::vector<PackedFormat>& formats, const CompileOptions& options,
+              uint64_t bytes, size_t pieces);
 
   /// Where the matrices lie in the file from an earlier load; nullptr when there is no such file. Its pieces
   /// are still to be checked.

@@ -1,26 +1,32 @@
 #include "kernels/cpu/products.h"
 
 #include <algorithm>
+#include <numeric>
 
 namespace tokenmill::cpu {
 namespace {
 
-// Rows that go through a pair of strips at once; their results wait in the first-level cache.
-constexpr int kTileRows = 32;
+// Rows that go through a pair of strips at once: whole tiles of 4, 6 or 8. Their results wait in the first-level
+// cache.
+constexpr int kTileRows = 24;
 // So few rows are done before the next weights are there.
 constexpr int kStreamRows = 4;
 // Part of a core's second-level cache that the activations of a block of rows may take.
 constexpr int64_t kBlockBytes = 192 * 1024;
 
+int TileRows(const CpuKernels& kernels, const PackedMatrix& matrix) {
+  return kernels.tile_rows[static_cast<int>(matrix.format)];
+}
+
 }  // namespace
 
-Grid::Grid(int rows, const RowBuffer& in, int pairs, int threads) {
+Grid::Grid(int rows, const RowBuffer& in, int pairs, int tile_rows, int threads) {
   const int64_t row_bytes =
       in.terms * (in.width / kBlock) * static_cast<int64_t>(sizeof(ActivationBlock)) + 1;
   const int most = static_cast<int>(std::max<int64_t>(16, kBlockBytes / row_bytes));
   row_blocks = (rows + most - 1) / most;
-  row_block = row_blocks == 0 ? 4 : (rows + row_blocks - 1) / row_blocks;
-  row_block = (row_block + 3) / 4 * 4;
+  row_block = row_blocks == 0 ? 1 : (rows + row_blocks - 1) / row_blocks;
+  row_block = (row_block + tile_rows - 1) / tile_rows * tile_rows;
   row_blocks = (rows + row_block - 1) / row_block;
   // Few rows wait for memory, which long stretches of weights suit; many rows for the slowest thread.
   const int runs_a_thread = rows <= kStreamRows ? 4 : 8;
@@ -37,13 +43,19 @@ void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t
   args.k = matrix.cols;
   args.rows = rows;
   args.out = tile;
-  if (matrix.quantized()) {
-    args.blocks = in.row_blocks(row);
-    args.stride = in.width / kBlock;
-    args.rows = rows * in.terms;  // the terms of a row lie one behind the other, as rows do
-  } else {
-    args.inputs = in.row(row);
-    args.stride = in.width;
+  args.stride = in.width;
+  switch (matrix.input()) {
+    case InputForm::kFloats:
+      args.floats = in.row(row);
+      break;
+    case InputForm::kBlocks:
+      args.blocks = in.row_blocks(row);
+      args.stride = in.width / kBlock;
+      args.rows = rows * in.terms;  // the terms of a row lie one behind the other, as rows do
+      break;
+    case InputForm::kBf16:
+      args.bf16 = in.row_bf16(row);
+      break;
   }
   kernels.matmul[static_cast<int>(matrix.format)](args);
   if (args.rows == rows) return;
@@ -56,13 +68,18 @@ void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t
 
 Products::Products(const StepState* state, RowBuffer in, std::vector<Product> products)
     : state_(state), in_(in), products_(std::move(products)) {
-  for (const Product& product : products_) pairs_ += product.matrix->pairs;
+  for (const Product& product : products_) {
+    pairs_ += product.matrix->pairs;
+    tile_rows_ = std::lcm(tile_rows_, TileRows(*state_->kernels, *product.matrix));
+  }
 }
 
-int Products::Tasks(int rows) const { return Grid(rows, in_, pairs_, state_->threads).tasks(); }
+Grid Products::GridOf(int rows) const { return Grid(rows, in_, pairs_, tile_rows_, state_->threads); }
+
+int Products::Tasks(int rows) const { return GridOf(rows).tasks(); }
 
 void Products::Run(int task, int rows) const {
-  const Grid grid(rows, in_, pairs_, state_->threads);
+  const Grid grid = GridOf(rows);
   const int row_begin = task / grid.runs * grid.row_block;
   const int row_end = std::min(rows, row_begin + grid.row_block);
   const int first = task % grid.runs * grid.run_pairs;
@@ -88,12 +105,22 @@ void Products::Run(int task, int rows) const {
 
 GatedProduct::GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate,
                            const PackedMatrix* up, Activation activation, RowBuffer out)
-    : state_(state), in_(in), gate_(gate), up_(up), activation_(activation), out_(out) {}
+    : state_(state),
+      in_(in),
+      gate_(gate),
+      up_(up),
+      activation_(activation),
+      out_(out),
+      tile_rows_(std::lcm(TileRows(*state->kernels, *gate), TileRows(*state->kernels, *up))) {}
 
-int GatedProduct::Tasks(int rows) const { return Grid(rows, in_, gate_->pairs, state_->threads).tasks(); }
+Grid GatedProduct::GridOf(int rows) const {
+  return Grid(rows, in_, gate_->pairs, tile_rows_, state_->threads);
+}
+
+int GatedProduct::Tasks(int rows) const { return GridOf(rows).tasks(); }
 
 void GatedProduct::Run(int task, int rows) const {
-  const Grid grid(rows, in_, gate_->pairs, state_->threads);
+  const Grid grid = GridOf(rows);
   const int row_begin = task / grid.runs * grid.row_block;
   const int row_end = std::min(rows, row_begin + grid.row_block);
   const int first = task % grid.runs * grid.run_pairs;
@@ -112,10 +139,8 @@ void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
     MultiplyPair(kernels, *gate_, pair, in_, row, count, row == row_begin, gate);
     MultiplyPair(kernels, *up_, pair, in_, row, count, row == row_begin, up);
     kernels.gated[static_cast<int>(activation_)](gate, up, gate, count * kPairColumns);
-    if (out_.blocks != nullptr) {
-      for (int i = 0; i < count; ++i) {
-        out_.Quantize(kernels, row + i, pair, gate + i * kPairColumns, kPairColumns);
-      }
+    for (int i = 0; out_.rounded() && i < count; ++i) {
+      out_.Round(kernels, row + i, column, gate + i * kPairColumns, columns);
     }
     if (out_.floats != nullptr) {
       kernels.store_tile(gate, count, columns, nullptr, false, out_.row(row) + column, out_.width);

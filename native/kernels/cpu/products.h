@@ -15,10 +15,10 @@ struct Product {
   int64_t out_stride = 0;
 };
 
-/// How the pairs of strips of some matrices and the rows of a step are cut into tasks: rows in blocks whose
-/// activations stay in a core's cache, block by block, and each block's pairs in runs.
+/// How the pairs of strips of some matrices and the rows of a step are cut into tasks: rows in blocks of whole
+/// tiles whose activations stay in a core's cache, block by block, and each block's pairs in runs.
 struct Grid {
-  Grid(int rows, const RowBuffer& in, int pairs, int threads);
+  Grid(int rows, const RowBuffer& in, int pairs, int tile_rows, int threads);
 
   int tasks() const { return row_blocks * runs; }
 
@@ -37,10 +37,13 @@ class Products {
   void Run(int task, int rows) const;
 
  private:
+  Grid GridOf(int rows) const;
+
   const StepState* state_;
   RowBuffer in_;
   std::vector<Product> products_;
   int pairs_ = 0;
+  int tile_rows_ = 1;
 };
 
 /// out = activation(gate * row) * (up * row), a pair of strips at a time.
@@ -53,6 +56,7 @@ class GatedProduct {
   void Run(int task, int rows) const;
 
  private:
+  Grid GridOf(int rows) const;
   void RunPair(int pair, int row_begin, int row_end) const;
 
   const StepState* state_;
@@ -61,6 +65,7 @@ class GatedProduct {
   const PackedMatrix* up_;
   Activation activation_;
   RowBuffer out_;
+  int tile_rows_;
 };
 
 /// Most terms of a RowBuffer.

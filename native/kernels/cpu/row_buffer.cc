@@ -4,8 +4,14 @@
 
 namespace tokenmill::cpu {
 
-void RowBuffer::Quantize(const CpuKernels& kernels, int64_t row, int first, const float* x, int n) const {
-  ActivationBlock* high = row_blocks(row) + first;
+void RowBuffer::Round(const CpuKernels& kernels, int64_t row, int first, const float* x, int n) const {
+  if (blocks != nullptr) Quantize(kernels, row, first / kBlock, x, n);
+  if (bf16 != nullptr) kernels.to_bf16(x, row_bf16(row) + first, n);
+}
+
+void RowBuffer::Quantize(const CpuKernels& kernels, int64_t row, int first_block, const float* x,
+                         int n) const {
+  ActivationBlock* high = row_blocks(row) + first_block;
   kernels.quantize(x, n, high);
   if (terms == 1) return;
   ActivationBlock* low = high + width / kBlock;

@@ -36,6 +36,10 @@ const CpuKernels* SelectKernels(CpuIsa isa) {
       static const CpuKernels avx512 = Table("avx512", SetMatmulKernelsAvx512, SetVectorKernelsAvx512);
       return &avx512;
     }
+    case CpuIsa::kAvx512Bf16: {
+      static const CpuKernels bf16 = Table("avx512bf16", SetMatmulKernelsAvx512Bf16, SetVectorKernelsAvx512);
+      return &bf16;
+    }
 #elif defined(__aarch64__)
     case CpuIsa::kNeon: {
       static const CpuKernels neon = Table("neon", SetMatmulKernelsNeon, SetVectorKernelsNeon);
@@ -63,12 +67,15 @@ bool HasCpuIsa(CpuIsa isa) {
 #if defined(TOKENMILL_EMULATE_AVX512)
     case CpuIsa::kAvxVnni:
     case CpuIsa::kAvx512:
+    case CpuIsa::kAvx512Bf16:
       return cpu.avx2;
 #else
     case CpuIsa::kAvxVnni:
       return cpu.avx_vnni;
     case CpuIsa::kAvx512:
       return cpu.avx512_vnni;
+    case CpuIsa::kAvx512Bf16:
+      return cpu.avx512_bf16;
 #endif
     case CpuIsa::kNeon:
       return cpu.arm_dotprod;

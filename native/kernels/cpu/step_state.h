@@ -17,13 +17,19 @@ struct RowBuffer {
   int width = 0;
   float* floats = nullptr;
   ActivationBlock* blocks = nullptr;
+  uint16_t* bf16 = nullptr;
   int terms = 1;
 
   float* row(int64_t index) const { return floats + index * width; }
   ActivationBlock* row_blocks(int64_t index) const { return blocks + index * terms * (width / kBlock); }
+  uint16_t* row_bf16(int64_t index) const { return bf16 + index * width; }
+  bool rounded() const { return blocks != nullptr || bf16 != nullptr; }
 
-  /// Quantizes `n` values of a row, a multiple of 32, into its blocks from `first` on.
-  void Quantize(const CpuKernels& kernels, int64_t row, int first, const float* x, int n) const;
+  /// Gives `n` values of a row, from column `first` on, in the rounded forms. Blocks need whole ones.
+  void Round(const CpuKernels& kernels, int64_t row, int first, const float* x, int n) const;
+
+ private:
+  void Quantize(const CpuKernels& kernels, int64_t row, int first_block, const float* x, int n) const;
 };
 
 /// What the phases of an executor share. Everything but the step's own fields is fixed when compiled.

@@ -148,7 +148,7 @@ Status PackPiece(const WeightPiece& piece, const PackedMatrix& matrix, DType dty
   TM_RETURN_IF_ERROR(source.Read(piece.weight, int64_t{piece.pair} * kPairColumns, rows, buffer->data()));
   for (int i = 0; i < piece.pairs; ++i) {
     const int64_t begin = int64_t{i} * kPairColumns;
-    PackPair(dtype, buffer->data() + static_cast<size_t>(begin) * row_bytes,
+    PackPair(matrix.format, dtype, buffer->data() + static_cast<size_t>(begin) * row_bytes,
              static_cast<int>(std::min<int64_t>(kPairColumns, rows - begin)), matrix.cols,
              out + static_cast<size_t>(i) * matrix.pair_bytes);
   }
@@ -165,12 +165,13 @@ Status CheckShape(const WeightDesc& desc) {
 
 }  // namespace
 
-Status Weights::Load(const Program& program, const WeightSource& source, const CompileOptions& options) {
-  TM_RETURN_IF_ERROR(Plan(program));
+Status Weights::Load(const Program& program, const std::vector<PackedFormat>& formats,
+                     const WeightSource& source, const CompileOptions& options) {
+  TM_RETURN_IF_ERROR(Plan(program, formats));
   TM_RETURN_IF_ERROR(CheckBudget(bytes_, options));
   TM_RETURN_IF_ERROR(LoadVectors(program, source, options));
   const std::vector<WeightPiece> pieces = CutIntoPieces(program, matrices_);
-  store_ = std::make_unique<PackedStore>(program, options, matrix_bytes_, pieces.size());
+  store_ = std::make_unique<PackedStore>(program, formats, options, matrix_bytes_, pieces.size());
   if (const std::byte* mapped = store_->Map()) {
     Place(mapped);
     bool intact = false;
@@ -181,7 +182,7 @@ Status Weights::Load(const Program& program, const WeightSource& source, const C
   return Pack(program, pieces, source, options);
 }
 
-Status Weights::Plan(const Program& program) {
+Status Weights::Plan(const Program& program, const std::vector<PackedFormat>& formats) {
   const Uses uses(program);
   matrices_.resize(program.weights.size());
   vectors_.resize(program.weights.size());
@@ -196,7 +197,7 @@ Status Weights::Plan(const Program& program) {
       continue;
     }
     PackedMatrix& matrix = matrices_[w];
-    matrix.format = FormatOf(desc.dtype);
+    matrix.format = formats[w];
     matrix.rows = desc.rows;
     matrix.cols = desc.cols;
     matrix.pairs = static_cast<int>((desc.rows + kPairColumns - 1) / kPairColumns);

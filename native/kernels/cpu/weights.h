@@ -21,7 +21,7 @@ struct PackedMatrix {
   size_t pair_bytes = 0;
   const uint8_t* data = nullptr;  // [pairs][pair_bytes]
 
-  bool quantized() const { return LayoutOf(format).quantized; }
+  InputForm input() const { return LayoutOf(format).input; }
   const uint8_t* pair(int64_t index) const { return data + static_cast<size_t>(index) * pair_bytes; }
 };
 
@@ -37,7 +37,9 @@ struct WeightPiece {
 class Weights {
  public:
   /// Maps what an earlier load packed, else reads and packs on the pool's threads, in blocks of bounded size.
-  Status Load(const Program& program, const WeightSource& source, const CompileOptions& options);
+  /// `formats` of the matrices by WeightId.
+  Status Load(const Program& program, const std::vector<PackedFormat>& formats, const WeightSource& source,
+              const CompileOptions& options);
 
   const PackedMatrix& matrix(WeightId weight) const { return matrices_[static_cast<size_t>(weight)]; }
   /// nullptr for kNone.
@@ -48,7 +50,7 @@ class Weights {
   const PackedStore& store() const { return *store_; }
 
  private:
-  Status Plan(const Program& program);
+  Status Plan(const Program& program, const std::vector<PackedFormat>& formats);
   void Place(const std::byte* base);
   Status CheckStored(const Program& program, const std::vector<WeightPiece>& pieces,
                      const CompileOptions& options, bool* intact);

@@ -102,7 +102,7 @@ test("only the binding knows Node, only platform files know the system, only ISA
     [],
   );
   const isa =
-    /^native\/(core\/cpu_[a-z]+\.(h|cc)|kernels\/cpu\/[a-z_]+_(avx(2|vnni|512)|neon(_i8mm)?)\.(h|cc))$/;
+    /^native\/(core\/cpu_[a-z]+\.(h|cc)|kernels\/cpu\/[a-z_]+_(avx(2|vnni|512|512bf16)|neon(_i8mm)?)\.(h|cc))$/;
   assert.deepEqual(includedOutside(/intrin\.h$|^arm_(neon|sve)\.h$|^simde\/|^cpuid\.h$/, isa), []);
 });
 
