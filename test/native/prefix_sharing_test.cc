@@ -204,19 +204,24 @@ TEST(a_sequence_of_full_length_fits_whatever_is_cached) {
     Rig rig(windowed ? TwoGroups() : std::vector<KvGroup>{{0, 1}}, pages, 32, 512);
     rig.ignore_eos = true;
     const auto prompt = Prompt(1, 300);
-    for (RequestId id = 1; id <= 4; ++id) {
-      for (RequestId other = 10; other < 20; ++other) rig.Submit(id * 100 + other, Prompt(other, 30), 40);
+    std::mt19937 random(2);
+    for (RequestId id = 1; id <= 30; ++id) {
+      for (RequestId other = id * 100; other < id * 100 + 12; ++other)
+        rig.Submit(other, Prompt(other, 10 + static_cast<int>(random() % 60)),
+                   1 + static_cast<int>(random() % 50));
       RunAll(&rig);
-      rig.Submit(id, prompt, -1);
+      const auto own = Prompt(id, 300);
+      rig.Submit(id, own, -1);
       RunAll(&rig);
-      EXPECT(rig.replies[id] == Expected(prompt, 212, true));
+      EXPECT_EQ(rig.outcomes[id].status.message(), "");
+      EXPECT(rig.replies[id] == Expected(own, 212, true));
     }
     ExpectConserved(rig);
     // A prompt as long as the context, known but for its last token: there is no page for a copy of the last one.
     const auto whole = Joined(prompt, Expected(prompt, 211, true));
-    rig.Submit(9, whole, -1);
+    rig.Submit(9999, whole, -1);
     RunAll(&rig);
-    EXPECT(rig.replies[9] == Expected(whole, 1, true));
+    EXPECT(rig.replies[9999] == Expected(whole, 1, true));
   }
 }
 
