@@ -1,4 +1,4 @@
-// npm run bench -- peers | kernels | compare: what this library does on this machine, against others and against the
+// npm run bench -- peers | kernels | reuse | compare: what this library does on this machine, against others and against the
 // machine's own limits.
 import { createRequire } from "node:module";
 import { Command, InvalidArgumentError } from "commander";
@@ -71,6 +71,27 @@ function addKernels(program) {
     .action(async (options) => (await import("./kernels/command.mjs")).kernels(options));
 }
 
+function addReuse(program) {
+  program
+    .command("reuse")
+    .summary("measure shared prefixes and guessed tokens")
+    .description(
+      "Measures what is gained where work need not be done again: decoding with guesses from the prompt over " +
+        "decoding without, and requests whose prompts begin alike.",
+    )
+    .option(
+      "--model <name>",
+      "an instruct model: a path or a name of the peers' list",
+      "smollm2-135m-instruct",
+    )
+    .option("--rounds <number>", "rounds to measure", wholeNumber(1), 7)
+    .option("--threads <number>", "threads (default: the physical cores)", wholeNumber(1, 255))
+    .option("--out <file>", "the JSON file (default: one in bench/results)")
+    .action(async (options) => {
+      if (!(await (await import("./reuse/command.mjs")).reuse(options))) process.exitCode = 1;
+    });
+}
+
 function addCompare(program) {
   program
     .command("compare")
@@ -89,6 +110,7 @@ const program = new Command("bench")
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "bench:")) });
 addPeers(program);
 addKernels(program);
+addReuse(program);
 addCompare(program);
 
 try {

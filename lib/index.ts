@@ -23,8 +23,8 @@ export {
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,
-  type ScoreOptions,
   type SchedulingOptions,
+  type ScoreOptions,
   type SourceOptions,
 } from "./options";
 export { quantizeModel } from "./quantize-model";

@@ -27,12 +27,8 @@ import {
 import type { GenerationOptions, SchedulingOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
+import { type Receiver, SharedGenerations } from "./shared-generations";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
-
-/** What a model's requests in flight listen with. */
-interface Receiver {
-  accept(event: NativeEvent): void;
-}
 
 export type Receivers = Map<number, Receiver>;
 
@@ -89,7 +85,9 @@ export class LocalModel implements Model {
   readonly info: ModelInfo;
   readonly #native: NativeModel;
   readonly #nativeInfo: NativeModelInfo;
+  /** What requests in flight listen with. */
   readonly #receivers: Receivers;
+  readonly #shared: SharedGenerations;
   readonly #states = new Set<ReplyState>();
   readonly #control: Omit<ReplyControl, "ended">;
   #runnable = 0;
@@ -102,9 +100,17 @@ export class LocalModel implements Model {
     this.#receivers = receivers;
     this.#nativeInfo = native.info();
     this.info = describeModel(this.#nativeInfo, fallbackName);
-    this.#control = {
+    this.#shared = new SharedGenerations({
+      submit: (request) => native.submit(request),
       cancel: (id) => native.cancel(id),
       addCredits: (id, credits) => native.addCredits(id, credits),
+      tokenize: (text, special, bos) => native.tokenize(text, special, bos),
+      register: (receiver) => this.#register(receiver),
+      release: (id) => this.#release(id),
+    });
+    this.#control = {
+      cancel: (id) => this.#shared.cancel(id) || native.cancel(id),
+      addCredits: (id, credits) => this.#shared.addCredits(id, credits) || native.addCredits(id, credits),
       setRunnable: (runnable) => this.#hold(runnable),
     };
   }
@@ -193,13 +199,19 @@ export class LocalModel implements Model {
   async #dispose(): Promise<void> {
     const { code, message } = disposedError();
     for (const state of this.#states) state.stop({ code, message });
-    for (const id of this.#receivers.keys()) this.#native.cancel(id);
+    for (const id of this.#receivers.keys()) this.#control.cancel(id);
     if (this.#receivers.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
     await this.#native.close();
   }
 
   #checkUsable(): void {
     if (this.#disposed) throw disposedError();
+  }
+
+  #register(receiver: Receiver): number {
+    const id = nextRequestId++;
+    this.#receivers.set(id, receiver);
+    return id;
   }
 
   /** A request has ended. */
@@ -322,8 +334,13 @@ export class LocalModel implements Model {
     if (options.maxTokens !== undefined) request.maxTokens = options.maxTokens;
     if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
     if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
+    if (options.draft === "promptLookup") request.promptLookup = true;
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
-    callNative(() => this.#native.submit(request));
+    const receiver = this.#receivers.get(state.id);
+    const shares = options.coalesce && !request.temperature && options.deadline === undefined;
+    callNative(() =>
+      shares && receiver ? this.#shared.submit(request, receiver) : this.#native.submit(request),
+    );
   }
 }
 

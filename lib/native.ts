@@ -38,6 +38,7 @@ export interface NativeRequest extends NativeSampling, NativeScheduling {
   ignoreEos?: boolean;
   logprobs?: number;
   cacheSalt?: string;
+  promptLookup?: boolean;
   credits?: number;
   /** Tell of prefill, preemption and eviction in the request's events. */
   notices?: boolean;

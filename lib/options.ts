@@ -56,6 +56,19 @@ export interface GenerationOptions extends SchedulingOptions {
    * time to a first token what others have asked. Give each tenant an own secret. Default: "".
    */
   cacheSalt?: string;
+  /**
+   * Guess several tokens ahead and check them all in one step; what the model would not have drawn is dropped, so the
+   * reply is the same bit for bit, only sooner. "promptLookup" guesses that the reply goes on as the prompt or the
+   * reply did after the same tokens: it pays where replies quote (summaries, edits, code, extracted fields), and
+   * costs next to nothing elsewhere. Guesses are made while few replies run. Default: none.
+   */
+  draft?: "promptLookup";
+  /**
+   * Share one generation with equal requests of this model object that are in flight: the same prompt, options,
+   * tenant and salt, temperature 0 and no deadline. Each reply keeps its own pace and can be left by itself. Default
+   * false.
+   */
+  coalesce?: boolean;
 }
 
 /** How a text is scored. */

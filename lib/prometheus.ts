@@ -97,6 +97,8 @@ const definitions: readonly Definition[] = [
   })),
   counter("tokenmill_steps_total", "Steps that have run.", ({ steps }) => steps),
   counter("tokenmill_preemptions_total", "Requests that gave up their pages.", ({ preempted }) => preempted),
+  counter("tokenmill_guessed_tokens_total", "Tokens guessed ahead.", ({ draft }) => draft.guessedTokens),
+  counter("tokenmill_accepted_tokens_total", "Guesses that came true.", ({ draft }) => draft.acceptedTokens),
   counter("tokenmill_evicted_pages_total", "Cached pages given up.", ({ prefix }) => prefix.evictedPages),
   family("gauge", "tokenmill_pages", "Pages of the KV cache by state.", "state", ({ pages }) => ({
     used: pages.used,

@@ -22,16 +22,29 @@ function ofKernels({ kernels }) {
   }));
 }
 
-const readers = { peers: ofPeers, kernels: ofKernels };
+function ofReuse({ model, draft, prefix }) {
+  return [
+    ...draft.map(({ id, drafted }) => ({
+      name: [model, "draft", id],
+      unit: "tokens/s",
+      better: "higher",
+      rounds: drafted,
+    })),
+    { name: [model, "prefix", "first token"], unit: "ms", better: "lower", rounds: prefix.warmMs },
+  ];
+}
+
+const readers = { peers: ofPeers, kernels: ofKernels, reuse: ofReuse };
 
 /** What a kind's figures are named by. */
 export const figureColumns = {
   peers: ["MODEL", "WORK", "ENGINE"],
   kernels: ["OP", "FORMAT", "SHAPE, ROWS"],
+  reuse: ["MODEL", "WHAT", "WORK"],
 };
 
 /**
- * @param {{ kind: "peers" | "kernels" }} result what result-file.mjs reads
+ * @param {{ kind: "peers" | "kernels" | "reuse" }} result what result-file.mjs reads
  * @returns {{ name: string[], unit: string, better: "higher" | "lower", rounds: number[] }[]}
  */
 export function figuresOf(result) {

@@ -136,6 +136,7 @@ Request ToRequest(const Napi::Object& object) {
   request.ignore_eos = GetBool(object, "ignoreEos", false);
   request.logprobs = static_cast<int>(GetNumber(object, "logprobs", -1));
   request.cache_salt = GetString(object, "cacheSalt", "");
+  request.prompt_lookup = GetBool(object, "promptLookup", false);
   request.credits = static_cast<int>(GetNumber(object, "credits", 0));
   request.notices = GetBool(object, "notices", false);
   request.priority = static_cast<int>(GetNumber(object, "priority", 0));

@@ -279,6 +279,10 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
   set(prefix, "hitTokens", stats.scheduler.prefix.hit_tokens);
   set(prefix, "evictedPages", stats.pages_evicted);
   object.Set("prefix", prefix);
+  Napi::Object draft = Napi::Object::New(env);
+  set(draft, "guessedTokens", stats.scheduler.guessed_tokens);
+  set(draft, "acceptedTokens", stats.scheduler.right_guesses);
+  object.Set("draft", draft);
   Napi::Object bytes = Napi::Object::New(env);
   set(bytes, "weights", stats.weight_bytes);
   set(bytes, "kv", stats.kv_bytes);

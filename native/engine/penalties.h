@@ -37,7 +37,7 @@ class Penalties {
   }
 
  private:
-  const SamplingOptions options_;
+  SamplingOptions options_;
   std::map<Token, int> replies_;  // seen tokens and how often the reply has them
   std::vector<LogitEdit> edits_;
 };

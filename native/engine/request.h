@@ -45,6 +45,7 @@ struct Request {
   bool ignore_eos = false;
   int logprobs = -1;  // alternatives reported a token; -1: none and no log-probabilities
   std::string cache_salt;  // only requests with the same one share prefixes
+  bool prompt_lookup = false;  // guess tokens from those before, and check several in one step
   int credits = 0;  // parts that may be sent before the reader asks for more
   bool notices = false;  // tell of what happens to it besides its results
   int priority = 0;  // higher first

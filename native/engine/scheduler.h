@@ -29,6 +29,7 @@ struct SchedulerStats {
   int queued = 0, running = 0, paused = 0;
   uint64_t finished = 0, aborted = 0, failed = 0, preempted = 0;
   uint64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0, steps = 0;
+  uint64_t guessed_tokens = 0, right_guesses = 0;
   SchedulerHistograms histograms;
   PrefixStats prefix;
 };
@@ -80,6 +81,9 @@ class Scheduler {
  private:
   using SequencePtr = std::unique_ptr<Sequence>;
 
+  // Rows of decoding and guesses up to which a step gets little longer by one more.
+  static constexpr int kGuessRows = 16;
+
   using Key = std::pair<ClientId, RequestId>;
 
   // A request that is being tokenized.
@@ -95,6 +99,8 @@ class Scheduler {
   std::vector<Sequence*> Offer();
   int Waiting(const std::vector<Sequence*>& decoding) const;
   void PlanPrefill(int budget);
+  void PlanGuesses(const std::vector<Sequence*>& decoding);
+  int GuessesAtMost(Sequence& sequence) const;
   int PlanRows(Sequence* sequence, int rows_max);
   bool Admit(Sequence* sequence);
   void Settle(Sequence* sequence) const;
@@ -110,6 +116,8 @@ class Scheduler {
   void Start(Sequence* sequence);
 
   void Measure(const StepPlan& plan);
+  void Take(const StepPlan& plan, const StepPlan::Entry& entry, const StepResult& result);
+  Token TakeHead(const StepPlan& plan, size_t index, const HeadResult& head, Sequence* sequence);
   void Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn);
   void AcceptScore(Sequence* sequence, const HeadResult& head);
   void End(Sequence* sequence, Status status, FinishReason reason, Event event);

@@ -17,31 +17,55 @@ void Scheduler::Finish(const StepPlan& plan, const StepResult& result, const Sta
       End(sequence, status, FinishReason::kAborted, {});
       continue;
     }
-    sequence->computed += static_cast<size_t>(entry.rows);
-    const std::span heads = std::span(result.head).subspan(entry.head_begin, entry.head_count);
-    const bool finite = std::ranges::all_of(heads, [](const HeadResult& head) { return head.finite; });
-    finite ? prefix_.Enter(sequence) : prefix_.Reject(sequence);
-    for (size_t h = entry.head_begin; h < entry.head_begin + entry.head_count && !sequence->ended; ++h) {
-      const HeadResult& head = result.head[h];
-      if (!head.finite) {
-        End(sequence, Error(Code::kInternal, "the model gave logits that are not finite numbers"),
-            FinishReason::kAborted, {});
-      } else if (sequence->request.score) {
-        AcceptScore(sequence, head);
-      } else if (const Candidate drawn = plan.Drawn(h, head); drawn.token != StepPlan::kNotDrawn) {
-        Accept(sequence, head, drawn);
-      } else {
-        End(sequence, Error(Code::kOutOfMemory, "the system refused memory to draw a token"),
-            FinishReason::kAborted, {});
-      }
-    }
+    Take(plan, entry, result);
   }
   RemoveEnded();
+}
+
+// A guess came true if it is what its sequence drew there; what was computed behind the first wrong one is void.
+void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const StepResult& result) {
+  Sequence* sequence = entry.sequence;
+  const std::vector<Token> guesses = std::exchange(sequence->guesses, {});
+  sequence->computed += static_cast<size_t>(entry.rows) - guesses.size();
+  const std::span heads = std::span(result.head).subspan(entry.head_begin, entry.head_count);
+  const std::span sure = heads.first(heads.size() - std::min(heads.size(), guesses.size()));
+  const bool finite = std::ranges::all_of(sure, [](const HeadResult& head) { return head.finite; });
+  finite ? prefix_.Enter(sequence) : prefix_.Reject(sequence);
+  size_t right = 0;
+  for (size_t i = 0; i < heads.size() && !sequence->ended; ++i) {
+    const Token token = TakeHead(plan, entry.head_begin + i, heads[i], sequence);
+    if (guesses.empty()) continue;
+    if (i == guesses.size() || token != guesses[i] || sequence->ended) break;
+    ++sequence->computed;
+    ++right;
+  }
+  if (guesses.empty()) return;
+  sequence->guess_length.Note(static_cast<int>(guesses.size()), static_cast<int>(right));
+  totals_.guessed_tokens += guesses.size();
+  totals_.right_guesses += right;
+}
+
+// Returns the token that was drawn, if one was.
+Token Scheduler::TakeHead(const StepPlan& plan, size_t index, const HeadResult& head, Sequence* sequence) {
+  Candidate drawn{StepPlan::kNotDrawn, 0, 0};
+  if (!head.finite) {
+    End(sequence, Error(Code::kInternal, "the model gave logits that are not finite numbers"),
+        FinishReason::kAborted, {});
+  } else if (sequence->request.score) {
+    AcceptScore(sequence, head);
+  } else if (drawn = plan.Drawn(index, head); drawn.token != StepPlan::kNotDrawn) {
+    Accept(sequence, head, drawn);
+  } else {
+    End(sequence, Error(Code::kOutOfMemory, "the system refused memory to draw a token"),
+        FinishReason::kAborted, {});
+  }
+  return drawn.token;
 }
 
 void Scheduler::Measure(const StepPlan& plan) {
   int decode_rows = 0, rows = 0;
   for (const StepPlan::Entry& entry : plan.entries()) {
+    if (!entry.sequence->guesses.empty()) return;  // more rows than decode alone has
     decode_rows += entry.sequence->decoding();
     rows += entry.rows;
   }
@@ -103,7 +127,10 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();
   Emit(*sequence, std::move(event));
-  if (sound) prefix_.Leave(sequence);  // else the last page may be half written
+  if (sound) {  // else the last page may be half written
+    prefix_.Enter(sequence);
+    prefix_.Leave(sequence);
+  }
   sequence->table.Clear();
   sequence->ended = true;
 }

@@ -9,6 +9,7 @@
 
 #include "engine/fair_queue.h"
 #include "engine/penalties.h"
+#include "engine/prompt_lookup.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
 #include "kv/block_table.h"
@@ -67,6 +68,9 @@ struct Sequence {
   FairQueue::Membership place;  // among those that wait for rows
   Seniority seniority;
   int planned = 0;  // rows of the step that is being planned
+  std::vector<Token> guesses;  // more rows of it: how the reply may go on after `tokens`
+  PromptLookup lookup;
+  GuessLength guess_length;
   Clock::time_point started_at{};  // its first step
   Clock::time_point first_token_at{};
   Clock::time_point last_token_at{};

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -43,13 +44,18 @@ inline std::shared_ptr<const Tokenizer> ByteTokenizer() {
   return std::move(tokenizer).value();
 }
 
-// The toy model's next token: a hash of everything before it.
-inline Token NextToken(const std::vector<Token>& tokens) {
+// With less than all tokens to look back on and few letters a reply repeats itself.
+inline size_t toy_memory = SIZE_MAX;
+inline uint64_t toy_letters = 26;
+
+// The toy model's next token: a hash of everything before it that it remembers.
+inline Token NextToken(std::span<const Token> tokens) {
   uint64_t hash = 1469598103934665603ull;
-  for (const Token token : tokens) hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211ull;
+  for (const Token token : tokens.last(std::min(tokens.size(), toy_memory)))
+    hash = (hash ^ static_cast<uint64_t>(token)) * 1099511628211ull;
   hash ^= hash >> 29;
   if (hash % 97 == 0) return kEnd;
-  return static_cast<Token>('a' + hash % 26);
+  return static_cast<Token>('a' + hash % toy_letters);
 }
 
 // A model whose pages hold the tokens themselves and whose head reads a sequence back from its pages: a lost,
@@ -103,6 +109,7 @@ class ToyModel final : public PageMemory {
   bool refuses_memory = false;
   bool fails = false;  // steps leave nonsense in their rows' pages
   std::set<Token> poisoned;  // a sequence that begins so gives NaN
+  size_t poisoned_guesses = SIZE_MAX;  // behind so many tokens, what the model would not say gives NaN
   std::set<Token> hungry;  // a sequence that begins so finds no memory to draw from whole rows
 
  private:
@@ -124,6 +131,8 @@ class ToyModel final : public PageMemory {
 
   void Answer(const HeadRow& row, const std::vector<Token>& tokens, HeadResult* result) {
     result->finite = poisoned.count(tokens[0]) == 0;
+    const std::span<const Token> before = std::span(tokens).first(tokens.size() - 1);
+    if (tokens.size() > poisoned_guesses && tokens.back() != NextToken(before)) result->finite = false;
     if (row.candidates > 0) result->candidates = {{NextToken(tokens), 1, 1}};
     result->log_sum_exp = 2;
     for (const int32_t target : row.targets)
@@ -164,6 +173,7 @@ struct Rig {
     request.id = id;
     request.cache_salt = salt;
     request.score = score;
+    request.prompt_lookup = prompt_lookup;
     request.ignore_eos = ignore_eos;
     request.sampling.temperature = temperature;
     request.max_tokens = max_tokens;
@@ -213,6 +223,7 @@ struct Rig {
 
   bool ignore_eos = false;
   bool score = false;
+  bool prompt_lookup = false;
   std::string salt;
   double temperature = 0;
   Clock::time_point now = Clock::time_point{} + std::chrono::hours(1);

@@ -1,0 +1,49 @@
+// What is computed once instead of again: prompts that have a beginning in common, and tokens that can be guessed.
+
+const article = `The lighthouse at Cape Merrow was built in 1868 by Elias Thorne, an engineer from Halden, after three \
+ships had been lost on the reef in a single winter. Its tower is 41 metres high and made of grey granite that was \
+brought by barge from the quarries of Inverloch. The lamp burned whale oil at first, then paraffin from 1891 on, and was \
+changed to electric light in 1934. Four keepers lived there with their families until 1987, when the light was made \
+automatic. Since then the houses at its foot have been a small museum, which about twelve thousand people visit each \
+year. The reef itself is a reserve for seals, and boats have to keep two hundred metres away from it between May and \
+August. A storm in 2009 broke the lower gallery, which volunteers rebuilt with the help of the town of Merrow.`;
+
+const program = `function average(numbers) {
+  let total = 0;
+  for (let i = 0; i < numbers.length; i++) {
+    total += numbers[i];
+  }
+  return total / numbers.length;
+}
+
+function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  const middle = Math.floor(sorted.length / 2);
+  if (sorted.length % 2 === 0) {
+    return (sorted[middle - 1] + sorted[middle]) / 2;
+  }
+  return sorted[middle];
+}`;
+
+/** Prompts whose replies quote them, and some whose replies do not. */
+export const draftPrompts = [
+  {
+    id: "edit-text",
+    quotes: true,
+    content: `Write this text again, with "Merrow" changed to "Harrow":\n\n${article}`,
+  },
+  {
+    id: "edit-code",
+    quotes: true,
+    content: `Rename the parameter "numbers" to "values" in this code:\n\n${program}`,
+  },
+  { id: "summarize", quotes: true, content: `Summarize this text in a few sentences:\n\n${article}` },
+  { id: "story", quotes: false, content: "Write a short story about a robot who learns to paint." },
+  { id: "explain", quotes: false, content: "Explain how a bicycle stays upright." },
+  { id: "list", quotes: false, content: "Which ten cities would you visit in Europe, and why?" },
+];
+
+export const draftTokens = 192;
+
+/** The shared prefix: so many tokens, and each request's own suffix behind it. */
+export const prefix = { tokens: 2000, suffix: 8, requests: 32, answer: 4 };
