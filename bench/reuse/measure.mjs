@@ -8,7 +8,6 @@ async function decode(model, content, options) {
   const reply = model.chat([{ role: "user", content }], {
     maxTokens: draftTokens,
     temperature: 0,
-    ignoreEos: true,
     cacheSalt: freshSalt(),
     ...options,
   });

@@ -25,17 +25,32 @@ function median(numbers) {
   return sorted[middle];
 }`;
 
-/** Prompts whose replies quote them, and some whose replies do not. */
+const letter = `Dear Ms. Abernathy,
+
+Thank you for your order of the 14th of March. We are sorry to tell you that the blue armchair is out of stock and will \
+not be available before the 2nd of May. The two oak shelves and the reading lamp will be sent to you this Friday by our \
+carrier, who will call you an hour before arriving. If you would rather wait for the armchair and receive everything \
+together, please let us know by Thursday noon.
+
+With kind regards,
+Thomas Whitfield`;
+
+/** Prompts whose replies quote them more or less, and some whose replies do not. */
 export const draftPrompts = [
   {
-    id: "edit-text",
+    id: "edit-letter",
     quotes: true,
-    content: `Write this text again, with "Merrow" changed to "Harrow":\n\n${article}`,
+    content: `Copy this letter word for word, but change the name of the sender to "Anna Whitfield":\n\n${letter}`,
   },
   {
-    id: "edit-code",
+    id: "split-text",
     quotes: true,
-    content: `Rename the parameter "numbers" to "values" in this code:\n\n${program}`,
+    content: `List the sentences of this text, one on each line, numbered:\n\n${article}`,
+  },
+  {
+    id: "comment-code",
+    quotes: true,
+    content: `Add a comment above each function. Give the whole code again.\n\n${program}`,
   },
   { id: "summarize", quotes: true, content: `Summarize this text in a few sentences:\n\n${article}` },
   { id: "story", quotes: false, content: "Write a short story about a robot who learns to paint." },

@@ -1,6 +1,7 @@
 #include "engine/prompt_lookup.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "core/hash64.h"
@@ -26,23 +27,25 @@ size_t MatchBefore(std::span<const Token> tokens, size_t a, size_t b) {
 
 }  // namespace
 
-void PromptLookup::Guess(std::span<const Token> tokens, size_t most, std::vector<Token>* out) {
+PromptLookup::Match PromptLookup::Find(std::span<const Token> tokens) {
   Index(tokens);
   const size_t end = tokens.size();
-  if (end <= kGram || most == 0) return;
+  Match best;
+  if (end <= kGram) return best;
   const auto found = latest_.find(GramBefore(tokens, end));
-  size_t best = 0, longest = kGram - 1;
   uint32_t at = found == latest_.end() ? 0 : found->second;
   for (int tried = 0; at != 0 && tried < kMatchesTried; ++tried, at = earlier_[at]) {
     const size_t length = MatchBefore(tokens, at, end);
-    if (length <= longest) continue;
-    longest = length;
-    best = at;
+    if (length >= kGram && length > best.length) best = {at, length};
   }
-  if (best == 0) return;
-  // What runs into the end of the tokens goes round: the sequence repeats itself with that period.
-  const size_t period = end - best;
-  for (size_t i = 0; i < most; ++i) out->push_back(tokens[best + i % period]);
+  return best;
+}
+
+// A match that runs into the end means that the sequence repeats itself with that period.
+void PromptLookup::Guess(std::span<const Token> tokens, const Match& match, size_t count,
+                         std::vector<Token>* out) {
+  const size_t period = tokens.size() - match.end;
+  for (size_t i = 0; i < count; ++i) out->push_back(tokens[match.end + i % period]);
 }
 
 // Chains all positions but the end itself.
@@ -53,6 +56,39 @@ void PromptLookup::Index(std::span<const Token> tokens) {
   for (size_t position = std::max(indexed, kGram); position < tokens.size(); ++position) {
     uint32_t& latest = latest_[GramBefore(tokens, position)];
     earlier_[position] = std::exchange(latest, static_cast<uint32_t>(position));
+  }
+}
+
+size_t GuessOdds::ClassOf(size_t match) {
+  constexpr size_t kBounds[kClasses - 1] = {4, 6, 9, 15};
+  return static_cast<size_t>(std::upper_bound(std::begin(kBounds), std::end(kBounds), match) - kBounds);
+}
+
+// Before anything is known, as if two guesses had been made in each class.
+double GuessOdds::Chance(size_t match) const {
+  constexpr double kAtFirst[kClasses] = {0.5, 0.6, 0.7, 0.8, 0.9};
+  constexpr double kWeight = 2;
+  const size_t index = ClassOf(match);
+  const Odds& odds = odds_[index];
+  return (kWeight * kAtFirst[index] + odds.right) / (kWeight + odds.right + odds.wrong);
+}
+
+size_t GuessOdds::Worth(size_t match, size_t most) const {
+  double needed = 1;  // the chance that all up to here come true
+  size_t count = 0;
+  while (count < most && (needed *= Chance(match + count)) >= kRowCost) ++count;
+  return count;
+}
+
+void GuessOdds::Note(size_t match, size_t guessed, size_t right) {
+  for (size_t i = 0; i < right; ++i) odds_[ClassOf(match + i)].right += 1;
+  if (right < guessed) odds_[ClassOf(match + right)].wrong += 1;
+}
+
+void GuessOdds::Fade() {
+  for (Odds& odds : odds_) {
+    odds.right *= kFading;
+    odds.wrong *= kFading;
   }
 }
 

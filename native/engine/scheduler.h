@@ -100,7 +100,7 @@ class Scheduler {
   int Waiting(const std::vector<Sequence*>& decoding) const;
   void PlanPrefill(int budget);
   void PlanGuesses(const std::vector<Sequence*>& decoding);
-  int GuessesAtMost(Sequence& sequence) const;
+  int GuessesAtMost(const Sequence& sequence) const;
   int PlanRows(Sequence* sequence, int rows_max);
   bool Admit(Sequence* sequence);
   void Settle(Sequence* sequence) const;

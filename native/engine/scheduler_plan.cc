@@ -93,8 +93,11 @@ void Scheduler::PlanGuesses(const std::vector<Sequence*>& decoding) {
   for (Sequence* sequence : decoding) {
     if (budget <= 0) return;
     if (sequence->planned == 0 || !sequence->request.prompt_lookup) continue;
+    sequence->guessed_from = sequence->lookup.Find(sequence->tokens);
     const size_t most = static_cast<size_t>(std::min(budget, GuessesAtMost(*sequence)));
-    sequence->lookup.Guess(sequence->tokens, most, &sequence->guesses);
+    const size_t count = sequence->odds.Worth(sequence->guessed_from.length, most);
+    if (sequence->guessed_from.length == 0 || count == 0) continue;
+    PromptLookup::Guess(sequence->tokens, sequence->guessed_from, count, &sequence->guesses);
     const int computed = static_cast<int>(sequence->computed);
     const int guesses = static_cast<int>(sequence->guesses.size());
     if (!sequence->table.Reserve(computed, computed + 1 + guesses)) sequence->guesses.clear();
@@ -103,11 +106,10 @@ void Scheduler::PlanGuesses(const std::vector<Sequence*>& decoding) {
 }
 
 // So many tokens that the reply could go on by, besides the one that is drawn anyway.
-int Scheduler::GuessesAtMost(Sequence& sequence) const {
+int Scheduler::GuessesAtMost(const Sequence& sequence) const {
   const Request& request = sequence.request;
-  int64_t most = std::min<int64_t>(sequence.guess_length.Next(), sequence.credits - 1);
-  most = std::min(
-      most, static_cast<int64_t>(limits_.context_length) - static_cast<int64_t>(sequence.tokens.size()) - 1);
+  int64_t most = std::min<int64_t>(kGuessRows, sequence.credits - 1);
+  most = std::min(most, limits_.context_length - static_cast<int64_t>(sequence.tokens.size()) - 1);
   if (request.max_tokens >= 0)
     most = std::min(most, request.max_tokens - static_cast<int64_t>(sequence.replied()) - 1);
   return static_cast<int>(std::max<int64_t>(0, most));

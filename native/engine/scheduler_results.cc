@@ -39,8 +39,9 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
     ++sequence->computed;
     ++right;
   }
+  sequence->odds.Fade();
   if (guesses.empty()) return;
-  sequence->guess_length.Note(static_cast<int>(guesses.size()), static_cast<int>(right));
+  sequence->odds.Note(sequence->guessed_from.length, guesses.size(), right);
   totals_.guessed_tokens += guesses.size();
   totals_.right_guesses += right;
 }

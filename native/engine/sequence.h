@@ -70,7 +70,8 @@ struct Sequence {
   int planned = 0;  // rows of the step that is being planned
   std::vector<Token> guesses;  // more rows of it: how the reply may go on after `tokens`
   PromptLookup lookup;
-  GuessLength guess_length;
+  PromptLookup::Match guessed_from;
+  GuessOdds odds;
   Clock::time_point started_at{};  // its first step
   Clock::time_point first_token_at{};
   Clock::time_point last_token_at{};

@@ -1,5 +1,7 @@
 #include "engine/prompt_lookup.h"
 
+#include <cmath>
+
 #include "engine/random.h"
 #include "harness.h"
 
@@ -11,7 +13,8 @@ using Tokens = std::vector<Token>;
 
 Tokens Guess(PromptLookup* lookup, const Tokens& tokens, size_t most) {
   Tokens guess;
-  lookup->Guess(tokens, most, &guess);
+  const PromptLookup::Match match = lookup->Find(tokens);
+  if (match.length > 0) PromptLookup::Guess(tokens, match, most, &guess);
   return guess;
 }
 
@@ -39,8 +42,7 @@ Tokens GuessByDefinition(const Tokens& tokens, size_t most) {
     }
   }
   Tokens guess;
-  for (size_t i = 0; longest > 0 && i < most; ++i)
-    guess.push_back(tokens[best + i % (tokens.size() - best)]);
+  for (size_t i = 0; longest > 0 && i < most; ++i) guess.push_back(tokens[best + i % (tokens.size() - best)]);
   return guess;
 }
 
@@ -77,34 +79,52 @@ TEST(AgreesWithItsDefinitionHoweverTokensArrive) {
 }
 
 TEST(GuessesMoreWhileTheyComeTrue) {
-  GuessLength length;
-  int last = length.Next();
+  GuessOdds odds;
+  size_t last = odds.Worth(3, 100);
+  EXPECT(last > 0);
   for (int step = 0; step < 5; ++step) {
-    length.Note(last, last);
-    const int next = length.Next();
-    EXPECT(next > last || next == GuessLength::kMost);
+    odds.Note(3, last, last);
+    const size_t next = odds.Worth(3, 100);
+    EXPECT(next > last);
     last = next;
   }
-  EXPECT_EQ(last, GuessLength::kMost);
-  length.Note(last, 4);
-  EXPECT_EQ(length.Next(), 5);
+  EXPECT_EQ(odds.Worth(3, 2), 2u);
+  EXPECT(odds.Worth(12, 100) >= odds.Worth(3, 100));  // a longer match says more
 }
 
-TEST(GuessesEverLessOftenWhereNoneComesTrue) {
-  GuessLength length;
-  int rows = 0;
-  constexpr int kSteps = 1000;
-  for (int step = 0; step < kSteps; ++step) {
-    const int guessed = length.Next();
+// Among guesses that come true with one chance each, the length is that from which on a row is not worth its cost.
+TEST(LearnsHowManyGuessesAreWorthTheirRows) {
+  for (const double chance : {0.1, 0.4, 0.6, 0.8, 0.95}) {
+    GuessOdds odds;
+    size_t sum = 0, best = 0;
+    for (double needed = chance; needed >= GuessOdds::kRowCost; needed *= chance) ++best;
+    constexpr size_t kSteps = 4000;
+    for (size_t step = 0; step < kSteps; ++step) {
+      const size_t guessed = odds.Worth(3 + step % 20, 15);
+      size_t right = 0;
+      while (right < guessed && UniformAt(step, right) < chance) ++right;
+      odds.Note(3 + step % 20, guessed, right);
+      odds.Fade();
+      sum += guessed;
+    }
+    const double mean = static_cast<double>(sum) / kSteps;
+    EXPECT(std::abs(mean - static_cast<double>(std::min<size_t>(best, 15))) < 0.35 + 0.2 * mean);
+  }
+}
+
+TEST(TriesAgainAfterAWhile) {
+  GuessOdds odds;
+  size_t rows = 0;
+  constexpr size_t kSteps = 1000;
+  for (size_t step = 0; step < kSteps; ++step) {
+    const size_t guessed = odds.Worth(3, 15);
+    odds.Note(3, guessed, 0);
+    odds.Fade();
     rows += guessed;
-    length.Note(guessed, 0);
   }
-  EXPECT(rows >= kSteps / 64 - 2);  // it goes on trying
-  EXPECT(rows <= kSteps / 64 + 10);
-  while (length.Next() == 0) {
-  }
-  length.Note(1, 1);
-  EXPECT(length.Next() > 0);  // one that comes true ends the pauses
+  EXPECT(rows > kSteps / 200);
+  EXPECT(static_cast<double>(rows) * GuessOdds::kRowCost <
+         0.02 * kSteps);  // what it costs where none comes true
 }
 
 HARNESS_MAIN()
