@@ -49,7 +49,7 @@ class Ends final : public EventSink {
 std::shared_ptr<Engine> LoadTiny() {
   EngineOptions options;
   options.threads = 2;
-  options.budget_bytes = 64 << 20;
+  options.budget.bytes = 64 << 20;
   auto engine = AcquireEngine("test/fixtures/model/tiny/llama-tied.gguf", options, nullptr);
   EXPECT(engine.ok());
   return std::move(engine).value();
