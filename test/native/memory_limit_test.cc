@@ -230,21 +230,25 @@ TEST(cached_pages_go_first_then_paused_replies_then_the_least_senior) {
   submit(1, 1);  // pauses soon
   submit(2, 1 << 30);
   submit(3, 1 << 30);
-  for (int step = 0; step < 20; ++step) rig.Step();
+  while (rig.replies[3].size() < 20) rig.Step();
   EXPECT_EQ(rig.scheduler.Stats().paused, 1);
-  EXPECT(rig.pool.cached(0) >= 17);
-  // Three sequences of 18 pages are in use: 4 slabs, when they lie together, have no room for those that are cached.
+  const size_t used = rig.pool.used(0), cached = rig.pool.cached(0);
+  EXPECT(used > 3 * BlockPool::kSlabPages && used < 4 * BlockPool::kSlabPages);
+  EXPECT(used + cached > 4 * BlockPool::kSlabPages);
   EXPECT(rig.scheduler.SetMemoryLimit(4 * slab));
+  EXPECT_EQ(rig.pool.used(0), used);
+  EXPECT_EQ(rig.pool.used(0) + rig.pool.cached(0), 4u * BlockPool::kSlabPages);
   EXPECT_EQ(rig.scheduler.Stats().preempted, 0u);
-  EXPECT(rig.pool.cached(0) < 17);
   EXPECT(rig.scheduler.SetMemoryLimit(3 * slab));
   EXPECT_EQ(rig.scheduler.Stats().preempted, 1u);
   EXPECT_EQ(rig.scheduler.Stats().running, 2);  // the paused one has none any more
   rig.CheckIntegrity();
   EXPECT(rig.scheduler.SetMemoryLimit(2 * slab));
   EXPECT_EQ(rig.scheduler.Stats().preempted, 2u);
+  const size_t senior = rig.replies[2].size(), junior = rig.replies[3].size();
   rig.Step();
-  EXPECT_EQ(rig.replies[2].size() > rig.replies[3].size(), true);
+  EXPECT_EQ(rig.replies[2].size(), senior + 1);
+  EXPECT_EQ(rig.replies[3].size(), junior);
 }
 
 TEST(random_limits_under_load_lose_nothing) {
