@@ -131,9 +131,9 @@ export interface Model extends Tokenizer, AsyncDisposable {
   /**
    * Changes what weights, KV cache and scratch may take together, while replies run. To shrink, what earlier prompts
    * left goes first, then replies that wait for their reader give their memory back, then the youngest of the lowest
-   * priority; they go on later where they were. Resolves when memory beyond the budget has gone back to the system, with
-   * the bytes reached. The context stays as it was loaded. Models that share an engine (one file with the same options
-   * in a process, also in its workers) share the budget: the last call holds.
+   * priority; they go on later where they were. Resolves when memory beyond the budget has gone back to the system,
+   * with the bytes reached. The context stays as it was loaded. Models that share an engine (one file with the same
+   * options in a process, also in its workers) share the budget: the last call holds.
    *
    * @throws TokenmillError InvalidArgument; OutOfMemory with the numbers, and nothing has changed, when one reply of
    *   full length would not fit; Disposed

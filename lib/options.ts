@@ -137,8 +137,8 @@ export interface QuantizeResult {
 }
 
 /**
- * Bytes, or a share of the free memory such as "50%". What the model itself holds already counts as free, so that a share
- * means the same at the load and later.
+ * Bytes, or a share of the free memory such as "50%". What the model itself holds already counts as free, so that a
+ * share means the same at the load and later.
  */
 export type MemoryBudget = number | `${number}%`;
 

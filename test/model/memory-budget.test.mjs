@@ -95,11 +95,12 @@ test("a load that cannot fit reads no weights", async () => {
 
 test("estimates are refused as loads are", async () => {
   const codes = {
-    ModelNotFound: estimateMemory("./absent.gguf"),
-    InvalidArgument: estimateMemory(tiny, { contextLength: 4096 }),
-    Aborted: estimateMemory(tiny, { signal: AbortSignal.abort() }),
+    ModelNotFound: ["./absent.gguf"],
+    InvalidArgument: [tiny, { contextLength: 4096 }],
+    Aborted: [tiny, { signal: AbortSignal.abort() }],
   };
-  for (const [code, promise] of Object.entries(codes)) assert.equal((await failure(promise)).code, code);
+  for (const [code, [source, options]] of Object.entries(codes))
+    assert.equal((await failure(estimateMemory(source, options))).code, code);
   assert.equal((await failure(estimateMemory(""))).code, "InvalidArgument");
   assert.match((await failure(estimateMemory(tiny, { maxTokens: 1 }))).message, /estimateMemory.*maxTokens/);
 });
@@ -119,8 +120,8 @@ test("a share is one of the free memory", async () => {
 test("budgets that are none are refused", async () => {
   const model = await loadModel(tiny);
   for (const budget of [0, -1, 0.5, Number.NaN, 2 ** 60, "0%", "101%", "50", "1 GiB", "%", "-5%", null, {}]) {
-    for (const promise of [loadModel(tiny, { memory: { budget } }), model.setMemoryBudget(budget)]) {
-      const error = await failure(promise);
+    for (const give of [() => loadModel(tiny, { memory: { budget } }), () => model.setMemoryBudget(budget)]) {
+      const error = await failure(give());
       assert.equal(error.code, "InvalidArgument");
       assert.match(error.message, /budget.*"50%"/);
     }
