@@ -11,6 +11,7 @@ export type {
 } from "./completion";
 export type { DiagnosticsMessages, RequestFinishedMessage, RequestMessage } from "./diagnostics";
 export { type ErrorCode, errorCodes, TokenmillError } from "./errors";
+export { estimateMemory, type MemoryEstimate } from "./estimate-memory";
 export { loadModel } from "./load-model";
 export { loadTokenizer } from "./load-tokenizer";
 export type { Histogram, Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
@@ -20,6 +21,7 @@ export {
   type GenerationOptions,
   type LoadOptions,
   type LogEvent,
+  type MemoryBudget,
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,

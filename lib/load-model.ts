@@ -3,6 +3,7 @@ import { TokenmillError } from "./errors";
 import { LocalModel, type Receivers } from "./local-model";
 import type { Model } from "./model";
 import { type NativeEvent, native, toTokenmillError } from "./native";
+import { nativeLoadOptions } from "./native-load-options";
 import type { LoadOptions, LogEvent } from "./options";
 import { packedCacheOptions, trimPackedCache } from "./packed-cache";
 import { resolveSource } from "./sources/resolve-source";
@@ -28,28 +29,11 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   const { signal, onProgress, onLog } = options;
   const { path, name } = await resolveSource(source, options);
   const receivers: Receivers = new Map();
-  const { contextLength, threads, maxBatchTokens, maxQueue, targetTpot } = options;
   const packed = await packedCacheOptions(options.packedCache);
-  const load = native().loadModel(
-    path,
-    {
-      ...packed,
-      ...(contextLength !== undefined ? { contextLength } : {}),
-      ...(threads !== undefined ? { threads } : {}),
-      ...(options.precision === "high" ? { highPrecision: true } : {}),
-      ...(options.quantize !== undefined ? { quantize: options.quantize } : {}),
-      ...(options.kvCache?.type === "int8" ? { kvInt8: true } : {}),
-      ...(options.prefixCache === false ? { prefixCache: false } : {}),
-      ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
-      ...(maxQueue !== undefined ? { maxQueue } : {}),
-      ...(targetTpot !== undefined ? { targetTpot } : {}),
-      ...(options.memory?.budget !== undefined ? { budget: options.memory.budget } : {}),
-    },
-    (...message) => {
-      if (message.length === 2) report(message[0], message[1]);
-      else dispatch(receivers, message[0]);
-    },
-  );
+  const load = native().loadModel(path, { ...packed, ...nativeLoadOptions(options) }, (...message) => {
+    if (message.length === 2) report(message[0], message[1]);
+    else dispatch(receivers, message[0]);
+  });
   let thrown: { error: unknown } | undefined;
   const report = (loaded: number, total: number) => {
     try {

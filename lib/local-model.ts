@@ -24,11 +24,18 @@ import {
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions, SchedulingOptions, ScoreOptions } from "./options";
+import type { GenerationOptions, MemoryBudget, SchedulingOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { type Receiver, SharedGenerations } from "./shared-generations";
-import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
+import {
+  checkGenerationOptions,
+  checkScoreOptions,
+  invalid,
+  stopStrings,
+  toNativeBudget,
+  toTokenArray,
+} from "./validate";
 
 export type Receivers = Map<number, Receiver>;
 
@@ -185,6 +192,28 @@ export class LocalModel implements Model {
   stats(): ModelStats {
     this.#checkUsable();
     return callNative(() => this.#native.stats());
+  }
+
+  async setMemoryBudget(budget: MemoryBudget): Promise<ModelStats["bytes"]> {
+    this.#checkUsable();
+    const nativeBudget = toNativeBudget("budget", budget);
+    const id = nextRequestId++;
+    const { outcome, bytes } = await new Promise<{ outcome: NativeOutcome; bytes: ModelStats["bytes"] }>(
+      (resolve) => {
+        const accept = ({ outcome }: NativeEvent) => {
+          if (!outcome) return;
+          const { bytes } = this.#native.stats(); // before a dispose that waits for this goes on
+          this.#release(id);
+          this.#hold(false);
+          resolve({ outcome, bytes });
+        };
+        this.#receivers.set(id, { accept });
+        this.#hold(true);
+        this.#native.setMemoryBudget(id, nativeBudget);
+      },
+    );
+    if (outcome.code !== undefined) throw new TokenmillError(outcome.code, outcome.message ?? "");
+    return bytes;
   }
 
   dispose(): Promise<void> {

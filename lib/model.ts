@@ -1,7 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
-import type { GenerationOptions, ScoreOptions } from "./options";
+import type { GenerationOptions, MemoryBudget, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
 
 export interface ModelInfo {
@@ -130,6 +130,19 @@ export interface Model extends Tokenizer, AsyncDisposable {
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;
+  /**
+   * Changes what weights, KV cache and scratch may take together, while replies run. To shrink, what earlier prompts
+   * left goes first, then replies that wait for their reader give their memory back, then the youngest of the lowest
+   * priority; they go on later where they were. Resolves when memory beyond the budget has gone back to the system,
+   * with the bytes reached. The context stays as it was loaded. Models that share an engine (one file with the same
+   * options in a process, also in its workers) share the budget: the last call holds.
+   *
+   * @throws TokenmillError InvalidArgument; OutOfMemory with the numbers, and nothing has changed, when one reply of
+   *   full length would not fit; Disposed
+   * @example
+   * const { kv } = await model.setMemoryBudget("25%");
+   */
+  setMemoryBudget(budget: MemoryBudget): Promise<ModelStats["bytes"]>;
   /** Rejects what runs with `Disposed` and releases the memory. Idempotent. */
   dispose(): Promise<void>;
 }

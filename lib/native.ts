@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
+import type { MemoryEstimate } from "./estimate-memory";
 import type { ModelInfo, ModelStats } from "./model";
 
 /** A stretch of prompt text; a special one is exactly one special token's text. */
@@ -116,9 +117,29 @@ export interface NativeModel {
   submit(request: NativeRequest): void;
   cancel(id: number): void;
   addCredits(id: number, credits: number): void;
+  /** An event with this id and an outcome tells when it is done, or why not. */
+  setMemoryBudget(id: number, budget: NativeBudget): void;
   ref(): void;
   unref(): void;
   close(): Promise<void>;
+}
+
+/** Bytes, or a share of the free memory. */
+export type NativeBudget = { bytes: number } | { share: number };
+
+export interface NativeLoadOptions {
+  contextLength?: number;
+  threads?: number;
+  budget?: NativeBudget;
+  maxRows?: number;
+  maxQueue?: number;
+  targetTpot?: number;
+  highPrecision?: boolean;
+  quantize?: "int8" | "int4";
+  kvInt8?: boolean;
+  prefixCache?: boolean;
+  packedFolder?: string;
+  packedLimit?: number;
 }
 
 export interface NativeLoad {
@@ -182,22 +203,10 @@ interface NativeAddon {
   makeTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;
   loadModel(
     path: string,
-    options: {
-      contextLength?: number;
-      threads?: number;
-      budget?: number;
-      maxRows?: number;
-      maxQueue?: number;
-      targetTpot?: number;
-      highPrecision?: boolean;
-      quantize?: "int8" | "int4";
-      kvInt8?: boolean;
-      prefixCache?: boolean;
-      packedFolder?: string;
-      packedLimit?: number;
-    },
+    options: NativeLoadOptions,
     callback: (...message: [loaded: number, total: number] | [events: NativeEvent[]]) => void,
   ): NativeLoad;
+  estimateMemory(path: string, options: NativeLoadOptions): Promise<MemoryEstimate>;
   quantizeModel(
     input: string,
     output: string,

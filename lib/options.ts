@@ -149,6 +149,12 @@ export interface QuantizeResult {
   types: { type: string; tensors: number; bytes: number }[];
 }
 
+/**
+ * Bytes, or a share of the free memory such as "50%". What the model itself holds already counts as free, so that a
+ * share means the same at the load and later.
+ */
+export type MemoryBudget = number | `${number}%`;
+
 /** How a model is loaded. */
 export interface LoadOptions extends SourceOptions {
   /** Tokens of context a reply can have. Default and maximum: as trained. */
@@ -198,7 +204,7 @@ export interface LoadOptions extends SourceOptions {
   /** Requests that may wait for their start; one more is refused as `Overloaded`. Default 4096. */
   maxQueue?: number;
   memory?: {
-    /** Bytes for weights, KV cache and scratch together. Default: half of the free memory; committed as used. */
-    budget?: number;
+    /** For weights, KV cache and scratch together. Default: "50%"; committed as used. */
+    budget?: MemoryBudget;
   };
 }

@@ -1,8 +1,10 @@
 import { TokenmillError } from "./errors";
+import type { NativeBudget } from "./native";
 import {
   fileTypes,
   type GenerationOptions,
   type LoadOptions,
+  type MemoryBudget,
   type QuantizeOptions,
   type SchedulingOptions,
   type ScoreOptions,
@@ -172,9 +174,9 @@ export function checkSourceOptions(options: SourceOptions): void {
   checkSource("loadTokenizer", options, sourceKeys);
 }
 
-/** Refuses options of `loadModel` that are unknown or out of range. */
-export function checkLoadOptions(options: LoadOptions): void {
-  checkSource("loadModel", options, loadKeys);
+/** Refuses options of `loadModel` or `estimateMemory` that are unknown or out of range. */
+export function checkLoadOptions(options: LoadOptions, name = "loadModel"): void {
+  checkSource(name, options, loadKeys);
   checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });
@@ -192,7 +194,21 @@ export function checkLoadOptions(options: LoadOptions): void {
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);
   checkKeys("memory", options.memory, ["budget"]);
-  checkNumber("memory.budget", options.memory.budget, { minimum: 1, maximum: Number.MAX_SAFE_INTEGER });
+  if (options.memory.budget !== undefined) toNativeBudget("memory.budget", options.memory.budget);
+}
+
+/** A memory budget as native code takes it. */
+export function toNativeBudget(name: string, budget: MemoryBudget): NativeBudget {
+  if (typeof budget === "number" && budget >= 1 && budget <= Number.MAX_SAFE_INTEGER)
+    return { bytes: Math.floor(budget) };
+  const percent = typeof budget === "string" ? /^(\d+(?:\.\d+)?)%$/.exec(budget)?.[1] : undefined;
+  const share = Number(percent) / 100;
+  if (share > 0 && share <= 1) return { share };
+  throw invalid(
+    name,
+    budget,
+    `bytes from 1 to ${Number.MAX_SAFE_INTEGER}, or a share of the free memory up to "100%", such as "50%"`,
+  );
 }
 
 const quantizeFlags = ["pure", "allowRequantize", "overwrite"] as const;

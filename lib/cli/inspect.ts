@@ -1,40 +1,28 @@
+import { type ErrorCode, TokenmillError } from "../errors";
+import { estimateMemory, type MemoryEstimate } from "../estimate-memory";
 import { callNative, type NativeInspection, native } from "../native";
 import { withInterrupt } from "./interrupt";
 import { write, writeJson } from "./output";
 import { fetchSource } from "./pull";
 import { formatBytes, formatTable } from "./text";
 
-/** Bytes that a model needs: its weights, and at most so many for the keys and values of a full context. */
-export interface MemoryNeed {
-  weightBytes: number;
-  contextLength: number;
-  /** Upper bound: layers with a sliding window need less. With 16-bit keys and values. */
-  kvBytesMaximum: number;
+type MemoryNeed = Pick<MemoryEstimate, "weights" | "kv" | "scratch" | "total" | "contextLength">;
+
+/** What loading the file takes, for the trained context or so much; undefined for what cannot be loaded. */
+async function memoryNeed(path: string, contextLength?: number): Promise<MemoryNeed | undefined> {
+  try {
+    const { weights, kv, scratch, total, ...estimate } = await estimateMemory(path, {
+      ...(contextLength === undefined ? {} : { contextLength }),
+      memory: { budget: Number.MAX_SAFE_INTEGER },
+    });
+    return { weights, kv, scratch, total, contextLength: estimate.contextLength };
+  } catch (error) {
+    if (TokenmillError.isInstance(error) && notLoadable.includes(error.code)) return undefined;
+    throw error;
+  }
 }
 
-const kvElementBytes = 2;
-
-/** Reads the sizes that the KV cache depends on; undefined if the file does not describe a decoder. */
-export function memoryNeed(inspection: NativeInspection, contextLength?: number): MemoryNeed | undefined {
-  const values = new Map(inspection.metadata.map(({ key, value }) => [key, value]));
-  const architecture = values.get("general.architecture");
-  const read = (name: string) => {
-    const value = values.get(`${architecture}.${name}`);
-    return typeof value === "number" ? value : undefined;
-  };
-  const layers = read("block_count");
-  const heads = read("attention.head_count");
-  const width = read("embedding_length");
-  const trained = read("context_length");
-  if (layers === undefined || heads === undefined || width === undefined || trained === undefined)
-    return undefined;
-  const keyLength = read("attention.key_length") ?? width / heads;
-  const valueLength = read("attention.value_length") ?? width / heads;
-  const tokens = contextLength ?? trained;
-  const elements = tokens * layers * (read("attention.head_count_kv") ?? heads) * (keyLength + valueLength);
-  const weightBytes = inspection.tensors.reduce((sum, { bytes }) => sum + bytes, 0);
-  return { weightBytes, contextLength: tokens, kvBytesMaximum: elements * kvElementBytes };
-}
+const notLoadable: ErrorCode[] = ["CorruptFile", "UnsupportedModel", "UnsupportedQuantization"];
 
 type Metadata = NativeInspection["metadata"][number];
 
@@ -60,10 +48,12 @@ function describeTypes({ tensors }: NativeInspection): string {
   return formatTable([["TYPE", "TENSORS", "SIZE"], ...rows], [1, 2]);
 }
 
-function describeMemory(need: MemoryNeed): string {
-  const { weightBytes, kvBytesMaximum, contextLength } = need;
-  const kv = `at most ${formatBytes(kvBytesMaximum)} for ${contextLength} tokens of context`;
-  return `Memory: ${formatBytes(weightBytes)} for weights, ${kv}\n`;
+function describeMemory({ weights, kv, scratch, total, contextLength }: MemoryNeed): string {
+  const [all, ...parts] = [total, weights, kv, scratch].map(formatBytes);
+  return (
+    `Memory: ${all} (${parts[0]} for weights, ${parts[1]} for ${contextLength} tokens of context, ` +
+    `${parts[2]} for computing)\n`
+  );
 }
 
 function describeInspection(
@@ -92,7 +82,7 @@ export async function inspect(
 ): Promise<void> {
   const { path } = await withInterrupt((signal) => fetchSource(source, signal));
   const inspection = callNative(() => native().inspectGguf(path));
-  const memory = memoryNeed(inspection, options.contextLength);
+  const memory = await memoryNeed(path, options.contextLength);
   if (options.json) await writeJson({ path, ...inspection, ...(memory === undefined ? {} : { memory }) });
   else await write(describeInspection(path, inspection, memory));
 }

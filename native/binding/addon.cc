@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/estimate.h"
 #include "binding/inspect.h"
 #include "binding/instance.h"
 #include "binding/model.h"
@@ -36,6 +37,7 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("openTokenizer", Napi::Function::New<OpenTokenizer>(env));
   exports.Set("makeTokenizer", Napi::Function::New<MakeTokenizer>(env));
   exports.Set("loadModel", Napi::Function::New<LoadModel>(env));
+  exports.Set("estimateMemory", Napi::Function::New<EstimateMemory>(env));
   exports.Set("quantizeModel", Napi::Function::New<QuantizeModel>(env));
   return exports;
 }

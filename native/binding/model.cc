@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "binding/convert.h"
+#include "binding/engine_options.h"
 #include "binding/instance.h"
 #include "binding/tokenizer.h"
 
@@ -140,8 +141,10 @@ Napi::Function ModelHandle::Define(Napi::Env env) {
        InstanceMethod("tokenize", &ModelHandle::TokenizeText),
        InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
        InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
-       InstanceMethod("addCredits", &ModelHandle::AddCredits), InstanceMethod("ref", &ModelHandle::Ref),
-       InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
+       InstanceMethod("addCredits", &ModelHandle::AddCredits),
+       InstanceMethod("setMemoryBudget", &ModelHandle::SetMemoryBudget),
+       InstanceMethod("ref", &ModelHandle::Ref), InstanceMethod("unref", &ModelHandle::Unref),
+       InstanceMethod("close", &ModelHandle::Close)});
 }
 
 Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine,
@@ -191,6 +194,11 @@ void ModelHandle::AddCredits(const Napi::CallbackInfo& info) {
   if (!engine_) return;
   engine_->AddCredits(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
                       info[1].ToNumber().Int64Value());
+}
+
+void ModelHandle::SetMemoryBudget(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .SetMemoryBudget(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()), ToBudget(info[1]));
 }
 
 void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }
@@ -294,22 +302,7 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
 
 Napi::Value LoadModel(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
-  const Napi::Object given = info[1].As<Napi::Object>();
-  EngineOptions options;
-  options.context_length = static_cast<int>(GetNumber(given, "contextLength", 0));
-  options.threads = static_cast<int>(GetNumber(given, "threads", 0));
-  options.budget_bytes = static_cast<uint64_t>(GetNumber(given, "budget", 0));
-  options.max_rows = static_cast<int>(GetNumber(given, "maxRows", 0));
-  options.max_queue = static_cast<int>(GetNumber(given, "maxQueue", 0));
-  options.target_tpot_ms = GetNumber(given, "targetTpot", 0);
-  options.high_precision = GetBool(given, "highPrecision", false);
-  const std::string quantize = GetString(given, "quantize", "");
-  if (quantize == "int8") options.quantization = LoadQuantization::kInt8;
-  if (quantize == "int4") options.quantization = LoadQuantization::kInt4;
-  options.kv_type = GetBool(given, "kvInt8", false) ? KvType::kInt8 : KvType::kF16;
-  options.prefix_cache = GetBool(given, "prefixCache", true);
-  if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
-  options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
+  EngineOptions options = ToEngineOptions(info[1].As<Napi::Object>());
   auto channel = std::make_shared<Channel>(env, info[2].As<Napi::Function>(), "tokenmill");
   const auto aborted = std::make_shared<std::atomic<bool>>(false);
   Napi::Object load = Napi::Object::New(env);

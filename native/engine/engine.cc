@@ -89,6 +89,12 @@ void Engine::AddCredits(ClientId client, RequestId id, int64_t credits) {
   intake_.Push({Command::Kind::kCredits, client, id, credits});
 }
 
+void Engine::SetMemoryBudget(ClientId client, RequestId id, const MemoryBudget& budget) {
+  Command command(Command::Kind::kBudget, client, id);
+  command.budget = budget;
+  commands_.Push(std::move(command));  // past the intake thread, which may be busy with prompts
+}
+
 EngineStats Engine::Stats() const {
   const std::lock_guard<std::mutex> lock(stats_mutex_);
   return stats_;
@@ -213,6 +219,9 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kCredits:
       scheduler_->AddCredits(command->client, command->id, command->credits);
       break;
+    case Command::Kind::kBudget:
+      scheduler_->Answer(command->client, command->id, ApplyBudget(command->budget));
+      break;
     case Command::Kind::kRemove: {
       scheduler_->EndAll(command->client, command->reason);
       DeliverEvents();
@@ -227,6 +236,10 @@ void Engine::Apply(Command* command) {
 void Engine::Answer(Command* command, Code failure) {
   if (command->kind == Command::Kind::kExpect) return;  // its request is yet to come
   if (command->kind == Command::Kind::kRemove) return Apply(command);
+  if (command->kind == Command::Kind::kBudget) {
+    return scheduler_->Answer(command->client, command->id,
+                              Error(failure, "the system refused memory to change the budget with"));
+  }
   scheduler_->Refuse(command->client, command->id,
                      Error(failure, "the system refused memory that a request needed"));
 }

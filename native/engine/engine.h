@@ -13,6 +13,7 @@
 #include "engine/device.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
+#include "engine/sizing.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
 #include "model/model_file.h"
@@ -27,10 +28,21 @@ struct PackedCacheOptions {
   bool operator==(const PackedCacheOptions&) const { return true; }
 };
 
+/// Bytes, or where these are 0 a share of the free memory.
+struct MemoryBudget {
+  uint64_t bytes = 0;
+  double share = 0.5;
+
+  uint64_t Of(uint64_t available) const {
+    return bytes > 0 ? bytes : static_cast<uint64_t>(share * static_cast<double>(available));
+  }
+  bool operator==(const MemoryBudget&) const = default;
+};
+
 struct EngineOptions {
   int context_length = 0;     // 0: as trained, or what the budget holds when that is less
   int threads = 0;            // 0: the usable physical cores
-  uint64_t budget_bytes = 0;  // 0: half of the free memory
+  MemoryBudget budget;
   int max_rows = 0;           // rows of one step; 0: 512
   bool high_precision = false;  // activations to 15 bits instead of 8
   LoadQuantization quantization = LoadQuantization::kNone;
@@ -66,6 +78,8 @@ class Engine {
   static Result<std::shared_ptr<Engine>> Load(std::shared_ptr<const ModelFile> model,
                                               const EngineOptions& options,
                                               const std::function<bool(uint64_t, uint64_t)>& on_progress);
+  /// What Load would take, without reading weights.
+  static Result<MemoryEstimate> Estimate(const ModelFile& model, const EngineOptions& options);
   /// Ends what runs without telling anyone; waits for the step under way.
   ~Engine();
 
@@ -75,6 +89,9 @@ class Engine {
   void Submit(ClientId client, Request request);
   void Cancel(ClientId client, RequestId id);
   void AddCredits(ClientId client, RequestId id, int64_t credits);
+  /// Changes the budget between two steps; what is beyond it has gone back to the system when the client gets the
+  /// outcome of `id`. OutOfMemory, and nothing has changed, when one sequence of full length would not fit.
+  void SetMemoryBudget(ClientId client, RequestId id, const MemoryBudget& budget);
   EngineStats Stats() const;
 
   const ModelFile& model() const { return *model_; }
@@ -85,7 +102,7 @@ class Engine {
 
  private:
   struct Command {
-    enum class Kind { kExpect, kSubmit, kCancel, kCredits, kRemove };
+    enum class Kind { kExpect, kSubmit, kCancel, kCredits, kBudget, kRemove };
     Command(Kind what, ClientId whose, RequestId which = 0, int64_t more = 0)
         : kind(what), client(whose), id(which), credits(more) {}
 
@@ -98,6 +115,7 @@ class Engine {
     std::vector<Token> prompt;  // of kSubmit, once tokenized
     Clock::time_point at = Clock::now();
     Clock::time_point deadline{};  // of kExpect
+    MemoryBudget budget;  // of kBudget
   };
 
   static constexpr Clock::time_point kAtOnce = Clock::time_point::min();
@@ -120,7 +138,8 @@ class Engine {
   };
 
   Engine() = default;
-  Status SizeContext(const EngineOptions& options);
+  uint64_t AvailableWithOwn() const;
+  Status ApplyBudget(const MemoryBudget& wanted);
   void IntakeLoop();
   void Tokenize(Command* command) const;
   void StepLoop();
@@ -157,6 +176,9 @@ class Engine {
   std::thread intake_thread_;
   std::thread step_thread_;
 };
+
+/// What AcquireEngine would take for a file and options, from the file's header alone.
+Result<MemoryEstimate> EstimateEngine(const std::string& path, const EngineOptions& options);
 
 /// The process's engine for a file and options: an existing one, one that is being loaded, or a new one.
 Result<std::shared_ptr<Engine>> AcquireEngine(const std::string& path, const EngineOptions& options,

@@ -12,18 +12,7 @@ namespace {
 
 constexpr int kDefaultMaxRows = 512;
 constexpr int kMaxHeadRows = 16;
-constexpr int kUsefulContext = 64;
 constexpr int kDefaultMaxQueue = 4096;
-
-size_t KvBytes(const Executor& executor, const Program& program, int tokens, int max_rows) {
-  size_t bytes = 0;
-  for (size_t g = 0; g < program.kv_groups.size(); ++g) {
-    const size_t pages = BlockTable::PagesAtMost(program.kv_groups[g], tokens, max_rows);
-    const size_t slabs = (pages + BlockPool::kSlabPages - 1) / BlockPool::kSlabPages;
-    bytes += slabs * BlockPool::kSlabPages * executor.PageBytes(static_cast<int>(g));
-  }
-  return bytes;
-}
 
 // Of the file that the weights are in: what a file keeps only as long as nobody writes to it, and where the
 // tensors lie.
@@ -42,6 +31,38 @@ bool IntegrityIsChecked() {
   return value != nullptr && std::string_view(value) == "1";
 }
 
+// All but what concerns reading the weights.
+CompileOptions OptionsOf(const EngineOptions& options) {
+  CompileOptions compile;
+  compile.max_rows = options.max_rows > 0 ? options.max_rows : kDefaultMaxRows;
+  compile.max_head_rows = std::min(kMaxHeadRows, compile.max_rows);
+  compile.threads = options.threads > 0 ? options.threads : UsableCores();
+  compile.activation_terms = options.high_precision ? 2 : 1;
+  compile.kv_type = options.kv_type;
+  compile.pool = &ThreadPool::Process();
+  return compile;
+}
+
+// A program that knows its sizes and has no weights yet.
+Result<std::unique_ptr<Executor>> Compile(const ModelFile& model, CpuIsa isa, const CompileOptions& options) {
+  return isa == CpuIsa::kReference ? CompileReference(model.program, options)
+                                   : CompileCpu(model.program, isa, options);
+}
+
+Result<MemoryEstimate> Size(const Executor& executor, const ModelFile& model, const EngineOptions& options,
+                            int max_rows) {
+  const int trained = model.spec.context_length;
+  if (options.context_length > trained) {
+    return Error(Code::kInvalidArgument, "contextLength is %d; the model was trained for at most %d tokens",
+                 options.context_length, trained);
+  }
+  const uint64_t available = AvailableMemoryBytes();
+  MemoryEstimate estimate = SizeMemory(executor, model.program, max_rows, options.context_length, trained,
+                                       options.budget.Of(available));
+  estimate.available = available;
+  return estimate;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> model,
@@ -50,14 +71,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   std::shared_ptr<Engine> engine(new Engine());
   engine->model_ = std::move(model);
   TM_ASSIGN_OR_RETURN(engine->device_, SelectDevice());
-  engine->threads_ = options.threads > 0 ? options.threads : UsableCores();
-  engine->max_rows_ = options.max_rows > 0 ? options.max_rows : kDefaultMaxRows;
   engine->integrity_ = IntegrityIsChecked();
-  engine->budget_bytes_ = options.budget_bytes > 0 ? options.budget_bytes : AvailableMemoryBytes() / 2;
-  if (options.context_length > engine->model_->spec.context_length) {
-    return Error(Code::kInvalidArgument, "contextLength is %d; the model was trained for at most %d tokens",
-                 options.context_length, engine->model_->spec.context_length);
-  }
   const Tokenizer& tokenizer = *engine->model_->tokenizer;
   for (Token token = 0; token < tokenizer.vocabulary_size(); ++token) {
     engine->token_bytes_max_ = std::max(engine->token_bytes_max_, tokenizer.Bytes(token, true).size());
@@ -66,14 +80,9 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   const uint64_t total = weights.total_bytes();
 
   std::atomic<uint64_t> loaded{0};
-  CompileOptions compile;
-  compile.max_rows = engine->max_rows_;
-  compile.max_head_rows = std::min(kMaxHeadRows, engine->max_rows_);
-  compile.threads = engine->threads_;
-  compile.activation_terms = options.high_precision ? 2 : 1;
-  compile.kv_type = options.kv_type;
-  compile.pool = &ThreadPool::Process();
-  compile.budget_bytes = engine->budget_bytes_;
+  CompileOptions compile = OptionsOf(options);
+  engine->threads_ = compile.threads;
+  engine->max_rows_ = compile.max_rows;
   compile.packed_folder = options.packed.folder;
   compile.packed_limit_bytes = options.packed.limit_bytes;
   compile.source_fingerprint = Fingerprint(*engine->model_);
@@ -81,12 +90,16 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
     const uint64_t now = loaded.fetch_add(bytes) + bytes;
     return !on_progress || on_progress(std::min(now, total), total);
   };
+  TM_ASSIGN_OR_RETURN(engine->executor_, Compile(*engine->model_, engine->device_.isa, compile));
+  TM_ASSIGN_OR_RETURN(const MemoryEstimate size,
+                      Size(*engine->executor_, *engine->model_, options, compile.max_rows));
+  TM_RETURN_IF_ERROR(CheckFits(size));
+  TM_RETURN_IF_ERROR(engine->executor_->LoadWeights(weights));
+  engine->context_length_ = size.context_length;
+  engine->budget_bytes_ = size.budget;
   const Program& program = engine->model_->program;
-  const CpuIsa isa = engine->device_.isa;
-  auto compiled = isa == CpuIsa::kReference ? CompileReference(program, weights, compile)
-                                            : CompileCpu(program, weights, isa, compile);
-  TM_ASSIGN_OR_RETURN(engine->executor_, std::move(compiled));
-  TM_RETURN_IF_ERROR(engine->SizeContext(options));
+  engine->pool_ = std::make_unique<BlockPool>(
+      engine->executor_.get(), static_cast<int>(program.kv_groups.size()), size.budget - size.fixed());
   if (options.prefix_cache)
     engine->prefix_ = std::make_unique<PrefixIndex>(engine->pool_.get(), &program.kv_groups);
   SchedulerLimits limits;
@@ -103,33 +116,37 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   return engine;
 }
 
-// Gives the KV cache what the budget leaves, and the context what the KV cache holds: one sequence of full
-// length always fits, so that no reply fails for want of pages.
-Status Engine::SizeContext(const EngineOptions& options) {
+Result<MemoryEstimate> Engine::Estimate(const ModelFile& model, const EngineOptions& options) {
+  TM_ASSIGN_OR_RETURN(const Device device, SelectDevice());
+  const CompileOptions compile = OptionsOf(options);
+  TM_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor, Compile(model, device.isa, compile));
+  return Size(*executor, model, options, compile.max_rows);
+}
+
+// What the model holds itself counts as free, so that a share means the same at any time. Weights that are mapped from
+// a file do anyway.
+uint64_t Engine::AvailableWithOwn() const {
+  std::string problem;
+  const bool mapped = executor_->packed_cache(&problem) == PackedCache::kRead;
+  return AvailableMemoryBytes() + pool_->committed_bytes() + executor_->scratch_bytes() +
+         (mapped ? 0 : executor_->weight_bytes());
+}
+
+// The context stays as it was loaded: one sequence of full length always fits, so that no reply fails for want of
+// pages.
+Status Engine::ApplyBudget(const MemoryBudget& wanted) {
   const Program& program = model_->program;
-  const size_t fixed = executor_->weight_bytes() + executor_->scratch_bytes();
-  const size_t kv = budget_bytes_ > fixed ? budget_bytes_ - fixed : 0;
-  const auto fits = [&](int tokens) { return KvBytes(*executor_, program, tokens, max_rows_) <= kv; };
-  context_length_ = options.context_length > 0 ? options.context_length : model_->spec.context_length;
-  const int wanted = context_length_;
-  if (options.context_length == 0) {
-    int low = 0, high = context_length_;  // the longest context that fits
-    while (low < high) {
-      const int middle = (low + high + 1) / 2;
-      (fits(middle) ? low : high) = fits(middle) ? middle : middle - 1;
-    }
-    context_length_ = low;
-  }
-  if (!fits(context_length_) || context_length_ < std::min(kUsefulContext, wanted)) {
-    const int needed = options.context_length > 0 ? wanted : std::min(kUsefulContext, wanted);
-    return Error(
-        Code::kOutOfMemory,
-        "weights and scratch take %zu MiB and %d tokens of context %zu MiB; the memory budget is %llu MiB. "
-        "Raise memory.budget or lower contextLength",
-        fixed >> 20, needed, KvBytes(*executor_, program, needed, max_rows_) >> 20,
-        static_cast<unsigned long long>(budget_bytes_ >> 20));
-  }
-  pool_ = std::make_unique<BlockPool>(executor_.get(), static_cast<int>(program.kv_groups.size()), kv);
+  MemoryEstimate size;
+  size.weights = executor_->weight_bytes();
+  size.scratch = executor_->scratch_bytes();
+  size.kv = KvBytes(*executor_, program, context_length_, max_rows_);
+  size.context_length = context_length_;
+  size.budget = wanted.Of(AvailableWithOwn());
+  size.fits = size.total() <= size.budget;
+  TM_RETURN_IF_ERROR(CheckFits(size));
+  if (!scheduler_->SetMemoryLimit(size.budget - size.fixed()))
+    return Error(Code::kOutOfMemory, "pages of the KV cache cannot be given back now; try again");
+  budget_bytes_ = size.budget;
   return {};
 }
 

@@ -58,11 +58,13 @@ std::shared_ptr<Engine> FindOrClaim(const FileIdentity& identity, const EngineOp
   }
 }
 
-Result<std::shared_ptr<Engine>> OpenAndLoad(const std::string& path, const EngineOptions& options,
-                                            const std::function<bool(uint64_t, uint64_t)>& on_progress) {
+// What `use` makes of a model's file.
+template <class Use>
+auto WithModelFile(const std::string& path, const EngineOptions& options, const Use& use)
+    -> decltype(use(nullptr)) {
   try {
     TM_ASSIGN_OR_RETURN(std::shared_ptr<const ModelFile> model, OpenModelFile(path, options.quantization));
-    return Engine::Load(std::move(model), options, on_progress);
+    return use(std::move(model));
   } catch (const std::bad_alloc&) {
     return Error(Code::kOutOfMemory, "the system refused memory while loading '%s'", path.c_str());
   } catch (const std::exception& exception) {
@@ -72,13 +74,22 @@ Result<std::shared_ptr<Engine>> OpenAndLoad(const std::string& path, const Engin
 
 }  // namespace
 
+Result<MemoryEstimate> EstimateEngine(const std::string& path, const EngineOptions& options) {
+  return WithModelFile(path, options, [&](const std::shared_ptr<const ModelFile>& model) {
+    return Engine::Estimate(*model, options);
+  });
+}
+
 Result<std::shared_ptr<Engine>> AcquireEngine(const std::string& path, const EngineOptions& options,
                                               const std::function<bool(uint64_t, uint64_t)>& on_progress) {
   TM_ASSIGN_OR_RETURN(const std::shared_ptr<File> file, File::Open(path));
   Entry* claimed = nullptr;
   if (auto engine = FindOrClaim(file->identity(), options, on_progress, &claimed)) return engine;
   if (claimed == nullptr) return Error(Code::kAborted, "loading was aborted");
-  Result<std::shared_ptr<Engine>> result = OpenAndLoad(path, options, on_progress);
+  Result<std::shared_ptr<Engine>> result =
+      WithModelFile(path, options, [&](std::shared_ptr<const ModelFile> model) {
+        return Engine::Load(std::move(model), options, on_progress);
+      });
   Registry& registry = TheRegistry();
   const std::lock_guard<std::mutex> lock(registry.mutex);
   claimed->loading = false;

@@ -68,9 +68,7 @@ void Scheduler::Refuse(ClientId client, RequestId id, Status status) {
   std::erase_if(sequences_, [client, id](const SequencePtr& sequence) {
     return sequence->client == client && sequence->request.id == id;
   });
-  Event event{id, "", {}, {}, Outcome{}};
-  event.outcome->status = std::move(status);
-  events_[client].push_back(std::move(event));
+  Answer(client, id, std::move(status));
   ++totals_.failed;
 }
 
@@ -125,7 +123,8 @@ bool Scheduler::Admissible(const Sequence& sequence) const {
   return pool_->Fits(pages);
 }
 
-// Who gives up its pages for `asking`: a paused reply, else one that is less senior; of these the least senior.
+// Who gives up its pages for `asking`: a paused reply, else one that is less senior; of these the least senior. For
+// nobody, all are less senior.
 Sequence* Scheduler::Victim(const Sequence* asking) {
   const auto order = [](const Sequence& sequence) {
     return std::pair(sequence.paused(), sequence.seniority);
@@ -133,7 +132,7 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
   Sequence* victim = nullptr;
   for (const SequencePtr& sequence : sequences_) {
     if (sequence->table.held() == 0 || sequence.get() == asking) continue;
-    if (!sequence->paused() && sequence->seniority < asking->seniority) continue;
+    if (asking != nullptr && !sequence->paused() && sequence->seniority < asking->seniority) continue;
     if (victim == nullptr || order(*victim) < order(*sequence)) victim = sequence.get();
   }
   return victim;
@@ -144,6 +143,23 @@ void Scheduler::Preempt(Sequence* sequence) {
   sequence->lost = std::max(sequence->lost, sequence->computed);
   GiveBack(sequence);
   ++totals_.preempted;
+}
+
+bool Scheduler::SetMemoryLimit(size_t bytes) {
+  while (pool_->PackedBytes() > bytes) {
+    if (pool_->EvictOldest()) continue;
+    Sequence* victim = Victim(nullptr);
+    if (victim == nullptr) return false;
+    Preempt(victim);
+  }
+  pool_->SetLimit(bytes);
+  return true;
+}
+
+void Scheduler::Answer(ClientId client, RequestId id, Status status) {
+  Event event{id, "", {}, {}, Outcome{}};
+  event.outcome->status = std::move(status);
+  events_[client].push_back(std::move(event));
 }
 
 void Scheduler::GiveBack(Sequence* sequence) {

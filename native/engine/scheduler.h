@@ -67,6 +67,12 @@ class Scheduler {
   /// Ends what has passed its deadline, and says when the next one is.
   std::optional<Clock::time_point> Expire();
 
+  /// Changes what the pool may take, between steps: cached pages go first, then those of paused replies, then those
+  /// of the least senior. The bytes must hold one sequence of full length. Whether it has been done.
+  bool SetMemoryLimit(size_t bytes);
+  /// Tells a client that something that it asked for besides its requests is done, or why it is not.
+  void Answer(ClientId client, RequestId id, Status status);
+
   /// Fills `plan` with the next step; false when nothing can run now.
   bool Plan(StepPlan* plan);
   /// Takes the results of a step that ran, or its failure.

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <unordered_set>
 #include <vector>
 
 #include "core/status.h"
 #include "kv/page_lru.h"
+#include "kv/page_moves.h"
 #include "kv/slab_set.h"
 #include "ops/page_memory.h"
 
@@ -19,6 +21,10 @@ class PageCache {
   virtual ~PageCache() = default;
   /// Forgets a kept page (BlockPool::Forget), and those that are of no use without it.
   virtual void Evict(int group, PageId page) noexcept = 0;
+  /// Takes the memory that it needs to keep any page below `pages`, ahead of Renumber. May throw.
+  virtual void MakeRoom(int group, size_t pages) = 0;
+  /// Kept pages, in use or not, have moved.
+  virtual void Renumber(const PageMoves& moves) noexcept = 0;
 };
 
 /// The pages of the KV cache: reference-counted ids per KV group. Memory is taken from the system slab by slab
@@ -29,6 +35,7 @@ class PageCache {
 /// Pages that are kept stay cached when their last reference goes, and can be referenced again. They are evicted,
 /// the longest unused first, when there is neither a free page nor room for a slab: slabs of other groups that hold
 /// only cached pages when they are enough and all unused for longer than the group's own pages, else one of those.
+/// The limit can change: pages then move together, so that slabs become free and go back to the system.
 /// Pages are opaque; not thread-safe.
 class BlockPool {
  public:
@@ -41,6 +48,9 @@ class BlockPool {
 
   /// Who keeps pages; must outlive every call but the destructor's.
   void SetCache(PageCache* cache) { cache_ = cache; }
+  /// Whoever has page ids is to be told when pages move.
+  void AddHolder(PageHolder* holder) { holders_.insert(holder); }
+  void RemoveHolder(PageHolder* holder) { holders_.erase(holder); }
 
   /// A page with one reference, or kNoPage when the limit is reached or the system refuses.
   PageId Allocate(int group);
@@ -59,6 +69,14 @@ class BlockPool {
   void Evict(int group, PageId page) { cache_->Evict(group, page); }
   /// Evicts all cached pages; whether there were any.
   bool EvictCached();
+  /// Evicts the cached page that was not used for longest in all groups; whether there was any.
+  bool EvictOldest();
+
+  /// Bytes of the slabs that all used and cached pages would fill if they lay together.
+  size_t PackedBytes() const;
+  /// Changes the limit, which must hold PackedBytes: moves pages out of the slabs that are beyond it, the emptiest
+  /// ones, and gives these back to the system. Not while a step runs. May throw; then nothing has changed.
+  void SetLimit(size_t bytes);
 
   /// The contents of `from` also in `to`.
   void CopyPage(int group, PageId from, PageId to) { memory_->CopyPage(group, from, to); }
@@ -118,6 +136,13 @@ class BlockPool {
   static constexpr uint16_t kAllFree = UINT16_MAX;
   static_assert(kSlabPages == 16, "Slab::free has a bit a page");
 
+  /// A group's mapped slabs, the fullest first, of which the first `keep` stay.
+  struct SlabOrder {
+    std::vector<size_t> slabs;
+    size_t keep = 0;
+    size_t needed = 0;  // slabs that the pages fill when they lie together
+  };
+
   PageId TakeFree(int group);
   void AddUse(Group* group, PageId page);
   void DropUse(Group* group, PageId page);
@@ -131,12 +156,17 @@ class BlockPool {
   static uint64_t LatestUse(const Group& group, size_t slab);
   void EvictSlab(const CachedSlab& slab);
   void Unmap(int group, int slab);
+  SlabOrder OrderSlabs(const Group& group) const;
+  std::vector<SlabOrder> ChooseSlabs(size_t bytes) const;
+  PageMoves PlanMoves(const std::vector<SlabOrder>& orders) const;
+  void MovePage(int group, PageId from, PageId to);
   std::string CheckSlab(size_t group, size_t slab) const;
   std::string CheckGroup(size_t group) const;
 
   PageMemory* const memory_;
   PageCache* cache_ = nullptr;
-  const size_t limit_bytes_;
+  std::unordered_set<PageHolder*> holders_;
+  size_t limit_bytes_;
   size_t committed_bytes_ = 0;
   uint64_t clock_ = 0;  // stamps of cached pages
   uint64_t evicted_ = 0;

@@ -66,6 +66,15 @@ void BlockTable::Replace(int group, size_t block, PageId page) {
   pool_->Release(group, std::exchange(tables_[static_cast<size_t>(group)][block], page));
 }
 
+void BlockTable::Renumber(const PageMoves& moves) noexcept {
+  for (int g = 0; g < pool_->groups(); ++g) {
+    const std::vector<PageId>& to = moves[static_cast<size_t>(g)];
+    for (PageId& page : tables_[static_cast<size_t>(g)]) {
+      if (page != kNoPage) page = to[static_cast<size_t>(page)];
+    }
+  }
+}
+
 void BlockTable::Clear() {
   for (int g = 0; g < pool_->groups(); ++g) {
     std::vector<PageId>& table = tables_[static_cast<size_t>(g)];

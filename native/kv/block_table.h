@@ -10,12 +10,17 @@ namespace tokenmill {
 
 /// One sequence's pages: per KV group the page of each kPageTokens positions. Owns a reference on each page. Pages
 /// may be shared with other tables and with the prefix index; a shared page is copied before it is written.
-class BlockTable {
+class BlockTable final : public PageHolder {
  public:
   using Pages = std::array<std::vector<PageId>, kMaxKvGroups>;
 
-  BlockTable(BlockPool* pool, const std::vector<KvGroup>* groups) : pool_(pool), groups_(groups) {}
-  ~BlockTable() { Clear(); }
+  BlockTable(BlockPool* pool, const std::vector<KvGroup>* groups) : pool_(pool), groups_(groups) {
+    pool_->AddHolder(this);
+  }
+  ~BlockTable() {
+    Clear();
+    pool_->RemoveHolder(this);
+  }
   BlockTable(const BlockTable&) = delete;
   BlockTable& operator=(const BlockTable&) = delete;
 
@@ -30,6 +35,8 @@ class BlockTable {
   void Fork(int computed, BlockTable* copy) const;
   /// Puts another page with the same contents in the place of a block's.
   void Replace(int group, size_t block, PageId page);
+
+  void Renumber(const PageMoves& moves) noexcept override;
 
   /// Gives all pages back, the last block's first: the order in which cached ones are evicted.
   void Clear();

@@ -28,6 +28,14 @@ class PageLru {
     --size_;
   }
 
+  /// Puts another page in the place of one.
+  void Replace(PageId page, PageId other) {
+    const Link moved = link(page);
+    link(other) = moved;
+    (moved.older == kNoPage ? oldest_ : link(moved.older).newer) = other;
+    (moved.newer == kNoPage ? newest_ : link(moved.newer).older) = other;
+  }
+
   size_t size() const { return size_; }
   PageId oldest() const { return oldest_; }
   PageId newer(PageId page) const { return links_[static_cast<size_t>(page)].newer; }

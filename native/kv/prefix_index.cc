@@ -109,7 +109,7 @@ size_t PrefixIndex::LongestPartial(NodeId parent, Block rest, NodeId* found) con
 void PrefixIndex::Enter(std::span<const int32_t> tokens, size_t computed, BlockTable* table, Cursor* cursor) {
   while (cursor->valid() && (cursor->blocks_ + 1) * kPageTokens <= computed) {
     const Block block = BlockOf(tokens, cursor->blocks_);
-    MakeRoom(*table, cursor->blocks_);
+    MakeRoomFor(*table, cursor->blocks_);
     NodeId id = Find(cursor->node_, block);
     if (id == kNone) id = Create(cursor->node_, block);
     TakePages(id, cursor->blocks_, table);
@@ -118,11 +118,24 @@ void PrefixIndex::Enter(std::span<const int32_t> tokens, size_t computed, BlockT
 }
 
 // What nodes are made of after this takes no memory.
-void PrefixIndex::MakeRoom(const BlockTable& table, size_t block) {
+void PrefixIndex::MakeRoomFor(const BlockTable& table, size_t block) {
+  for (int g = 0; g < pool_->groups(); ++g) MakeRoom(g, static_cast<size_t>(table.pages(g)[block] + 1));
+}
+
+void PrefixIndex::MakeRoom(int group, size_t pages) {
+  std::vector<NodeId>& owner = owner_[static_cast<size_t>(group)];
+  if (owner.size() < pages) owner.resize(pages, kNone);
+}
+
+void PrefixIndex::Renumber(const PageMoves& moves) noexcept {
   for (int g = 0; g < pool_->groups(); ++g) {
     std::vector<NodeId>& owner = owner_[static_cast<size_t>(g)];
-    const size_t pages = static_cast<size_t>(table.pages(g)[block] + 1);
-    if (owner.size() < pages) owner.resize(pages, kNone);
+    for (size_t from = 0; from < moves[static_cast<size_t>(g)].size(); ++from) {
+      const PageId to = moves[static_cast<size_t>(g)][from];
+      if (static_cast<size_t>(to) == from || owner[from] == kNone) continue;
+      owner[static_cast<size_t>(to)] = std::exchange(owner[from], kNone);
+      node(owner[static_cast<size_t>(to)]).pages[static_cast<size_t>(g)] = to;
+    }
   }
 }
 
@@ -150,7 +163,7 @@ void PrefixIndex::EnterPartial(std::span<const int32_t> tokens, size_t computed,
     if (table.blocks(g) <= block || pool_->kept(g, table.pages(g)[block])) return;
   }
   if (Find(cursor.node_, own) != kNone) return;  // one that lacks pages
-  MakeRoom(table, block);
+  MakeRoomFor(table, block);
   const NodeId id = Create(cursor.node_, own);
   for (int g = 0; g < pool_->groups(); ++g) SetPage(id, g, table.pages(g)[block]);
 }

@@ -71,6 +71,8 @@ class PrefixIndex final : public PageCache {
   void Reject(size_t block, Cursor* cursor) noexcept;
 
   void Evict(int group, PageId page) noexcept override;
+  void MakeRoom(int group, size_t pages) override;
+  void Renumber(const PageMoves& moves) noexcept override;
 
   size_t nodes() const { return nodes_.size() - unused_.size(); }
 
@@ -102,7 +104,7 @@ class PrefixIndex final : public PageCache {
   NodeId Create(NodeId parent, Block block);
   NodeId NextNode();
   Node* TakeNode(NodeId next) noexcept;
-  void MakeRoom(const BlockTable& table, size_t block);
+  void MakeRoomFor(const BlockTable& table, size_t block);
   void TakePages(NodeId id, size_t block, BlockTable* table);
   void SetPage(NodeId id, int group, PageId page) noexcept;
   bool HasAllPages(const Node& node) const;

@@ -1,15 +1,24 @@
 #include "ops/backend.h"
 
 namespace tokenmill {
+namespace {
 
-Status CheckBudget(uint64_t weight_bytes, const CompileOptions& options) {
-  if (weight_bytes <= options.budget_bytes) return {};
-  return Error(
-      Code::kOutOfMemory,
-      "the weights take %llu MiB; the memory budget is %llu MiB. Raise memory.budget or take a smaller "
-      "model",
-      static_cast<unsigned long long>(weight_bytes >> 20),
-      static_cast<unsigned long long>(options.budget_bytes >> 20));
+Result<std::unique_ptr<Executor>> Load(Result<std::unique_ptr<Executor>> compiled,
+                                       const WeightSource& weights) {
+  if (compiled.ok()) TM_RETURN_IF_ERROR(compiled.value()->LoadWeights(weights));
+  return compiled;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
+                                                   const CompileOptions& options) {
+  return Load(CompileReference(program, options), weights);
+}
+
+Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, const WeightSource& weights, CpuIsa isa,
+                                             const CompileOptions& options) {
+  return Load(CompileCpu(program, isa, options), weights);
 }
 
 }  // namespace tokenmill

@@ -36,8 +36,6 @@ struct CompileOptions {
   int activation_terms = 1;
   KvType kv_type = KvType::kF16;
   ThreadPool* pool = nullptr;
-  /// What weights may take as the backend holds them: more is OutOfMemory, before anything is read.
-  uint64_t budget_bytes = UINT64_MAX;
   /// CPU backend: where packed weights are kept for the next load, in a file of at most packed_limit_bytes; empty
   /// for nowhere. What differs between two sources of weights must differ in the fingerprint.
   std::string packed_folder;
@@ -48,26 +46,30 @@ struct CompileOptions {
   std::function<bool(size_t)> on_progress;
 };
 
-/// OutOfMemory when weights of so many bytes, as the backend holds them, are beyond the budget.
-Status CheckBudget(uint64_t weight_bytes, const CompileOptions& options);
-
 /// What became of the file with packed weights.
 enum class PackedCache { kOff, kRead, kWritten, kFailed };
 
-/// A compiled program with its weights and KV pages. Run is called by one thread at a time.
+/// A compiled program, which can be asked for its sizes, and once loaded its weights and KV pages. Run is called by
+/// one thread at a time.
 class Executor : public PageMemory {
  public:
+  /// Reads the weights of a program that was compiled without; once.
+  virtual Status LoadWeights(const WeightSource& source) = 0;
+
   /// Runs one step. The input has at most max_rows rows and refers only to mapped pages; a failure leaves
   /// pages of the step's own rows undefined.
   virtual Status Run(const StepInput& input, StepResult* result) = 0;
 
+  /// The same before the weights are loaded and afterwards.
   virtual size_t weight_bytes() const = 0;
   virtual size_t scratch_bytes() const = 0;
   /// `problem` says why a file could not be written.
   virtual PackedCache packed_cache(std::string* problem) const { return PackedCache::kOff; }
 };
 
-/// Plain f32 loops over dequantized weights and an f32 KV cache: the oracle of every other backend.
+/// Plain f32 loops over dequantized weights and an f32 KV cache: the oracle of every other backend. Without its weights
+/// first; with a source they are loaded.
+Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const CompileOptions& options);
 Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
                                                    const CompileOptions& options);
 
@@ -77,7 +79,9 @@ enum class CpuIsa { kReference, kAvx2, kAvxVnni, kAvx512, kAvx512Bf16, kNeon, kN
 bool HasCpuIsa(CpuIsa isa);
 
 /// Packed weights, int8 activations and an f16 KV cache, through one ISA's kernels. `isa` must be one that
-/// HasCpuIsa.
+/// HasCpuIsa. Scratch is address space until the first step; with a source the weights are loaded.
+Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, CpuIsa isa,
+                                             const CompileOptions& options);
 Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, const WeightSource& weights, CpuIsa isa,
                                              const CompileOptions& options);
 

@@ -49,7 +49,7 @@ class Ends final : public EventSink {
 std::shared_ptr<Engine> LoadTiny() {
   EngineOptions options;
   options.threads = 2;
-  options.budget_bytes = 64 << 20;
+  options.budget.bytes = 64 << 20;
   auto engine = AcquireEngine("test/fixtures/model/tiny/llama-tied.gguf", options, nullptr);
   EXPECT(engine.ok());
   return std::move(engine).value();
@@ -93,6 +93,28 @@ TEST(every_request_ends_once_whichever_allocation_fails) {
   engine->Submit(client, Ask(kRequests - 1));
   EXPECT(ends->Wait(kRequests - 1) && ends->code(kRequests - 1) == Code::kOk);
   for (RequestId id = 1; id < kRequests - 2 && all; ++id) EXPECT_EQ(ends->times(id), 1);
+}
+
+TEST(a_change_of_the_budget_is_answered_once_whichever_allocation_fails) {
+  allocations::exempt = true;
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  bool all = true;
+  int failed = 0;
+  for (RequestId id = 1; id + 1 < 200 && all; id += 2) {
+    engine->Submit(client, Ask(id));
+    allocations::until_failure = static_cast<int>(id / 2);
+    engine->SetMemoryBudget(client, id + 1, {id % 4 == 1 ? uint64_t{48} << 20 : uint64_t{64} << 20});
+    all = ends->Wait(id) && ends->Wait(id + 1);
+    failed += ends->code(id + 1) == Code::kOutOfMemory;
+    allocations::until_failure = -1;
+  }
+  EXPECT(all && failed > 0);
+  engine->SetMemoryBudget(client, 200, {uint64_t{40} << 20});
+  EXPECT(ends->Wait(200) && ends->code(200) == Code::kOk);
+  EXPECT_EQ(engine->Stats().budget_bytes, size_t{40} << 20);
+  for (RequestId id = 1; id <= 200 && all; ++id) EXPECT_EQ(ends->times(id), id == 199 ? 0 : 1);
 }
 
 TEST(a_prompt_beyond_the_context_never_reaches_the_scheduler) {

@@ -216,6 +216,8 @@ TEST(a_group_in_need_takes_the_slab_that_was_unused_for_longest) {
       pool->Forget(group, page);
       evicted.push_back({group, page});
     }
+    void MakeRoom(int, size_t) override {}
+    void Renumber(const PageMoves&) noexcept override {}
     BlockPool* pool = nullptr;
     std::vector<std::pair<int, PageId>> evicted;
   } notes;

@@ -63,8 +63,8 @@ setFlagsFromString("--expose-gc");
 export const collectGarbage = runInNewContext("gc");
 
 /** Waits until a condition holds, for a few seconds. */
-export async function until(condition, what) {
-  const deadline = Date.now() + 20_000;
+export async function until(condition, what, timeoutMs = 20_000) {
+  const deadline = Date.now() + timeoutMs;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`waited in vain for ${what ?? condition}`);
     await sleep(2);

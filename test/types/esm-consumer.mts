@@ -6,6 +6,7 @@ import {
   type ContentPart,
   type ErrorCode,
   errorCodes,
+  estimateMemory,
   type FileType,
   type FinishReason,
   type GenerationOptions,
@@ -13,6 +14,8 @@ import {
   type LogEvent,
   loadModel,
   loadTokenizer,
+  type MemoryBudget,
+  type MemoryEstimate,
   type Model,
   type ModelInfo,
   type ModelStats,
@@ -41,7 +44,14 @@ type Names = keyof typeof import("tokenmill");
 
 same<
   Names,
-  "errorCodes" | "fileTypes" | "loadModel" | "loadTokenizer" | "quantizeModel" | "Reply" | "TokenmillError"
+  | "errorCodes"
+  | "estimateMemory"
+  | "fileTypes"
+  | "loadModel"
+  | "loadTokenizer"
+  | "quantizeModel"
+  | "Reply"
+  | "TokenmillError"
 >(true);
 // @ts-expect-error the package's inside cannot be imported
 export type Inside = typeof import("tokenmill/dist/native.js");
@@ -65,7 +75,7 @@ export async function load(): Promise<Model> {
     threads: 4,
     maxBatchTokens: 256,
     quantize: "int4",
-    memory: { budget: 2 ** 30 },
+    memory: { budget: "25.5%" },
     signal: controller.signal,
     onProgress: ({ phase, loaded, total, file }) => {
       same<typeof phase, "download" | "load" | "quantize">(true);
@@ -86,8 +96,15 @@ export async function load(): Promise<Model> {
   await loadModel(new URL("file:///model.gguf"));
   // @ts-expect-error misspelled
   await loadModel("model.gguf", { contextLenght: 4096 });
-  // @ts-expect-error a number of bytes
+  // @ts-expect-error a number of bytes or percents
   await loadModel("model.gguf", { memory: { budget: "1 GiB" } });
+  const { weights, kv, scratch, total, contextLength, budget, available, fits }: MemoryEstimate =
+    await estimateMemory("model.gguf", { ...options, memory: { budget: 2 ** 30 } });
+  same<[typeof weights, typeof kv, typeof scratch, typeof total], [number, number, number, number]>(true);
+  same<
+    [typeof contextLength, typeof budget, typeof available, typeof fits],
+    [number, number, number, boolean]
+  >(true);
   // @ts-expect-error a signal, not its controller
   await loadModel("model.gguf", { signal: controller });
   // @ts-expect-error the load's options are not the generation's
@@ -229,6 +246,11 @@ export async function inspect(model: Model): Promise<void> {
   same<ModelInfo["capabilities"]["chat"], boolean>(true);
   const template: string | undefined = model.info.chatTemplate;
   const stats: ModelStats = model.stats();
+  const budget: MemoryBudget = "50%";
+  const reached = await model.setMemoryBudget(budget);
+  same<typeof reached, ModelStats["bytes"]>(true);
+  // @ts-expect-error not a share
+  await model.setMemoryBudget("half");
   same<[typeof stats.pages.free, typeof stats.bytes.kv], [number, number]>(true);
   same<keyof ModelStats["prefix"], "lookups" | "hits" | "hitTokens" | "evictedPages">(true);
   const score: Score = await model.score("The mill", { signal: new AbortController().signal });

@@ -9,6 +9,7 @@
 namespace tokenmill::cpu {
 
 Status CpuExecutor::Compile() {
+  TM_RETURN_IF_ERROR(weights_.Plan(program_, forms_.formats()));
   TM_RETURN_IF_ERROR(AllocateBuffers());
   TM_RETURN_IF_ERROR(AllocateAttention());
   TM_RETURN_IF_ERROR(AllocateHead());

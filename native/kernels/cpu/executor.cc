@@ -26,7 +26,11 @@ CpuExecutor::CpuExecutor(const Program& program, const CpuKernels* kernels, cons
 }
 
 Status CpuExecutor::LoadWeights(const WeightSource& source) {
-  return weights_.Load(program_, forms_.formats(), source, options_);
+  try {
+    return weights_.Load(program_, forms_.formats(), source, options_);
+  } catch (const std::bad_alloc&) {
+    return Error(Code::kOutOfMemory, "no memory to load the model's weights");
+  }
 }
 
 Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
@@ -93,7 +97,7 @@ size_t CpuExecutor::scratch_bytes() const {
 
 }  // namespace cpu
 
-Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, const WeightSource& weights, CpuIsa isa,
+Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, CpuIsa isa,
                                              const CompileOptions& given) {
   const cpu::CpuKernels* kernels = cpu::SelectKernels(isa);
   if (kernels == nullptr) {
@@ -107,7 +111,6 @@ Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, const Weigh
   try {
     TM_RETURN_IF_ERROR(cpu::CheckProgram(program));
     auto executor = std::make_unique<cpu::CpuExecutor>(program, kernels, options);
-    TM_RETURN_IF_ERROR(executor->LoadWeights(weights));
     TM_RETURN_IF_ERROR(executor->Compile());
     return std::unique_ptr<Executor>(std::move(executor));
   } catch (const std::bad_alloc&) {

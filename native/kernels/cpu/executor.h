@@ -20,8 +20,9 @@ class CpuExecutor final : public Executor {
  public:
   CpuExecutor(const Program& program, const CpuKernels* kernels, const CompileOptions& options);
 
-  Status LoadWeights(const WeightSource& source);
   Status Compile();
+
+  Status LoadWeights(const WeightSource& source) override;
 
   size_t PageBytes(int group) const override { return kv_.page_bytes(group); }
   Status AddSlab(int group, int slab, int pages) override { return kv_.AddSlab(group, slab, pages); }

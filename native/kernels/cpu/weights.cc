@@ -167,8 +167,6 @@ Status CheckShape(const WeightDesc& desc) {
 
 Status Weights::Load(const Program& program, const std::vector<PackedFormat>& formats,
                      const WeightSource& source, const CompileOptions& options) {
-  TM_RETURN_IF_ERROR(Plan(program, formats));
-  TM_RETURN_IF_ERROR(CheckBudget(bytes_, options));
   TM_RETURN_IF_ERROR(LoadVectors(program, source, options));
   const std::vector<WeightPiece> pieces = CutIntoPieces(program, matrices_);
   store_ = std::make_unique<PackedStore>(program, formats, options, matrix_bytes_, pieces.size());

@@ -36,8 +36,9 @@ struct WeightPiece {
 /// f32 vectors. Each is stored once, however often it is used.
 class Weights {
  public:
+  /// Sizes and places, which stay; the bytes come with Load. `formats` of the matrices by WeightId.
+  Status Plan(const Program& program, const std::vector<PackedFormat>& formats);
   /// Maps what an earlier load packed, else reads and packs on the pool's threads, in blocks of bounded size.
-  /// `formats` of the matrices by WeightId.
   Status Load(const Program& program, const std::vector<PackedFormat>& formats, const WeightSource& source,
               const CompileOptions& options);
 
@@ -50,7 +51,6 @@ class Weights {
   const PackedStore& store() const { return *store_; }
 
  private:
-  Status Plan(const Program& program, const std::vector<PackedFormat>& formats);
   void Place(const std::byte* base);
   Status CheckStored(const Program& program, const std::vector<WeightPiece>& pieces,
                      const CompileOptions& options, bool* intact);

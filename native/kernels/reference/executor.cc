@@ -30,10 +30,7 @@ class ReferenceExecutor final : public Executor {
     logits_.resize(static_cast<size_t>(options.max_head_rows) * static_cast<size_t>(program.vocabulary));
   }
 
-  Status LoadWeights(const WeightSource& source) {
-    uint64_t bytes = 0;
-    for (const WeightDesc& weight : program_.weights) bytes += Matrix::BytesOf(weight);
-    TM_RETURN_IF_ERROR(CheckBudget(bytes, options_));
+  Status LoadWeights(const WeightSource& source) override {
     for (size_t w = 0; w < program_.weights.size(); ++w) {
       TM_ASSIGN_OR_RETURN(Matrix matrix,
                           Matrix::Load(source, static_cast<WeightId>(w), program_.weights[w], options_));
@@ -64,7 +61,7 @@ class ReferenceExecutor final : public Executor {
 
   size_t weight_bytes() const override {
     size_t bytes = 0;
-    for (const Matrix& matrix : weights_) bytes += matrix.bytes();
+    for (const WeightDesc& weight : program_.weights) bytes += Matrix::BytesOf(weight);
     return bytes;
   }
 
@@ -271,11 +268,8 @@ class ReferenceExecutor final : public Executor {
 }  // namespace
 }  // namespace reference
 
-Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
-                                                   const CompileOptions& options) {
-  auto executor = std::make_unique<reference::ReferenceExecutor>(program, options);
-  TM_RETURN_IF_ERROR(executor->LoadWeights(weights));
-  return std::unique_ptr<Executor>(std::move(executor));
+Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const CompileOptions& options) {
+  return std::unique_ptr<Executor>(std::make_unique<reference::ReferenceExecutor>(program, options));
 }
 
 }  // namespace tokenmill

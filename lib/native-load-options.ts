@@ -1,0 +1,20 @@
+import type { NativeLoadOptions } from "./native";
+import type { LoadOptions } from "./options";
+import { toNativeBudget } from "./validate";
+
+/** Checked options as native code takes them, but for where packed weights are kept. */
+export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
+  const { contextLength, threads, maxBatchTokens, maxQueue, targetTpot, memory } = options;
+  return {
+    ...(contextLength !== undefined ? { contextLength } : {}),
+    ...(threads !== undefined ? { threads } : {}),
+    ...(options.precision === "high" ? { highPrecision: true } : {}),
+    ...(options.quantize !== undefined ? { quantize: options.quantize } : {}),
+    ...(options.kvCache?.type === "int8" ? { kvInt8: true } : {}),
+    ...(options.prefixCache === false ? { prefixCache: false } : {}),
+    ...(maxBatchTokens !== undefined ? { maxRows: maxBatchTokens } : {}),
+    ...(maxQueue !== undefined ? { maxQueue } : {}),
+    ...(targetTpot !== undefined ? { targetTpot } : {}),
+    ...(memory?.budget !== undefined ? { budget: toNativeBudget("memory.budget", memory.budget) } : {}),
+  };
+}
