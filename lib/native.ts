@@ -138,6 +138,7 @@ export interface NativeLoadOptions {
   quantize?: "int8" | "int4";
   kvInt8?: boolean;
   prefixCache?: boolean;
+  prefixCacheBytes?: number;
   packedFolder?: string;
   packedLimit?: number;
 }

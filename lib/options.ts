@@ -190,9 +190,10 @@ export interface LoadOptions extends SourceOptions {
   /**
    * Keep keys and values of prompts and replies as long as nobody needs their memory, so that a request begins behind
    * the longest prefix that an earlier one had, and equal prompts are computed once. Results do not depend on it.
-   * Default true.
+   * Default true: what nobody uses takes at most a quarter of the memory budget's part for keys and values, or 256 MiB
+   * where that is more; `maxBytes` sets another bound.
    */
-  prefixCache?: boolean;
+  prefixCache?: boolean | { maxBytes?: number };
   /** Tokens computed in one step at most, of all replies together. Default 512. Results do not depend on it. */
   maxBatchTokens?: number;
   /**

@@ -174,6 +174,18 @@ export function checkSourceOptions(options: SourceOptions): void {
   checkSource("loadTokenizer", options, sourceKeys);
 }
 
+function checkPrefixCache(value: unknown): void {
+  if (value === undefined || typeof value === "boolean") return;
+  if (typeof value !== "object" || value === null)
+    throw invalid("prefixCache", value, "true, false or an object with maxBytes");
+  checkKeys("prefixCache", value, ["maxBytes"]);
+  checkNumber("prefixCache.maxBytes", (value as { maxBytes?: unknown }).maxBytes, {
+    minimum: 1,
+    maximum: Number.MAX_SAFE_INTEGER,
+    integer: true,
+  });
+}
+
 /** Refuses options of `loadModel` or `estimateMemory` that are unknown or out of range. */
 export function checkLoadOptions(options: LoadOptions, name = "loadModel"): void {
   checkSource(name, options, loadKeys);
@@ -189,7 +201,7 @@ export function checkLoadOptions(options: LoadOptions, name = "loadModel"): void
     checkChoice("kvCache.type", options.kvCache.type, ["f16", "int8"]);
   }
   checkFlag("packedCache", options.packedCache);
-  checkFlag("prefixCache", options.prefixCache);
+  checkPrefixCache(options.prefixCache);
   checkChoice("quantize", options.quantize, ["int8", "int4"]);
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);

@@ -27,6 +27,7 @@ EngineOptions ToEngineOptions(const Napi::Object& given) {
   if (quantize == "int4") options.quantization = LoadQuantization::kInt4;
   options.kv_type = GetBool(given, "kvInt8", false) ? KvType::kInt8 : KvType::kF16;
   options.prefix_cache = GetBool(given, "prefixCache", true);
+  options.prefix_cache_bytes = static_cast<uint64_t>(GetNumber(given, "prefixCacheBytes", 0));
   if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
   options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
   return options;

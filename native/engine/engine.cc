@@ -187,6 +187,7 @@ bool Engine::RunStep(StepPlan* plan, StepResult* result) {
   if (!scheduler_->Plan(plan)) return false;
   const Status status = executor_->Run(plan->Input(), result);
   scheduler_->Finish(*plan, *result, status);
+  pool_->TrimCached();
   if (!integrity_) return true;
   if (const std::string finding = CheckIntegrity(); !finding.empty())
     scheduler_->EndAll(Error(Code::kInternal, "the KV cache is inconsistent: %s", finding.c_str()));

@@ -48,6 +48,7 @@ struct EngineOptions {
   LoadQuantization quantization = LoadQuantization::kNone;
   KvType kv_type = KvType::kF16;
   bool prefix_cache = true;
+  uint64_t prefix_cache_bytes = 0;  // what unused prefixes may take; 0: see BlockPool
   PackedCacheOptions packed;
   int max_queue = 0;  // requests that wait; 0: 4096
   double target_tpot_ms = 0;  // of steps with decode rows; 0: none

@@ -100,6 +100,7 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   const Program& program = engine->model_->program;
   engine->pool_ = std::make_unique<BlockPool>(
       engine->executor_.get(), static_cast<int>(program.kv_groups.size()), size.budget - size.fixed());
+  engine->pool_->SetCachedMaximum(options.prefix_cache_bytes);
   if (options.prefix_cache)
     engine->prefix_ = std::make_unique<PrefixIndex>(engine->pool_.get(), &program.kv_groups);
   SchedulerLimits limits;

@@ -67,6 +67,10 @@ class BlockPool {
   void Forget(int group, PageId page);
   /// Has the cache do without a kept page.
   void Evict(int group, PageId page) { cache_->Evict(group, page); }
+  /// What cached pages may take: by default a quarter of the limit, or 256 MiB where that is more.
+  void SetCachedMaximum(size_t bytes) { cached_maximum_ = bytes; }
+  /// Evicts the longest unused of the cached pages that are beyond that. Not while the cache is being asked.
+  void TrimCached();
   /// Evicts all cached pages; whether there were any.
   bool EvictCached();
   /// Evicts the cached page that was not used for longest in all groups; whether there was any.
@@ -167,6 +171,7 @@ class BlockPool {
   PageCache* cache_ = nullptr;
   std::unordered_set<PageHolder*> holders_;
   size_t limit_bytes_;
+  size_t cached_maximum_ = 0;  // 0: the default
   size_t committed_bytes_ = 0;
   uint64_t clock_ = 0;  // stamps of cached pages
   uint64_t evicted_ = 0;

@@ -31,6 +31,18 @@ bool BlockPool::EvictOldest() {
   return true;
 }
 
+void BlockPool::TrimCached() {
+  constexpr size_t kDefault = size_t{256} << 20;
+  const size_t most = cached_maximum_ > 0 ? cached_maximum_ : std::max(limit_bytes_ / 4, kDefault);
+  const auto bytes = [this] {
+    size_t sum = 0;
+    for (const Group& g : groups_) sum += g.cached.size() * (g.slab_bytes / kPages);
+    return sum;
+  };
+  while (bytes() > most && EvictOldest()) {
+  }
+}
+
 size_t BlockPool::PackedBytes() const {
   size_t bytes = 0;
   for (const Group& g : groups_) bytes += SlabsFor(g.used + g.cached.size()) * g.slab_bytes;

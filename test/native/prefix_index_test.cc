@@ -269,6 +269,20 @@ TEST(two_that_compute_the_same_keep_one_copy) {
   bench.Check();
 }
 
+TEST(what_nobody_uses_keeps_to_its_bound) {
+  Bench bench(kBoth, 200 * BlockPool::kSlabPages * 140);
+  const size_t bound = 40 * 140;  // 40 pages of each group
+  bench.pool.SetCachedMaximum(bound);
+  for (uint32_t seed = 0; seed < 20; ++seed) {
+    bench.Run(1, Text(seed, 100));
+    bench.pool.TrimCached();
+    EXPECT_LE(bench.pool.cached(0) * 100 + bench.pool.cached(1) * 40, bound);
+    bench.Check();
+  }
+  EXPECT(bench.Look(1, Text(19, 100)) > 90);
+  EXPECT_EQ(bench.Look(1, Text(0, 100)), 0u);
+}
+
 TEST(integrity_tells_lost_and_stolen_pages) {
   Bench bench(kFull, 1 << 20);
   bench.Run(0, Text(1, 100));
