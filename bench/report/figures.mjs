@@ -1,4 +1,4 @@
-// Results of both kinds as one flat list, which two of them can be compared by.
+// Results of all kinds as one flat list, which two of them can be compared by.
 
 function ofPeers({ models }) {
   return models.flatMap(({ name, works = [] }) =>
@@ -34,17 +34,27 @@ function ofReuse({ model, draft, prefix }) {
   ];
 }
 
-const readers = { peers: ofPeers, kernels: ofKernels, reuse: ofReuse };
+function ofServe({ model, figures }) {
+  return figures.map(({ phase, figure, unit, better, rounds }) => ({
+    name: [model.name, phase, figure],
+    unit,
+    better,
+    rounds,
+  }));
+}
+
+const readers = { peers: ofPeers, kernels: ofKernels, reuse: ofReuse, serve: ofServe };
 
 /** What a kind's figures are named by. */
 export const figureColumns = {
   peers: ["MODEL", "WORK", "ENGINE"],
   kernels: ["OP", "FORMAT", "SHAPE, ROWS"],
   reuse: ["MODEL", "WHAT", "WORK"],
+  serve: ["MODEL", "PHASE", "FIGURE"],
 };
 
 /**
- * @param {{ kind: "peers" | "kernels" | "reuse" }} result what result-file.mjs reads
+ * @param {{ kind: "peers" | "kernels" | "reuse" | "serve" }} result what result-file.mjs reads
  * @returns {{ name: string[], unit: string, better: "higher" | "lower", rounds: number[] }[]}
  */
 export function figuresOf(result) {

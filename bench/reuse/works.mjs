@@ -1,12 +1,15 @@
 // What is computed once instead of again: prompts that have a beginning in common, and tokens that can be guessed.
 
-const article = `The lighthouse at Cape Merrow was built in 1868 by Elias Thorne, an engineer from Halden, after three \
-ships had been lost on the reef in a single winter. Its tower is 41 metres high and made of grey granite that was \
-brought by barge from the quarries of Inverloch. The lamp burned whale oil at first, then paraffin from 1891 on, and was \
-changed to electric light in 1934. Four keepers lived there with their families until 1987, when the light was made \
-automatic. Since then the houses at its foot have been a small museum, which about twelve thousand people visit each \
-year. The reef itself is a reserve for seals, and boats have to keep two hundred metres away from it between May and \
-August. A storm in 2009 broke the lower gallery, which volunteers rebuilt with the help of the town of Merrow.`;
+const article = `The lighthouse at Cape Merrow was built in 1868 by Elias Thorne, an engineer from Halden, \
+after three ships had been lost on the reef in a single winter. Its tower is 41 metres \
+high and made of grey granite that was brought by barge from the quarries of Inverloch. \
+The lamp burned whale oil at first, then paraffin from 1891 on, and was changed to \
+electric light in 1934. Four keepers lived there with their families until 1987, when the \
+light was made automatic. Since then the houses at its foot have been a small museum, \
+which about twelve thousand people visit each year. The reef itself is a reserve for \
+seals, and boats have to keep two hundred metres away from it between May and August. A \
+storm in 2009 broke the lower gallery, which volunteers rebuilt with the help of the town \
+of Merrow.`;
 
 const program = `function average(numbers) {
   let total = 0;
@@ -27,10 +30,11 @@ function median(numbers) {
 
 const letter = `Dear Ms. Abernathy,
 
-Thank you for your order of the 14th of March. We are sorry to tell you that the blue armchair is out of stock and will \
-not be available before the 2nd of May. The two oak shelves and the reading lamp will be sent to you this Friday by our \
-carrier, who will call you an hour before arriving. If you would rather wait for the armchair and receive everything \
-together, please let us know by Thursday noon.
+Thank you for your order of the 14th of March. We are sorry to tell you that the blue armchair is \
+out of stock and will not be available before the 2nd of May. The two oak shelves and the reading \
+lamp will be sent to you this Friday by our carrier, who will call you an hour before arriving. If \
+you would rather wait for the armchair and receive everything together, please let us know by \
+Thursday noon.
 
 With kind regards,
 Thomas Whitfield`;

@@ -7,7 +7,6 @@ namespace {
 
 constexpr double kBlend = 0.25;       // weight of a new measurement
 constexpr double kOutlier = 2;        // a measurement counts as at most so many times what was expected
-constexpr int kTellingRows = 8;       // of prefill: fewer say nothing about the cost of one
 
 double Blend(double before, double sample) {
   return before + kBlend * (std::clamp(sample, before / kOutlier, before * kOutlier) - before);
@@ -22,13 +21,14 @@ int StepBudget::PrefillRows(int decode_rows, int waiting) const {
   if (decode_rows == 0) return room;
   if (!Knows(decode_rows)) return 0;
   const double rows = row_ms_ > 0 ? SpareMs(decode_rows, waiting) / row_ms_ : 0;
-  return std::min(room, std::max(kFloorRows, static_cast<int>(std::min<double>(rows, max_rows_))));
+  const int floor = target_ms_ > 0 ? kFloorRows : kTellingRows;
+  return std::min(room, std::max(floor, static_cast<int>(std::min<double>(rows, max_rows_))));
 }
 
 double StepBudget::SpareMs(int decode_rows, int waiting) const {
   if (target_ms_ > 0) return kAim * target_ms_ - decode_ms_;
   const double crowd = static_cast<double>(waiting) / decode_rows;
-  return kShare * std::clamp(crowd, 1.0, kCrowdMaximum) * decode_ms_;
+  return std::max(kUnnoticedMs, kShare * std::clamp(crowd, 1.0, kCrowdMaximum) * decode_ms_);
 }
 
 // The step after one that measured has prefill in any case: numbers of rows that change all the time would keep it
