@@ -23,9 +23,11 @@ export {
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,
-  type ScoreOptions,
   type SchedulingOptions,
+  type ScoreOptions,
   type SourceOptions,
 } from "./options";
 export { quantizeModel } from "./quantize-model";
 export { Reply } from "./reply";
+export { Session } from "./session/session";
+export type { SendOptions, SessionOptions } from "./session/session-options";

@@ -27,6 +27,10 @@ import {
 import type { GenerationOptions, SchedulingOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
+import { readSessionOptions } from "./session/check-session";
+import { Session } from "./session/session";
+import type { PromptSource, SessionHost, Turn } from "./session/session-host";
+import type { SessionOptions } from "./session/session-options";
 import { checkGenerationOptions, checkScoreOptions, invalid, stopStrings, toTokenArray } from "./validate";
 
 /** What a model's requests in flight listen with. */
@@ -35,8 +39,6 @@ interface Receiver {
 }
 
 export type Receivers = Map<number, Receiver>;
-
-type PromptSource = Pick<NativeRequest, "pieces" | "tokens" | "bos">;
 
 const samplingOptions = [
   "temperature",
@@ -50,6 +52,8 @@ const samplingOptions = [
 
 /** Unique among all models of this JavaScript thread, for who follows requests by `diagnostics_channel`. */
 let nextRequestId = 1;
+/** Of what sessions hold. */
+let nextHold = 1;
 
 function randomSeed(): number {
   const words = crypto.getRandomValues(new Uint32Array(2));
@@ -92,6 +96,7 @@ export class LocalModel implements Model {
   readonly #receivers: Receivers;
   readonly #states = new Set<ReplyState>();
   readonly #control: Omit<ReplyControl, "ended">;
+  readonly #sessions: SessionHost;
   #runnable = 0;
   #disposed: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -107,6 +112,15 @@ export class LocalModel implements Model {
       addCredits: (id, credits) => native.addCredits(id, credits),
       setRunnable: (runnable) => this.#hold(runnable),
     };
+    this.#sessions = {
+      checkUsable: () => this.#checkUsable(),
+      reply: (options, turn) =>
+        this.#startChat(options, (state, signal) => turn.prompt(state, signal), turn.ended),
+      promptOf: (messages, signal) => this.#chatPrompt(messages, signal),
+      newHold: () => nextHold++,
+      forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
+      releaseHold: (hold) => native.releaseHold(hold),
+    };
   }
 
   get vocabularySize(): number {
@@ -120,10 +134,14 @@ export class LocalModel implements Model {
   }
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
-    return this.#start("chat", options, async (state, own, trace) => {
-      const pieces = await this.#renderInTime(state, messages, own);
-      if (!state.ended) this.#submit(state, own, this.#chatSource(pieces), trace);
-    });
+    return this.#startChat(options, (_, signal) => this.#chatPrompt(messages, signal));
+  }
+
+  session(options: SessionOptions = {}): Session {
+    this.#checkUsable();
+    const parts = readSessionOptions(options);
+    this.#chatTemplate();
+    return new Session(this.#sessions, this.#sessions.newHold(), parts);
   }
 
   generateMany(
@@ -228,6 +246,7 @@ export class LocalModel implements Model {
     operation: RequestMessage["operation"],
     options: GenerationOptions,
     submit: (state: ReplyState, options: GenerationOptions, trace?: RequestTrace) => void | Promise<void>,
+    onEnd?: Turn["ended"],
   ): Reply {
     const own = { ...options };
     if (Array.isArray(own.stop)) own.stop = [...own.stop];
@@ -241,6 +260,7 @@ export class LocalModel implements Model {
         stopListening?.();
         this.#states.delete(state);
         this.#release(state.id);
+        if (state.result) onEnd?.(state, state.result);
         if (trace && state.result) trace.finished(endOfReply(state.result));
       },
     });
@@ -263,21 +283,38 @@ export class LocalModel implements Model {
     return new Reply(state);
   }
 
-  /** Renders while the reply's deadline is not the engine's business yet. */
-  async #renderInTime(
-    state: ReplyState,
-    messages: readonly ChatMessage[],
-    { deadline, signal }: GenerationOptions,
-  ): Promise<PromptPiece[]> {
-    const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
-    try {
-      return await this.#render(messages, signal);
-    } finally {
-      callOff?.();
-    }
+  /** A reply whose prompt takes time to make, while its deadline is not the engine's business yet. */
+  #startChat(options: GenerationOptions, prompt: Turn["prompt"], onEnd?: Turn["ended"]): Reply {
+    return this.#start(
+      "chat",
+      options,
+      async (state, own, trace) => {
+        const { deadline, signal } = own;
+        const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
+        const source = await prompt(state, signal).finally(callOff);
+        if (!state.ended) this.#submit(state, own, source, trace);
+      },
+      onEnd,
+    );
   }
 
-  #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptPiece[]> {
+  async #chatPrompt(
+    messages: readonly ChatMessage[],
+    signal: AbortSignal | undefined,
+  ): Promise<PromptSource> {
+    const { bos, eos, special } = this.#nativeInfo.tokenizer;
+    const pieces = await renderChat({
+      template: this.#chatTemplate(),
+      messages,
+      bosToken: bos,
+      eosToken: eos,
+      specialTokens: special,
+      ...(signal ? { signal } : {}),
+    });
+    return this.#chatSource(pieces);
+  }
+
+  #chatTemplate(): string {
     const { chatTemplate, name } = this.info;
     if (chatTemplate === undefined) {
       throw new TokenmillError(
@@ -286,15 +323,7 @@ export class LocalModel implements Model {
           "Use generate() with a prompt in the form that it was trained on",
       );
     }
-    const { bos, eos, special } = this.#nativeInfo.tokenizer;
-    return renderChat({
-      template: chatTemplate,
-      messages,
-      bosToken: bos,
-      eosToken: eos,
-      specialTokens: special,
-      ...(signal ? { signal } : {}),
-    });
+    return chatTemplate;
   }
 
   /** BOS comes from the template or from the metadata's flag, never both. */

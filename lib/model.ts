@@ -3,6 +3,8 @@ import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
 import type { GenerationOptions, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
+import type { Session } from "./session/session";
+import type { SessionOptions } from "./session/session-options";
 
 export interface ModelInfo {
   /** general.name of the file, or its file name. */
@@ -73,7 +75,7 @@ export interface ModelStats {
     pagesUsed: Histogram;
   };
   /**
-   * Pages of `size` tokens: those of replies that run or are paused, those that hold earlier prefixes and can be had at
+   * Pages of `size` tokens: those of replies that run or are paused and of sessions, those that hold earlier prefixes and can be had at
    * any time, and free ones; `maximum` is what the memory budget allows.
    */
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
@@ -125,6 +127,13 @@ export interface Model extends Tokenizer, AsyncDisposable {
     inputs: AsyncIterable<BatchInput> | Iterable<BatchInput>,
     options?: BatchOptions,
   ): AsyncIterableIterator<BatchResult>;
+  /**
+   * A conversation that remembers its turns and keeps what was computed for them.
+   *
+   * @throws TokenmillError InvalidArgument for wrong messages or options, UnsupportedModel where there is no chat
+   *   template, Disposed
+   */
+  session(options?: SessionOptions): Session;
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;

@@ -39,6 +39,8 @@ export interface NativeRequest extends NativeSampling, NativeScheduling {
   logprobs?: number;
   cacheSalt?: string;
   credits?: number;
+  /** The name that its pages are held under when it ends well, unique within the model. */
+  hold?: number;
   /** Tell of prefill, preemption and eviction in the request's events. */
   notices?: boolean;
 }
@@ -115,6 +117,9 @@ export interface NativeModel {
   submit(request: NativeRequest): void;
   cancel(id: number): void;
   addCredits(id: number, credits: number): void;
+  /** Holds under `copy` what `hold` holds. */
+  forkHold(hold: number, copy: number): void;
+  releaseHold(hold: number): void;
   ref(): void;
   unref(): void;
   close(): Promise<void>;

@@ -4,8 +4,8 @@ import {
   type GenerationOptions,
   type LoadOptions,
   type QuantizeOptions,
-  type ScoreOptions,
   type SchedulingOptions,
+  type ScoreOptions,
   type SourceOptions,
 } from "./options";
 
@@ -101,7 +101,13 @@ function checkScheduling(options: SchedulingOptions): void {
   checkSignal(options.signal);
 }
 
-const generationKeys = [...Object.keys(generationRanges), "stop", "ignoreEos", "cacheSalt", ...schedulingKeys];
+const generationKeys = [
+  ...Object.keys(generationRanges),
+  "stop",
+  "ignoreEos",
+  "cacheSalt",
+  ...schedulingKeys,
+];
 
 /** Refuses options that are unknown or out of range. */
 export function checkGenerationOptions(options: GenerationOptions): void {

@@ -140,6 +140,7 @@ Request ToRequest(const Napi::Object& object) {
   request.notices = GetBool(object, "notices", false);
   request.priority = static_cast<int>(GetNumber(object, "priority", 0));
   request.tenant = GetString(object, "tenant", "");
+  request.hold = static_cast<HoldId>(GetNumber(object, "hold", 0));
   const Napi::Value deadline = object.Get("deadline");
   if (deadline.IsNumber()) {
     const std::chrono::duration<double, std::milli> ms(deadline.As<Napi::Number>().DoubleValue());

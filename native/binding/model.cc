@@ -140,7 +140,9 @@ Napi::Function ModelHandle::Define(Napi::Env env) {
        InstanceMethod("tokenize", &ModelHandle::TokenizeText),
        InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
        InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
-       InstanceMethod("addCredits", &ModelHandle::AddCredits), InstanceMethod("ref", &ModelHandle::Ref),
+       InstanceMethod("addCredits", &ModelHandle::AddCredits),
+       InstanceMethod("forkHold", &ModelHandle::ForkHold),
+       InstanceMethod("releaseHold", &ModelHandle::ReleaseHold), InstanceMethod("ref", &ModelHandle::Ref),
        InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
 }
 
@@ -191,6 +193,16 @@ void ModelHandle::AddCredits(const Napi::CallbackInfo& info) {
   if (!engine_) return;
   engine_->AddCredits(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
                       info[1].ToNumber().Int64Value());
+}
+
+void ModelHandle::ForkHold(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .ForkHold(client_, static_cast<HoldId>(info[0].ToNumber().DoubleValue()),
+                static_cast<HoldId>(info[1].ToNumber().DoubleValue()));
+}
+
+void ModelHandle::ReleaseHold(const Napi::CallbackInfo& info) {
+  if (engine_) engine_->ReleaseHold(client_, static_cast<HoldId>(info[0].ToNumber().DoubleValue()));
 }
 
 void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }

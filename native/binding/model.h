@@ -26,6 +26,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   void Submit(const Napi::CallbackInfo& info);
   void Cancel(const Napi::CallbackInfo& info);
   void AddCredits(const Napi::CallbackInfo& info);
+  void ForkHold(const Napi::CallbackInfo& info);
+  void ReleaseHold(const Napi::CallbackInfo& info);
   void Ref(const Napi::CallbackInfo& info);
   void Unref(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

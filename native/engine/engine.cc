@@ -89,6 +89,19 @@ void Engine::AddCredits(ClientId client, RequestId id, int64_t credits) {
   intake_.Push({Command::Kind::kCredits, client, id, credits});
 }
 
+void Engine::ForkHold(ClientId client, HoldId hold, HoldId copy) {
+  Command command(Command::Kind::kForkHold, client);
+  command.hold = hold;
+  command.copy = copy;
+  intake_.Push(std::move(command));
+}
+
+void Engine::ReleaseHold(ClientId client, HoldId hold) {
+  Command command(Command::Kind::kReleaseHold, client);
+  command.hold = hold;
+  intake_.Push(std::move(command));
+}
+
 EngineStats Engine::Stats() const {
   const std::lock_guard<std::mutex> lock(stats_mutex_);
   return stats_;
@@ -213,8 +226,15 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kCredits:
       scheduler_->AddCredits(command->client, command->id, command->credits);
       break;
+    case Command::Kind::kForkHold:
+      scheduler_->held().Fork({command->client, command->hold}, {command->client, command->copy});
+      break;
+    case Command::Kind::kReleaseHold:
+      scheduler_->held().Release({command->client, command->hold});
+      break;
     case Command::Kind::kRemove: {
       scheduler_->EndAll(command->client, command->reason);
+      scheduler_->held().ReleaseAll(command->client);
       DeliverEvents();
       const std::lock_guard<std::mutex> lock(sinks_mutex_);
       sinks_.erase(command->client);
@@ -226,6 +246,7 @@ void Engine::Apply(Command* command) {
 // Settles what a command that failed was about.
 void Engine::Answer(Command* command, Code failure) {
   if (command->kind == Command::Kind::kExpect) return;  // its request is yet to come
+  if (command->kind == Command::Kind::kForkHold) return;  // the copy is computed anew
   if (command->kind == Command::Kind::kRemove) return Apply(command);
   scheduler_->Refuse(command->client, command->id,
                      Error(failure, "the system refused memory that a request needed"));

@@ -75,6 +75,9 @@ class Engine {
   void Submit(ClientId client, Request request);
   void Cancel(ClientId client, RequestId id);
   void AddCredits(ClientId client, RequestId id, int64_t credits);
+  /// Holds under `copy` what `hold` holds by then.
+  void ForkHold(ClientId client, HoldId hold, HoldId copy);
+  void ReleaseHold(ClientId client, HoldId hold);
   EngineStats Stats() const;
 
   const ModelFile& model() const { return *model_; }
@@ -85,7 +88,7 @@ class Engine {
 
  private:
   struct Command {
-    enum class Kind { kExpect, kSubmit, kCancel, kCredits, kRemove };
+    enum class Kind { kExpect, kSubmit, kCancel, kCredits, kForkHold, kReleaseHold, kRemove };
     Command(Kind what, ClientId whose, RequestId which = 0, int64_t more = 0)
         : kind(what), client(whose), id(which), credits(more) {}
 
@@ -93,6 +96,7 @@ class Engine {
     ClientId client;
     RequestId id;
     int64_t credits;
+    HoldId hold = 0, copy = 0;
     Status reason;
     Request request;
     std::vector<Token> prompt;  // of kSubmit, once tokenized

@@ -15,6 +15,7 @@
 namespace tokenmill {
 
 using RequestId = uint64_t;
+using HoldId = uint64_t;
 
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy
@@ -50,6 +51,7 @@ struct Request {
   int priority = 0;  // higher first
   std::string tenant;  // tenants of one priority share evenly
   std::optional<std::chrono::nanoseconds> deadline;  // from its submission
+  HoldId hold = 0;  // the name that its pages are held under when it ends well, unique within its client; 0: none
 };
 
 struct TokenLogprob {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/fair_queue.h"
+#include "engine/held_prefixes.h"
 #include "engine/histogram.h"
 #include "engine/prefix_sharing.h"
 #include "engine/sequence.h"
@@ -48,6 +49,7 @@ class Scheduler {
         pool_(pool),
         limits_(limits),
         prefix_(prefix),
+        held_(pool, groups, prefix),
         now_(std::move(now)),
         step_budget_(limits.max_rows, limits.target_tpot_ms) {}
 
@@ -71,10 +73,13 @@ class Scheduler {
   /// Takes the results of a step that ran, or its failure.
   void Finish(const StepPlan& plan, const StepResult& result, const Status& status);
 
+  /// What sessions hold. It counts as room for those that run.
+  HeldPrefixes& held() { return held_; }
+
   /// What has happened since the last call.
   std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
   SchedulerStats Stats() const;
-  /// Empty when the sequences' pages are all the references that the pool counts; else what is wrong.
+  /// Empty when the sequences' and held pages are all the references that the pool counts; else what is wrong.
   std::string CheckIntegrity() const;
 
  private:
@@ -128,6 +133,7 @@ class Scheduler {
   BlockPool* const pool_;
   const SchedulerLimits limits_;
   PrefixSharing prefix_;
+  HeldPrefixes held_;
   const Now now_;
   StepBudget step_budget_;
   FairQueue queue_;

@@ -104,6 +104,10 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   const bool sound = event.outcome->status.ok();
   Emit(*sequence, std::move(event));
   if (sound) prefix_.Leave(sequence);  // else the last page may be half written
+  if (sound && sequence->request.hold != 0 && sequence->computed > 0) {
+    held_.Hold({sequence->client, sequence->request.hold}, prefix_.SpaceOf(*sequence),
+               std::span(sequence->tokens).first(sequence->computed));
+  }
   sequence->table.Clear();
   sequence->ended = true;
 }
