@@ -28,6 +28,7 @@ import type { GenerationOptions, SchedulingOptions, ScoreOptions } from "./optio
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { readSessionOptions } from "./session/check-session";
+import { restoreSession } from "./session/restore-session";
 import { Session } from "./session/session";
 import type { PromptSource, SessionHost, Turn } from "./session/session-host";
 import type { SessionOptions } from "./session/session-options";
@@ -120,6 +121,11 @@ export class LocalModel implements Model {
       newHold: () => nextHold++,
       forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
       releaseHold: (hold) => native.releaseHold(hold),
+      exportHold: (hold, state) => this.#exportHold(hold, state),
+      openSnapshot: (snapshot) => openSnapshot(native, snapshot),
+      importHold: async (hold, pages, cacheSalt) => {
+        await this.#transfer((id) => native.importHold(id, hold, pages, cacheSalt));
+      },
     };
   }
 
@@ -150,6 +156,10 @@ export class LocalModel implements Model {
   ): AsyncIterableIterator<BatchResult> {
     this.#checkUsable();
     return new Batch(this, inputs, options);
+  }
+
+  restore(snapshot: Uint8Array): Promise<Session> {
+    return restoreSession(this.#sessions, snapshot);
   }
 
   async score(input: string | readonly number[], options: ScoreOptions = {}): Promise<Score> {
@@ -218,6 +228,30 @@ export class LocalModel implements Model {
 
   #checkUsable(): void {
     if (this.#disposed) throw disposedError();
+  }
+
+  async #exportHold(hold: number, state: string): Promise<Buffer> {
+    const { snapshot } = await this.#transfer((id) => this.#native.exportHold(id, hold, state));
+    if (!snapshot) throw new TokenmillError("Internal", "the engine made no snapshot");
+    return snapshot;
+  }
+
+  /** A request that moves pages; gives the event that it ends with. */
+  #transfer(start: (id: number) => void): Promise<NativeEvent> {
+    return new Promise((resolve, reject) => {
+      const id = nextRequestId++;
+      callNative(() => start(id));
+      this.#hold(true);
+      this.#receivers.set(id, {
+        accept: (event) => {
+          this.#release(id);
+          this.#hold(false);
+          const { code, message = "" } = event.outcome ?? {};
+          if (code) reject(code === "Aborted" ? disposedError() : new TokenmillError(code, message));
+          else resolve(event);
+        },
+      });
+    });
   }
 
   /** A request has ended. */
@@ -353,6 +387,14 @@ export class LocalModel implements Model {
     if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     callNative(() => this.#native.submit(request));
+  }
+}
+
+async function openSnapshot(native: NativeModel, snapshot: Uint8Array) {
+  try {
+    return await native.openSnapshot(snapshot);
+  } catch (error) {
+    throw toTokenmillError(error);
   }
 }
 

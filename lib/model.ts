@@ -134,6 +134,18 @@ export interface Model extends Tokenizer, AsyncDisposable {
    *   template, Disposed
    */
   session(options?: SessionOptions): Session;
+  /**
+   * A session from `session.snapshot()`. It goes on as the original does, without reading its conversation again; where
+   * the memory for its pages is not there, or the prefix cache is off, it reads it with the next turn. A snapshot is
+   * bound to the model's file, `quantize`, `precision` and `kvCache`, not to the machine or, but for `reference` and BF16
+   * weights on AVX-512 BF16, to its instruction set.
+   *
+   * @throws TokenmillError CorruptFile for one that is damaged, Incompatible for one of another model, other options or
+   *   another version, InvalidArgument, OutOfMemory, Disposed. Nothing has changed then.
+   * @example
+   * const session = await model.restore(await readFile("conversation.bin"));
+   */
+  restore(snapshot: Uint8Array): Promise<Session>;
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;

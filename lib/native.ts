@@ -67,6 +67,8 @@ export interface NativeEvent {
   tokens: number[];
   logprobs?: TokenLogprob[];
   outcome?: NativeOutcome;
+  /** What a request for a snapshot ends with. */
+  snapshot?: Buffer;
   /** Set when there is nothing else in the event. */
   notice?: "prefill" | "preempted" | "evicted";
   /** Milliseconds in the queue, tokens to be computed again, pages. */
@@ -109,6 +111,13 @@ export interface NativeModelInfo {
   sampling: NativeSampling;
 }
 
+declare const ofSnapshot: unique symbol;
+
+/** A verified snapshot, opaque. */
+export interface NativeSnapshot {
+  [ofSnapshot]: true;
+}
+
 export interface NativeModel {
   info(): NativeModelInfo;
   stats(): ModelStats;
@@ -120,6 +129,12 @@ export interface NativeModel {
   /** Holds under `copy` what `hold` holds. */
   forkHold(hold: number, copy: number): void;
   releaseHold(hold: number): void;
+  /** A request that ends with a snapshot of what is held, and of `state`. */
+  exportHold(id: number, hold: number, state: string): void;
+  /** Verifies a snapshot, of which it takes a copy. */
+  openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
+  /** A request that ends when the pages are held, or there is no room for them. */
+  importHold(id: number, hold: number, pages: NativeSnapshot, cacheSalt: string): void;
   ref(): void;
   unref(): void;
   close(): Promise<void>;

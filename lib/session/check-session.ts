@@ -54,3 +54,8 @@ export function checkSendOptions(options: SendOptions): void {
     throw new TokenmillError("InvalidArgument", "send has no option 'cacheSalt'; it belongs to the session");
   }
 }
+
+/** What a snapshot has of a session besides its pages. */
+export function stateOf({ messages, defaults }: SessionParts): string {
+  return JSON.stringify({ messages, options: defaults });
+}

@@ -1,7 +1,7 @@
 import type { ChatMessage } from "../chat-message";
 import type { Completion } from "../completion";
 import type { TokenmillError } from "../errors";
-import type { NativeRequest } from "../native";
+import type { NativeRequest, NativeSnapshot } from "../native";
 import type { GenerationOptions } from "../options";
 import type { Reply } from "../reply";
 import type { ReplyState } from "../reply-state";
@@ -28,4 +28,10 @@ export interface SessionHost {
   newHold(): number;
   forkHold(hold: number, copy: number): void;
   releaseHold(hold: number): void;
+  /** A snapshot of what is held, and of `state`. */
+  exportHold(hold: number, state: string): Promise<Buffer>;
+  /** Verifies a snapshot. */
+  openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
+  /** Holds a snapshot's pages, as far as there is room. */
+  importHold(hold: number, pages: NativeSnapshot, cacheSalt: string): Promise<void>;
 }

@@ -4,7 +4,7 @@ import type { Completion } from "../completion";
 import { TokenmillError } from "../errors";
 import type { Reply } from "../reply";
 import type { ReplyState } from "../reply-state";
-import { checkSendOptions, ownMessages, type SessionParts } from "./check-session";
+import { checkSendOptions, ownMessages, type SessionParts, stateOf } from "./check-session";
 import type { SessionHost } from "./session-host";
 import type { SendOptions } from "./session-options";
 
@@ -94,6 +94,20 @@ export class Session implements Disposable {
     const hold = this.#host.newHold();
     this.#host.forkHold(this.#hold, hold);
     return new Session(this.#host, hold, { ...this.#parts, messages: this.#messages });
+  }
+
+  /**
+   * The conversation with its options and what is held of it, as bytes for `model.restore`, here or in another process
+   * or on another machine. A turn under way is not part of it. It holds the `cacheSalt`, and it has checksums but no
+   * signature: keep it where only those can write whom you let speak for the user.
+   *
+   * @throws TokenmillError Disposed, OutOfMemory
+   * @example
+   * await writeFile("conversation.bin", await session.snapshot());
+   */
+  async snapshot(): Promise<Buffer> {
+    this.#checkUsable();
+    return this.#host.exportHold(this.#hold, stateOf({ ...this.#parts, messages: this.#messages }));
   }
 
   /** Ends a reply under way with `Disposed` and releases what is held; the messages stay. Idempotent. */

@@ -179,6 +179,15 @@ Napi::Object FromEvent(Napi::Env env, const Event& event) {
   object.Set("tokens", FromTokens(env, event.tokens));
   if (!event.logprobs.empty()) object.Set("logprobs", FromLogprobs(env, event.logprobs));
   if (event.outcome) object.Set("outcome", FromOutcome(env, *event.outcome));
+  if (event.snapshot) {
+    // Where memory from outside the heap is not allowed, as in Electron, it is copied.
+    auto* owner = new std::shared_ptr<const SystemBuffer>(event.snapshot);
+    object.Set(
+        "snapshot",
+        Napi::Buffer<uint8_t>::NewOrCopy(
+            env, event.snapshot->as<uint8_t>(), event.snapshot_bytes,
+            [](Napi::Env, uint8_t*, std::shared_ptr<const SystemBuffer>* held) { delete held; }, owner));
+  }
   if (event.notice != Notice::kNone) {
     object.Set("notice", NoticeName(event.notice));
     object.Set("noticeValue", event.notice_value);

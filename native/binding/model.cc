@@ -5,6 +5,7 @@
 
 #include "binding/convert.h"
 #include "binding/instance.h"
+#include "binding/snapshot.h"
 #include "binding/tokenizer.h"
 
 namespace tokenmill::binding {
@@ -142,7 +143,10 @@ Napi::Function ModelHandle::Define(Napi::Env env) {
        InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
        InstanceMethod("addCredits", &ModelHandle::AddCredits),
        InstanceMethod("forkHold", &ModelHandle::ForkHold),
-       InstanceMethod("releaseHold", &ModelHandle::ReleaseHold), InstanceMethod("ref", &ModelHandle::Ref),
+       InstanceMethod("releaseHold", &ModelHandle::ReleaseHold),
+       InstanceMethod("exportHold", &ModelHandle::ExportHold),
+       InstanceMethod("openSnapshot", &ModelHandle::OpenSnapshot),
+       InstanceMethod("importHold", &ModelHandle::ImportHold), InstanceMethod("ref", &ModelHandle::Ref),
        InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
 }
 
@@ -203,6 +207,24 @@ void ModelHandle::ForkHold(const Napi::CallbackInfo& info) {
 
 void ModelHandle::ReleaseHold(const Napi::CallbackInfo& info) {
   if (engine_) engine_->ReleaseHold(client_, static_cast<HoldId>(info[0].ToNumber().DoubleValue()));
+}
+
+void ModelHandle::ExportHold(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .ExportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
+                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), info[2].ToString().Utf8Value());
+}
+
+Napi::Value ModelHandle::OpenSnapshot(const Napi::CallbackInfo& info) {
+  engine(info.Env());
+  return binding::OpenSnapshot(info, engine_);
+}
+
+void ModelHandle::ImportHold(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .ImportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
+                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), SnapshotOf(info.Env(), info[2]),
+                  info[3].ToString().Utf8Value());
 }
 
 void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }

@@ -28,6 +28,9 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   void AddCredits(const Napi::CallbackInfo& info);
   void ForkHold(const Napi::CallbackInfo& info);
   void ReleaseHold(const Napi::CallbackInfo& info);
+  void ExportHold(const Napi::CallbackInfo& info);
+  Napi::Value OpenSnapshot(const Napi::CallbackInfo& info);
+  void ImportHold(const Napi::CallbackInfo& info);
   void Ref(const Napi::CallbackInfo& info);
   void Unref(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

@@ -54,6 +54,7 @@ Engine::~Engine() {
   if (intake_thread_.joinable()) intake_thread_.join();
   commands_.Close();
   if (step_thread_.joinable()) step_thread_.join();
+  transfers_.reset();
   scheduler_.reset();
   prefix_.reset();
   pool_.reset();
@@ -99,6 +100,22 @@ void Engine::ForkHold(ClientId client, HoldId hold, HoldId copy) {
 void Engine::ReleaseHold(ClientId client, HoldId hold) {
   Command command(Command::Kind::kReleaseHold, client);
   command.hold = hold;
+  intake_.Push(std::move(command));
+}
+
+void Engine::ExportHold(ClientId client, RequestId id, HoldId hold, std::string state) {
+  Command command(Command::Kind::kExport, client, id);
+  command.hold = hold;
+  command.text = std::move(state);
+  intake_.Push(std::move(command));
+}
+
+void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
+                        std::string cache_salt) {
+  Command command(Command::Kind::kImport, client, id);
+  command.hold = hold;
+  command.snapshot = std::move(snapshot);
+  command.text = std::move(cache_salt);
   intake_.Push(std::move(command));
 }
 
@@ -150,6 +167,12 @@ void Engine::IntakeLoop() {
         if (failure != Code::kOk)
           Insist([&] { command.reason = Error(failure, "the prompt was not tokenized"); });
       }
+      if (command.kind == Command::Kind::kExport) {
+        // Reads the file, the first time: not on the loop thread.
+        const Code failure = Attempt([&] { command.reason = IdentifySnapshots().status(); });
+        if (failure != Code::kOk)
+          Insist([&] { command.reason = Error(failure, "the model was not identified"); });
+      }
       Insist([&] { commands_.Push(std::move(command)); });
     }
   }
@@ -170,7 +193,8 @@ void Engine::StepLoop() {
     const Code failure = Attempt([&] {
       until = kAtOnce;
       const auto deadline = scheduler_->Expire();
-      if (!RunStep(&*plan, &result)) until = deadline.value_or(kWhenever);
+      const bool copied = transfers_->Advance();
+      if (!RunStep(&*plan, &result) && !copied) until = deadline.value_or(kWhenever);
       DeliverEvents();
     });
     if (failure == Code::kOk) continue;
@@ -222,6 +246,7 @@ void Engine::Apply(Command* command) {
       break;
     case Command::Kind::kCancel:
       scheduler_->Cancel(command->client, command->id);
+      transfers_->End(command->client, command->id, Error(Code::kAborted, "it was cancelled"));
       break;
     case Command::Kind::kCredits:
       scheduler_->AddCredits(command->client, command->id, command->credits);
@@ -232,7 +257,12 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kReleaseHold:
       scheduler_->held().Release({command->client, command->hold});
       break;
+    case Command::Kind::kExport:
+    case Command::Kind::kImport:
+      StartTransfer(command);
+      break;
     case Command::Kind::kRemove: {
+      transfers_->End(command->client, std::nullopt, command->reason);
       scheduler_->EndAll(command->client, command->reason);
       scheduler_->held().ReleaseAll(command->client);
       DeliverEvents();
@@ -240,6 +270,19 @@ void Engine::Apply(Command* command) {
       sinks_.erase(command->client);
       break;
     }
+  }
+}
+
+void Engine::StartTransfer(Command* command) {
+  const auto identity =
+      command->reason.ok() ? IdentifySnapshots() : Result<SnapshotIdentity>(command->reason);
+  if (!identity.ok()) return scheduler_->Refuse(command->client, command->id, identity.status());
+  if (command->kind == Command::Kind::kExport) {
+    transfers_->Export(command->client, command->id, command->hold, identity.value(),
+                       std::move(command->text));
+  } else {
+    transfers_->Import(command->client, command->id, command->hold, std::move(command->snapshot),
+                       identity.value(), {std::move(command->text)});
   }
 }
 

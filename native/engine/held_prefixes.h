@@ -22,12 +22,25 @@ namespace tokenmill {
 class HeldPrefixes {
  public:
   using Name = std::pair<ClientId, HoldId>;
+  using Stamp = uint64_t;  // of when something was held first; 0: never
+
+  using FirstBlocks = std::array<size_t, kMaxKvGroups>;
+
+  struct Held {
+    Held(BlockPool* pool, const std::vector<KvGroup>* groups) : table(pool, groups) {}
+
+    BlockTable table;
+    PrefixIndex::Cursor cursor;
+    std::vector<Token> tokens;  // whose keys and values are in the table's pages
+    size_t names = 0;
+  };
 
   HeldPrefixes(BlockPool* pool, const std::vector<KvGroup>* groups, PrefixIndex* index)
       : pool_(pool), groups_(groups), index_(index) {}
 
-  /// Holds what the index has of `tokens` under this name, and no longer what it held before.
-  void Hold(Name name, const PrefixSpace& space, std::span<const Token> tokens);
+  /// Holds what the index has of `tokens` under this name, and no longer what it held before. Who goes on may do so
+  /// from any token after the first `certain`: pages that a window has passed since then are held as well.
+  void Hold(Name name, const PrefixSpace& space, std::span<const Token> tokens, size_t certain);
   /// Holds under `copy` what `name` holds, and no longer what it held before.
   void Fork(Name name, Name copy);
   void Release(Name name);
@@ -36,22 +49,22 @@ class HeldPrefixes {
   /// Holds no longer what was held first of all that is held; whether there was any.
   bool GiveUpOldest();
 
+  /// What a name holds, by its stamp; null when it has been given up.
+  Stamp Find(Name name) const;
+  const Held* At(Stamp stamp) const;
+  /// Holds pages for `tokens` under a name that is new, in each group from a block on. They are the caller's to fill;
+  /// nobody else finds them. 0 when they do not fit beside those that run.
+  Stamp Reserve(Name name, std::span<const Token> tokens, const FirstBlocks& first);
+  /// Enters pages that have been filled into the index.
+  void Enter(Stamp stamp, const PrefixSpace& space);
+
   /// Each table with pages.
   void ForEach(const std::function<void(const BlockTable&)>& visit) const;
   /// Empty when names and tables agree; else what is wrong.
   std::string CheckIntegrity() const;
 
  private:
-  using Stamp = uint64_t;  // of when it was held first
-
-  struct Held {
-    Held(BlockPool* pool, const std::vector<KvGroup>* groups) : table(pool, groups) {}
-
-    BlockTable table;
-    PrefixIndex::Cursor cursor;
-    size_t names = 0;
-  };
-
+  bool Allocate(size_t blocks, const FirstBlocks& first, BlockTable* table);
   void Drop(std::map<Name, Stamp>::iterator name);
 
   BlockPool* const pool_;

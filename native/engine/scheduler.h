@@ -76,6 +76,8 @@ class Scheduler {
   /// What sessions hold. It counts as room for those that run.
   HeldPrefixes& held() { return held_; }
 
+  /// Adds to what has happened.
+  void Tell(ClientId client, Event event) { events_[client].push_back(std::move(event)); }
   /// What has happened since the last call.
   std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
   SchedulerStats Stats() const;
@@ -118,6 +120,7 @@ class Scheduler {
   void Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn);
   void AcceptScore(Sequence* sequence, const HeadResult& head);
   void End(Sequence* sequence, Status status, FinishReason reason, Event event);
+  void Hold(const Sequence& sequence);
   void Emit(const Sequence& sequence, Event event);
   Outcome MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const;
   void RemoveEnded();
