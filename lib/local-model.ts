@@ -118,6 +118,8 @@ export class LocalModel implements Model {
       reply: (options, turn) =>
         this.#startChat(options, (state, signal) => turn.prompt(state, signal), turn.ended),
       promptOf: (messages, signal) => this.#chatPrompt(messages, signal),
+      contextLength: this.info.contextLength,
+      tokensOf: (messages, signal) => this.#chatTokens(messages, signal),
       newHold: () => nextHold++,
       forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
       releaseHold: (hold) => native.releaseHold(hold),
@@ -346,6 +348,20 @@ export class LocalModel implements Model {
       ...(signal ? { signal } : {}),
     });
     return this.#chatSource(pieces);
+  }
+
+  async #chatTokens(
+    messages: readonly ChatMessage[],
+    signal: AbortSignal | undefined,
+  ): Promise<Int32Array | undefined> {
+    try {
+      const { pieces = [], bos = false } = await this.#chatPrompt(messages, signal);
+      return await this.#native.encodePrompt(pieces, bos);
+    } catch (error) {
+      const failure = toTokenmillError(error);
+      if (failure.code === "ContextOverflow") return undefined;
+      throw failure;
+    }
   }
 
   #chatTemplate(): string {

@@ -123,6 +123,8 @@ export interface NativeModel {
   stats(): ModelStats;
   tokenize(text: string, special: boolean, bos: boolean | undefined): number[];
   detokenize(tokens: Int32Array, special: boolean): string;
+  /** The tokens that a request with these pieces would have. */
+  encodePrompt(pieces: PromptPiece[], bos: boolean): Promise<Int32Array>;
   submit(request: NativeRequest): void;
   cancel(id: number): void;
   addCredits(id: number, credits: number): void;

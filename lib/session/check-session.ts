@@ -1,13 +1,15 @@
 import { readConversation } from "../chat/conversation";
 import type { ChatMessage } from "../chat-message";
 import { TokenmillError } from "../errors";
-import { checkGenerationOptions, checkObject, invalid } from "../validate";
+import { checkChoice, checkGenerationOptions, checkObject, invalid } from "../validate";
+import type { Overflow } from "./fit-prompt";
 import type { SendOptions, SessionOptions } from "./session-options";
 
 /** What a session is made of. Nothing of it changes in place, so forks share it. */
 export interface SessionParts {
   messages: readonly ChatMessage[];
-  defaults: Omit<SessionOptions, "system" | "messages">;
+  overflow: Overflow;
+  defaults: Omit<SessionOptions, "system" | "messages" | "overflow">;
 }
 
 /** Copies of messages that nobody can change. */
@@ -26,13 +28,14 @@ function deepFreeze<T extends object>(value: T): T {
 /** Takes a session's options apart; refuses those that are unknown or wrong. */
 export function readSessionOptions(options: SessionOptions): SessionParts {
   checkObject("options", options);
-  const { system, messages = [], ...defaults }: SessionOptions = options;
+  const { system, messages = [], overflow = "error", ...defaults }: SessionOptions = options;
   if ("signal" in defaults) {
     throw new TokenmillError("InvalidArgument", "a session has no option 'signal'; hand it to send()");
   }
+  checkChoice("overflow", overflow, ["error", "dropOldestTurns", "slidingWindow"]);
   checkGenerationOptions(defaults);
   if (Array.isArray(defaults.stop)) defaults.stop = [...defaults.stop];
-  if (system === undefined) return { messages: ownMessages(messages), defaults };
+  if (system === undefined) return { messages: ownMessages(messages), overflow, defaults };
   if (typeof system !== "string") throw invalid("system", system, "a string");
   const history = ownMessages(messages);
   if (history[0]?.role === "system") {
@@ -43,6 +46,7 @@ export function readSessionOptions(options: SessionOptions): SessionParts {
   }
   return {
     messages: Object.freeze([...ownMessages([{ role: "system", content: system }]), ...history]),
+    overflow,
     defaults,
   };
 }
@@ -56,6 +60,6 @@ export function checkSendOptions(options: SendOptions): void {
 }
 
 /** What a snapshot has of a session besides its pages. */
-export function stateOf({ messages, defaults }: SessionParts): string {
-  return JSON.stringify({ messages, options: defaults });
+export function stateOf({ messages, overflow, defaults }: SessionParts): string {
+  return JSON.stringify({ messages, options: { ...defaults, overflow } });
 }

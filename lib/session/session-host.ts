@@ -24,6 +24,12 @@ export interface SessionHost {
   reply(options: GenerationOptions, turn: Turn): Reply;
   /** The prompt that `chat` makes of messages. */
   promptOf(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptSource>;
+  /** The same as tokens, or nothing where it is too long for any context. */
+  tokensOf(
+    messages: readonly ChatMessage[],
+    signal: AbortSignal | undefined,
+  ): Promise<Int32Array | undefined>;
+  readonly contextLength: number;
   /** A name to hold pages under. */
   newHold(): number;
   forkHold(hold: number, copy: number): void;

@@ -5,7 +5,8 @@ import { TokenmillError } from "../errors";
 import type { Reply } from "../reply";
 import type { ReplyState } from "../reply-state";
 import { checkSendOptions, ownMessages, type SessionParts, stateOf } from "./check-session";
-import type { SessionHost } from "./session-host";
+import { fitPrompt } from "./fit-prompt";
+import type { PromptSource, SessionHost } from "./session-host";
 import type { SendOptions } from "./session-options";
 
 // What a session that nobody has any more holds of the KV cache is released.
@@ -75,7 +76,8 @@ export class Session implements Disposable {
           });
           this.#idle = Promise.all([previous, ended]);
           await previous;
-          const source = await this.#host.promptOf([...this.#messages, ...user], signal);
+          const maxTokens = options.maxTokens ?? defaults.maxTokens;
+          const source = await this.#prompt([...this.#messages, ...user], maxTokens, signal);
           return { ...source, hold: this.#hold };
         },
         ended: (state, result) => end?.(answerOf(state, result)),
@@ -127,6 +129,20 @@ export class Session implements Disposable {
   #checkUsable(): void {
     if (this.#disposed) throw disposedError();
     this.#host.checkUsable();
+  }
+
+  async #prompt(
+    messages: readonly ChatMessage[],
+    maxTokens: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<PromptSource> {
+    const { overflow } = this.#parts;
+    const host = this.#host;
+    if (overflow === "error") return host.promptOf(messages, signal);
+    const quarter = Math.floor(host.contextLength / 4);
+    const room = host.contextLength - Math.max(1, Math.min(maxTokens ?? quarter, quarter));
+    const tokens = await fitPrompt(messages, overflow, room, (part) => host.tokensOf(part, signal));
+    return tokens ? { tokens } : host.promptOf(messages, signal);
   }
 
   /** Makes a reply the current one; gives what it has to wait for. */

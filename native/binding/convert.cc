@@ -110,19 +110,23 @@ Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens) {
   return array;
 }
 
+std::vector<PromptPiece> ToPieces(const Napi::Value& value) {
+  std::vector<PromptPiece> pieces;
+  if (!value.IsArray()) return pieces;
+  const Napi::Array array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object piece = array.Get(i).As<Napi::Object>();
+    pieces.push_back({GetString(piece, "text", ""), GetBool(piece, "special", false)});
+  }
+  return pieces;
+}
+
 Request ToRequest(const Napi::Object& object) {
   Request request;
   request.id = static_cast<RequestId>(GetNumber(object, "id", 0));
   const Napi::Value tokens = object.Get("tokens");
   if (tokens.IsTypedArray()) request.tokens = ToTokens(tokens);
-  const Napi::Value pieces = object.Get("pieces");
-  if (pieces.IsArray()) {
-    const Napi::Array array = pieces.As<Napi::Array>();
-    for (uint32_t i = 0; i < array.Length(); ++i) {
-      const Napi::Object piece = array.Get(i).As<Napi::Object>();
-      request.pieces.push_back({GetString(piece, "text", ""), GetBool(piece, "special", false)});
-    }
-  }
+  request.pieces = ToPieces(object.Get("pieces"));
   request.bos = GetBool(object, "bos", false);
   request.score = GetBool(object, "score", false);
   request.max_tokens = static_cast<int>(GetNumber(object, "maxTokens", -1));

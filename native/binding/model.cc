@@ -1,5 +1,7 @@
 #include "binding/model.h"
 
+#include <algorithm>
+#include <new>
 #include <system_error>
 #include <thread>
 
@@ -39,6 +41,42 @@ class CloseWorker final : public Napi::AsyncWorker {
  private:
   std::shared_ptr<Engine> engine_;
   Napi::Promise::Deferred deferred_;
+};
+
+// Tokenizes a prompt away from the event loop.
+class EncodeWorker final : public Napi::AsyncWorker {
+ public:
+  EncodeWorker(Napi::Env env, std::shared_ptr<Engine> engine, std::vector<PromptPiece> pieces, bool bos)
+      : Napi::AsyncWorker(env),
+        engine_(std::move(engine)),
+        pieces_(std::move(pieces)),
+        bos_(bos),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    try {
+      tokens_ = engine_->Encode(pieces_, bos_);
+    } catch (const std::bad_alloc&) {
+      status_ = Status(Code::kOutOfMemory, "the system refused memory to tokenize a prompt");
+    }
+    engine_.reset();
+  }
+
+  void OnOK() override {
+    if (!status_.ok()) return deferred_.Reject(ToError(Env(), status_).Value());
+    Napi::Int32Array tokens = Napi::Int32Array::New(Env(), tokens_.size());
+    std::copy(tokens_.begin(), tokens_.end(), tokens.Data());
+    deferred_.Resolve(tokens);
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  const std::vector<PromptPiece> pieces_;
+  const bool bos_;
+  Napi::Promise::Deferred deferred_;
+  std::vector<Token> tokens_;
+  Status status_;
 };
 
 const char* PackedCacheName(PackedCache state) {
@@ -140,6 +178,7 @@ Napi::Function ModelHandle::Define(Napi::Env env) {
       {InstanceMethod("info", &ModelHandle::Info), InstanceMethod("stats", &ModelHandle::Stats),
        InstanceMethod("tokenize", &ModelHandle::TokenizeText),
        InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
+       InstanceMethod("encodePrompt", &ModelHandle::EncodePrompt),
        InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
        InstanceMethod("addCredits", &ModelHandle::AddCredits),
        InstanceMethod("forkHold", &ModelHandle::ForkHold),
@@ -183,6 +222,14 @@ std::shared_ptr<Engine> ModelHandle::Detach() {
 Engine& ModelHandle::engine(Napi::Env env) {
   if (!engine_) throw ToError(env, Status(Code::kDisposed, "the model was disposed; load it again"));
   return *engine_;
+}
+
+Napi::Value ModelHandle::EncodePrompt(const Napi::CallbackInfo& info) {
+  engine(info.Env());
+  auto* worker = new EncodeWorker(info.Env(), engine_, ToPieces(info[0]), info[1].ToBoolean());
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
 }
 
 void ModelHandle::Submit(const Napi::CallbackInfo& info) {

@@ -23,6 +23,7 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value Stats(const Napi::CallbackInfo& info);
   Napi::Value TokenizeText(const Napi::CallbackInfo& info);
   Napi::Value DetokenizeTokens(const Napi::CallbackInfo& info);
+  Napi::Value EncodePrompt(const Napi::CallbackInfo& info);
   void Submit(const Napi::CallbackInfo& info);
   void Cancel(const Napi::CallbackInfo& info);
   void AddCredits(const Napi::CallbackInfo& info);

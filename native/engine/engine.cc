@@ -124,6 +124,21 @@ EngineStats Engine::Stats() const {
   return stats_;
 }
 
+std::vector<Token> Engine::Encode(const std::vector<PromptPiece>& pieces, bool bos) const {
+  const Tokenizer& tokenizer = *model_->tokenizer;
+  std::vector<Token> tokens;
+  if (bos && tokenizer.spec().bos >= 0) tokens.push_back(tokenizer.spec().bos);
+  for (const PromptPiece& piece : pieces) {
+    const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
+    if (special >= 0) {
+      tokens.push_back(special);
+    } else {
+      tokenizer.Encode(piece.text, {}, &tokens);
+    }
+  }
+  return tokens;
+}
+
 // Turns a request's text into tokens. Text that must exceed the context whatever its tokens are is refused unread:
 // cancels and credits wait behind it.
 void Engine::Tokenize(Command* command) const {
@@ -136,7 +151,6 @@ void Engine::Tokenize(Command* command) const {
     }
     return;
   }
-  const Tokenizer& tokenizer = *model_->tokenizer;
   size_t bytes = 0;
   for (const PromptPiece& piece : command->request.pieces) bytes += piece.text.size();
   if (bytes / token_bytes_max_ > limit) {
@@ -144,16 +158,7 @@ void Engine::Tokenize(Command* command) const {
                             bytes / token_bytes_max_, context_length_);
     return;
   }
-  const Token bos = tokenizer.spec().bos;
-  if (command->request.bos && bos >= 0) command->prompt.push_back(bos);
-  for (const PromptPiece& piece : command->request.pieces) {
-    const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
-    if (special >= 0) {
-      command->prompt.push_back(special);
-    } else {
-      tokenizer.Encode(piece.text, {}, &command->prompt);
-    }
-  }
+  command->prompt = Encode(command->request.pieces, command->request.bos);
   command->request.pieces.clear();
 }
 

@@ -75,6 +75,8 @@ class Engine {
   /// Ends the client's requests with `reason`, delivers that, and lets go of its sink.
   void RemoveClient(ClientId client, Status reason);
   void Submit(ClientId client, Request request);
+  /// The tokens of a prompt, as for a request with these pieces.
+  std::vector<Token> Encode(const std::vector<PromptPiece>& pieces, bool bos) const;
   void Cancel(ClientId client, RequestId id);
   void AddCredits(ClientId client, RequestId id, int64_t credits);
   /// Holds under `copy` what `hold` holds by then.

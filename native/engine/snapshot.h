@@ -76,8 +76,8 @@ class SnapshotWriter {
 /// A snapshot that was found to be whole and to belong to an engine. Immutable.
 class Snapshot {
  public:
-  /// Takes over a copy of its bytes. CorruptFile for what is damaged or none, Incompatible for what is another version's
-  /// or belongs to another model or to other options.
+  /// Takes over a copy of its bytes. CorruptFile for what is damaged or none, Incompatible for what is another
+  /// version's or belongs to another model or to other options.
   static Result<std::shared_ptr<const Snapshot>> Open(std::vector<std::byte> bytes,
                                                       const SnapshotIdentity& identity, Token vocabulary);
 

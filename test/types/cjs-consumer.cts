@@ -19,7 +19,14 @@ const same = <A, B>(_same: Same<A, B>) => undefined;
 
 same<
   keyof typeof tokenmill,
-  "errorCodes" | "fileTypes" | "loadModel" | "loadTokenizer" | "quantizeModel" | "Reply" | "TokenmillError"
+  | "errorCodes"
+  | "fileTypes"
+  | "loadModel"
+  | "loadTokenizer"
+  | "quantizeModel"
+  | "Reply"
+  | "Session"
+  | "TokenmillError"
 >(true);
 same<typeof tokenmill.quantizeModel, typeof quantizeModel>(true);
 same<typeof tokenmill.loadModel, typeof loadModel>(true);
