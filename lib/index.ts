@@ -31,3 +31,6 @@ export {
 } from "./options";
 export { quantizeModel } from "./quantize-model";
 export { Reply } from "./reply";
+export type { Overflow } from "./session/fit-prompt";
+export { Session } from "./session/session";
+export type { SendOptions, SessionOptions } from "./session/session-options";

@@ -27,6 +27,11 @@ import {
 import type { GenerationOptions, MemoryBudget, SchedulingOptions, ScoreOptions } from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
+import { readSessionOptions } from "./session/check-session";
+import { restoreSession } from "./session/restore-session";
+import { Session } from "./session/session";
+import type { PromptSource, SessionHost, Turn } from "./session/session-host";
+import type { SessionOptions } from "./session/session-options";
 import { type Receiver, SharedGenerations } from "./shared-generations";
 import {
   checkGenerationOptions,
@@ -38,8 +43,6 @@ import {
 } from "./validate";
 
 export type Receivers = Map<number, Receiver>;
-
-type PromptSource = Pick<NativeRequest, "pieces" | "tokens" | "bos">;
 
 const samplingOptions = [
   "temperature",
@@ -53,6 +56,8 @@ const samplingOptions = [
 
 /** Unique among all models of this JavaScript thread, for who follows requests by `diagnostics_channel`. */
 let nextRequestId = 1;
+/** Of what sessions hold. */
+let nextHold = 1;
 
 function randomSeed(): number {
   const words = crypto.getRandomValues(new Uint32Array(2));
@@ -97,6 +102,7 @@ export class LocalModel implements Model {
   readonly #shared: SharedGenerations;
   readonly #states = new Set<ReplyState>();
   readonly #control: Omit<ReplyControl, "ended">;
+  readonly #sessions: SessionHost;
   #runnable = 0;
   #disposed: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -120,6 +126,22 @@ export class LocalModel implements Model {
       addCredits: (id, credits) => this.#shared.addCredits(id, credits) || native.addCredits(id, credits),
       setRunnable: (runnable) => this.#hold(runnable),
     };
+    this.#sessions = {
+      checkUsable: () => this.#checkUsable(),
+      reply: (options, turn) =>
+        this.#startChat(options, (state, signal) => turn.prompt(state, signal), turn.ended),
+      promptOf: (messages, signal) => this.#chatPrompt(messages, signal),
+      contextLength: this.info.contextLength,
+      tokensOf: (messages, signal) => this.#chatTokens(messages, signal),
+      newHold: () => nextHold++,
+      forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
+      releaseHold: (hold) => native.releaseHold(hold),
+      exportHold: (hold, state) => this.#exportHold(hold, state),
+      openSnapshot: (snapshot) => openSnapshot(native, snapshot),
+      importHold: async (hold, pages, cacheSalt) => {
+        await this.#transfer((id) => native.importHold(id, hold, pages, cacheSalt));
+      },
+    };
   }
 
   get vocabularySize(): number {
@@ -133,10 +155,14 @@ export class LocalModel implements Model {
   }
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
-    return this.#start("chat", options, async (state, own, trace) => {
-      const pieces = await this.#renderInTime(state, messages, own);
-      if (!state.ended) this.#submit(state, own, this.#chatSource(pieces), trace);
-    });
+    return this.#startChat(options, (_, signal) => this.#chatPrompt(messages, signal));
+  }
+
+  session(options: SessionOptions = {}): Session {
+    this.#checkUsable();
+    const parts = readSessionOptions(options);
+    this.#chatTemplate();
+    return new Session(this.#sessions, this.#sessions.newHold(), parts);
   }
 
   generateMany(
@@ -145,6 +171,10 @@ export class LocalModel implements Model {
   ): AsyncIterableIterator<BatchResult> {
     this.#checkUsable();
     return new Batch(this, inputs, options);
+  }
+
+  restore(snapshot: Uint8Array): Promise<Session> {
+    return restoreSession(this.#sessions, snapshot);
   }
 
   async score(input: string | readonly number[], options: ScoreOptions = {}): Promise<Score> {
@@ -243,6 +273,30 @@ export class LocalModel implements Model {
     return id;
   }
 
+  async #exportHold(hold: number, state: string): Promise<Buffer> {
+    const { snapshot } = await this.#transfer((id) => this.#native.exportHold(id, hold, state));
+    if (!snapshot) throw new TokenmillError("Internal", "the engine made no snapshot");
+    return snapshot;
+  }
+
+  /** A request that moves pages; gives the event that it ends with. */
+  #transfer(start: (id: number) => void): Promise<NativeEvent> {
+    return new Promise((resolve, reject) => {
+      const id = nextRequestId++;
+      callNative(() => start(id));
+      this.#hold(true);
+      this.#receivers.set(id, {
+        accept: (event) => {
+          this.#release(id);
+          this.#hold(false);
+          const { code, message = "" } = event.outcome ?? {};
+          if (code) reject(code === "Aborted" ? disposedError() : new TokenmillError(code, message));
+          else resolve(event);
+        },
+      });
+    });
+  }
+
   /** A request has ended. */
   #release(id: number): void {
     this.#receivers.delete(id);
@@ -269,6 +323,7 @@ export class LocalModel implements Model {
     operation: RequestMessage["operation"],
     options: GenerationOptions,
     submit: (state: ReplyState, options: GenerationOptions, trace?: RequestTrace) => void | Promise<void>,
+    onEnd?: Turn["ended"],
   ): Reply {
     const own = { ...options };
     if (Array.isArray(own.stop)) own.stop = [...own.stop];
@@ -282,6 +337,7 @@ export class LocalModel implements Model {
         stopListening?.();
         this.#states.delete(state);
         this.#release(state.id);
+        if (state.result) onEnd?.(state, state.result);
         if (trace && state.result) trace.finished(endOfReply(state.result));
       },
     });
@@ -304,21 +360,52 @@ export class LocalModel implements Model {
     return new Reply(state);
   }
 
-  /** Renders while the reply's deadline is not the engine's business yet. */
-  async #renderInTime(
-    state: ReplyState,
+  /** A reply whose prompt takes time to make, while its deadline is not the engine's business yet. */
+  #startChat(options: GenerationOptions, prompt: Turn["prompt"], onEnd?: Turn["ended"]): Reply {
+    return this.#start(
+      "chat",
+      options,
+      async (state, own, trace) => {
+        const { deadline, signal } = own;
+        const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
+        const source = await prompt(state, signal).finally(callOff);
+        if (!state.ended) this.#submit(state, own, source, trace);
+      },
+      onEnd,
+    );
+  }
+
+  async #chatPrompt(
     messages: readonly ChatMessage[],
-    { deadline, signal }: GenerationOptions,
-  ): Promise<PromptPiece[]> {
-    const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
+    signal: AbortSignal | undefined,
+  ): Promise<PromptSource> {
+    const { bos, eos, special } = this.#nativeInfo.tokenizer;
+    const pieces = await renderChat({
+      template: this.#chatTemplate(),
+      messages,
+      bosToken: bos,
+      eosToken: eos,
+      specialTokens: special,
+      ...(signal ? { signal } : {}),
+    });
+    return this.#chatSource(pieces);
+  }
+
+  async #chatTokens(
+    messages: readonly ChatMessage[],
+    signal: AbortSignal | undefined,
+  ): Promise<Int32Array | undefined> {
     try {
-      return await this.#render(messages, signal);
-    } finally {
-      callOff?.();
+      const { pieces = [], bos = false } = await this.#chatPrompt(messages, signal);
+      return await this.#native.encodePrompt(pieces, bos);
+    } catch (error) {
+      const failure = toTokenmillError(error);
+      if (failure.code === "ContextOverflow") return undefined;
+      throw failure;
     }
   }
 
-  #render(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptPiece[]> {
+  #chatTemplate(): string {
     const { chatTemplate, name } = this.info;
     if (chatTemplate === undefined) {
       throw new TokenmillError(
@@ -327,15 +414,7 @@ export class LocalModel implements Model {
           "Use generate() with a prompt in the form that it was trained on",
       );
     }
-    const { bos, eos, special } = this.#nativeInfo.tokenizer;
-    return renderChat({
-      template: chatTemplate,
-      messages,
-      bosToken: bos,
-      eosToken: eos,
-      specialTokens: special,
-      ...(signal ? { signal } : {}),
-    });
+    return chatTemplate;
   }
 
   /** BOS comes from the template or from the metadata's flag, never both. */
@@ -370,6 +449,14 @@ export class LocalModel implements Model {
     callNative(() =>
       shares && receiver ? this.#shared.submit(request, receiver) : this.#native.submit(request),
     );
+  }
+}
+
+async function openSnapshot(native: NativeModel, snapshot: Uint8Array) {
+  try {
+    return await native.openSnapshot(snapshot);
+  } catch (error) {
+    throw toTokenmillError(error);
   }
 }
 

@@ -3,6 +3,8 @@ import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
 import type { GenerationOptions, MemoryBudget, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
+import type { Session } from "./session/session";
+import type { SessionOptions } from "./session/session-options";
 
 export interface ModelInfo {
   /** general.name of the file, or its file name. */
@@ -73,8 +75,8 @@ export interface ModelStats {
     pagesUsed: Histogram;
   };
   /**
-   * Pages of `size` tokens: those of replies that run or are paused, those that hold earlier prefixes and can be had at
-   * any time, and free ones; `maximum` is what the memory budget allows.
+   * Pages of `size` tokens: those of replies that run or are paused and of sessions, those that hold earlier prefixes
+   * and can be had at any time, and free ones; `maximum` is what the memory budget allows.
    */
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
   /** Starts and resumptions that looked for a known prefix, those that found one and its tokens; pages given up. */
@@ -127,6 +129,25 @@ export interface Model extends Tokenizer, AsyncDisposable {
     inputs: AsyncIterable<BatchInput> | Iterable<BatchInput>,
     options?: BatchOptions,
   ): AsyncIterableIterator<BatchResult>;
+  /**
+   * A conversation that remembers its turns and keeps what was computed for them.
+   *
+   * @throws TokenmillError InvalidArgument for wrong messages or options, UnsupportedModel where there is no chat
+   *   template, Disposed
+   */
+  session(options?: SessionOptions): Session;
+  /**
+   * A session from `session.snapshot()`. It goes on as the original does, without reading its conversation again; where
+   * the memory for its pages is not there, or the prefix cache is off, it reads it with the next turn. A snapshot is
+   * bound to the model's file, `quantize`, `precision` and `kvCache`, not to the machine or, but for `reference` and
+   * BF16 weights on AVX-512 BF16, to its instruction set.
+   *
+   * @throws TokenmillError CorruptFile for one that is damaged, Incompatible for one of another model, other options or
+   *   another version, InvalidArgument, OutOfMemory, Disposed. Nothing has changed then.
+   * @example
+   * const session = await model.restore(await readFile("conversation.bin"));
+   */
+  restore(snapshot: Uint8Array): Promise<Session>;
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;

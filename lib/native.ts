@@ -41,6 +41,8 @@ export interface NativeRequest extends NativeSampling, NativeScheduling {
   cacheSalt?: string;
   promptLookup?: boolean;
   credits?: number;
+  /** The name that its pages are held under when it ends well, unique within the model. */
+  hold?: number;
   /** Tell of prefill, preemption and eviction in the request's events. */
   notices?: boolean;
 }
@@ -67,6 +69,8 @@ export interface NativeEvent {
   tokens: number[];
   logprobs?: TokenLogprob[];
   outcome?: NativeOutcome;
+  /** What a request for a snapshot ends with. */
+  snapshot?: Buffer;
   /** Set when there is nothing else in the event. */
   notice?: "prefill" | "preempted" | "evicted";
   /** Milliseconds in the queue, tokens to be computed again, pages. */
@@ -109,16 +113,34 @@ export interface NativeModelInfo {
   sampling: NativeSampling;
 }
 
+declare const ofSnapshot: unique symbol;
+
+/** A verified snapshot, opaque. */
+export interface NativeSnapshot {
+  [ofSnapshot]: true;
+}
+
 export interface NativeModel {
   info(): NativeModelInfo;
   stats(): ModelStats;
   tokenize(text: string, special: boolean, bos: boolean | undefined): number[];
   detokenize(tokens: Int32Array, special: boolean): string;
+  /** The tokens that a request with these pieces would have. */
+  encodePrompt(pieces: PromptPiece[], bos: boolean): Promise<Int32Array>;
   submit(request: NativeRequest): void;
   cancel(id: number): void;
   addCredits(id: number, credits: number): void;
   /** An event with this id and an outcome tells when it is done, or why not. */
   setMemoryBudget(id: number, budget: NativeBudget): void;
+  /** Holds under `copy` what `hold` holds. */
+  forkHold(hold: number, copy: number): void;
+  releaseHold(hold: number): void;
+  /** A request that ends with a snapshot of what is held, and of `state`. */
+  exportHold(id: number, hold: number, state: string): void;
+  /** Verifies a snapshot, of which it takes a copy. */
+  openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
+  /** A request that ends when the pages are held, or there is no room for them. */
+  importHold(id: number, hold: number, pages: NativeSnapshot, cacheSalt: string): void;
   ref(): void;
   unref(): void;
   close(): Promise<void>;

@@ -55,6 +55,7 @@ export class ReplyState {
   private submitted = false;
   private unbounded = false;
   private stopping = false;
+  private left = false;
   private failureReason: { code: ErrorCode; message: string; cause?: unknown } | undefined;
   private completion: Completion | undefined;
   private error: TokenmillError | undefined;
@@ -72,6 +73,16 @@ export class ReplyState {
 
   get ended(): boolean {
     return this.completion !== undefined || this.error !== undefined;
+  }
+
+  /** Whether it has been told to stop, or has ended. */
+  get stopped(): boolean {
+    return this.stopping || this.ended;
+  }
+
+  /** Whether it was stopped because nobody could read it any more. */
+  get abandoned(): boolean {
+    return this.left;
   }
 
   /** What the reply has ended with. */
@@ -129,6 +140,12 @@ export class ReplyState {
     } else {
       this.end(emptyOutcome);
     }
+  }
+
+  /** Stops a reply that nobody can read any more. */
+  abandon(): void {
+    this.left ||= !this.stopped;
+    this.stop();
   }
 
   next(reader: object): Promise<IteratorResult<ReplyPart, undefined>> {

@@ -3,7 +3,7 @@ import { TokenmillError } from "./errors";
 import type { ReplyState } from "./reply-state";
 
 // A reply that nobody holds any more can neither be read nor awaited: it is cancelled.
-const abandoned = new FinalizationRegistry<ReplyState>((state) => state.stop());
+const abandoned = new FinalizationRegistry<ReplyState>((state) => state.abandon());
 
 /**
  * A reply in the making: an async iterable of its parts and a promise of the whole. It starts at once and is

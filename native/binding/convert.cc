@@ -110,19 +110,23 @@ Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens) {
   return array;
 }
 
+std::vector<PromptPiece> ToPieces(const Napi::Value& value) {
+  std::vector<PromptPiece> pieces;
+  if (!value.IsArray()) return pieces;
+  const Napi::Array array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object piece = array.Get(i).As<Napi::Object>();
+    pieces.push_back({GetString(piece, "text", ""), GetBool(piece, "special", false)});
+  }
+  return pieces;
+}
+
 Request ToRequest(const Napi::Object& object) {
   Request request;
   request.id = static_cast<RequestId>(GetNumber(object, "id", 0));
   const Napi::Value tokens = object.Get("tokens");
   if (tokens.IsTypedArray()) request.tokens = ToTokens(tokens);
-  const Napi::Value pieces = object.Get("pieces");
-  if (pieces.IsArray()) {
-    const Napi::Array array = pieces.As<Napi::Array>();
-    for (uint32_t i = 0; i < array.Length(); ++i) {
-      const Napi::Object piece = array.Get(i).As<Napi::Object>();
-      request.pieces.push_back({GetString(piece, "text", ""), GetBool(piece, "special", false)});
-    }
-  }
+  request.pieces = ToPieces(object.Get("pieces"));
   request.bos = GetBool(object, "bos", false);
   request.score = GetBool(object, "score", false);
   request.max_tokens = static_cast<int>(GetNumber(object, "maxTokens", -1));
@@ -141,6 +145,7 @@ Request ToRequest(const Napi::Object& object) {
   request.notices = GetBool(object, "notices", false);
   request.priority = static_cast<int>(GetNumber(object, "priority", 0));
   request.tenant = GetString(object, "tenant", "");
+  request.hold = static_cast<HoldId>(GetNumber(object, "hold", 0));
   const Napi::Value deadline = object.Get("deadline");
   if (deadline.IsNumber()) {
     const std::chrono::duration<double, std::milli> ms(deadline.As<Napi::Number>().DoubleValue());
@@ -179,6 +184,15 @@ Napi::Object FromEvent(Napi::Env env, const Event& event) {
   object.Set("tokens", FromTokens(env, event.tokens));
   if (!event.logprobs.empty()) object.Set("logprobs", FromLogprobs(env, event.logprobs));
   if (event.outcome) object.Set("outcome", FromOutcome(env, *event.outcome));
+  if (event.snapshot) {
+    // Where memory from outside the heap is not allowed, as in Electron, it is copied.
+    auto* owner = new std::shared_ptr<const SystemBuffer>(event.snapshot);
+    object.Set(
+        "snapshot",
+        Napi::Buffer<uint8_t>::NewOrCopy(
+            env, event.snapshot->as<uint8_t>(), event.snapshot_bytes,
+            [](Napi::Env, uint8_t*, std::shared_ptr<const SystemBuffer>* held) { delete held; }, owner));
+  }
   if (event.notice != Notice::kNone) {
     object.Set("notice", NoticeName(event.notice));
     object.Set("noticeValue", event.notice_value);

@@ -1,11 +1,14 @@
 #include "binding/model.h"
 
+#include <algorithm>
+#include <new>
 #include <system_error>
 #include <thread>
 
 #include "binding/convert.h"
 #include "binding/engine_options.h"
 #include "binding/instance.h"
+#include "binding/snapshot.h"
 #include "binding/tokenizer.h"
 
 namespace tokenmill::binding {
@@ -39,6 +42,42 @@ class CloseWorker final : public Napi::AsyncWorker {
  private:
   std::shared_ptr<Engine> engine_;
   Napi::Promise::Deferred deferred_;
+};
+
+// Tokenizes a prompt away from the event loop.
+class EncodeWorker final : public Napi::AsyncWorker {
+ public:
+  EncodeWorker(Napi::Env env, std::shared_ptr<Engine> engine, std::vector<PromptPiece> pieces, bool bos)
+      : Napi::AsyncWorker(env),
+        engine_(std::move(engine)),
+        pieces_(std::move(pieces)),
+        bos_(bos),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    try {
+      tokens_ = engine_->Encode(pieces_, bos_);
+    } catch (const std::bad_alloc&) {
+      status_ = Status(Code::kOutOfMemory, "the system refused memory to tokenize a prompt");
+    }
+    engine_.reset();
+  }
+
+  void OnOK() override {
+    if (!status_.ok()) return deferred_.Reject(ToError(Env(), status_).Value());
+    Napi::Int32Array tokens = Napi::Int32Array::New(Env(), tokens_.size());
+    std::copy(tokens_.begin(), tokens_.end(), tokens.Data());
+    deferred_.Resolve(tokens);
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  const std::vector<PromptPiece> pieces_;
+  const bool bos_;
+  Napi::Promise::Deferred deferred_;
+  std::vector<Token> tokens_;
+  Status status_;
 };
 
 const char* PackedCacheName(PackedCache state) {
@@ -140,11 +179,16 @@ Napi::Function ModelHandle::Define(Napi::Env env) {
       {InstanceMethod("info", &ModelHandle::Info), InstanceMethod("stats", &ModelHandle::Stats),
        InstanceMethod("tokenize", &ModelHandle::TokenizeText),
        InstanceMethod("detokenize", &ModelHandle::DetokenizeTokens),
+       InstanceMethod("encodePrompt", &ModelHandle::EncodePrompt),
        InstanceMethod("submit", &ModelHandle::Submit), InstanceMethod("cancel", &ModelHandle::Cancel),
        InstanceMethod("addCredits", &ModelHandle::AddCredits),
        InstanceMethod("setMemoryBudget", &ModelHandle::SetMemoryBudget),
-       InstanceMethod("ref", &ModelHandle::Ref), InstanceMethod("unref", &ModelHandle::Unref),
-       InstanceMethod("close", &ModelHandle::Close)});
+       InstanceMethod("forkHold", &ModelHandle::ForkHold),
+       InstanceMethod("releaseHold", &ModelHandle::ReleaseHold),
+       InstanceMethod("exportHold", &ModelHandle::ExportHold),
+       InstanceMethod("openSnapshot", &ModelHandle::OpenSnapshot),
+       InstanceMethod("importHold", &ModelHandle::ImportHold), InstanceMethod("ref", &ModelHandle::Ref),
+       InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
 }
 
 Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine,
@@ -182,6 +226,14 @@ Engine& ModelHandle::engine(Napi::Env env) {
   return *engine_;
 }
 
+Napi::Value ModelHandle::EncodePrompt(const Napi::CallbackInfo& info) {
+  engine(info.Env());
+  auto* worker = new EncodeWorker(info.Env(), engine_, ToPieces(info[0]), info[1].ToBoolean());
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
 void ModelHandle::Submit(const Napi::CallbackInfo& info) {
   engine(info.Env()).Submit(client_, ToRequest(info[0].As<Napi::Object>()));
 }
@@ -199,6 +251,34 @@ void ModelHandle::AddCredits(const Napi::CallbackInfo& info) {
 void ModelHandle::SetMemoryBudget(const Napi::CallbackInfo& info) {
   engine(info.Env())
       .SetMemoryBudget(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()), ToBudget(info[1]));
+}
+
+void ModelHandle::ForkHold(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .ForkHold(client_, static_cast<HoldId>(info[0].ToNumber().DoubleValue()),
+                static_cast<HoldId>(info[1].ToNumber().DoubleValue()));
+}
+
+void ModelHandle::ReleaseHold(const Napi::CallbackInfo& info) {
+  if (engine_) engine_->ReleaseHold(client_, static_cast<HoldId>(info[0].ToNumber().DoubleValue()));
+}
+
+void ModelHandle::ExportHold(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .ExportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
+                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), info[2].ToString().Utf8Value());
+}
+
+Napi::Value ModelHandle::OpenSnapshot(const Napi::CallbackInfo& info) {
+  engine(info.Env());
+  return binding::OpenSnapshot(info, engine_);
+}
+
+void ModelHandle::ImportHold(const Napi::CallbackInfo& info) {
+  engine(info.Env())
+      .ImportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
+                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), SnapshotOf(info.Env(), info[2]),
+                  info[3].ToString().Utf8Value());
 }
 
 void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }

@@ -23,10 +23,16 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   Napi::Value Stats(const Napi::CallbackInfo& info);
   Napi::Value TokenizeText(const Napi::CallbackInfo& info);
   Napi::Value DetokenizeTokens(const Napi::CallbackInfo& info);
+  Napi::Value EncodePrompt(const Napi::CallbackInfo& info);
   void Submit(const Napi::CallbackInfo& info);
   void Cancel(const Napi::CallbackInfo& info);
   void AddCredits(const Napi::CallbackInfo& info);
   void SetMemoryBudget(const Napi::CallbackInfo& info);
+  void ForkHold(const Napi::CallbackInfo& info);
+  void ReleaseHold(const Napi::CallbackInfo& info);
+  void ExportHold(const Napi::CallbackInfo& info);
+  Napi::Value OpenSnapshot(const Napi::CallbackInfo& info);
+  void ImportHold(const Napi::CallbackInfo& info);
   void Ref(const Napi::CallbackInfo& info);
   void Unref(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

@@ -54,6 +54,7 @@ Engine::~Engine() {
   if (intake_thread_.joinable()) intake_thread_.join();
   commands_.Close();
   if (step_thread_.joinable()) step_thread_.join();
+  transfers_.reset();
   scheduler_.reset();
   prefix_.reset();
   pool_.reset();
@@ -95,9 +96,53 @@ void Engine::SetMemoryBudget(ClientId client, RequestId id, const MemoryBudget& 
   commands_.Push(std::move(command));  // past the intake thread, which may be busy with prompts
 }
 
+void Engine::ForkHold(ClientId client, HoldId hold, HoldId copy) {
+  Command command(Command::Kind::kForkHold, client);
+  command.hold = hold;
+  command.copy = copy;
+  intake_.Push(std::move(command));
+}
+
+void Engine::ReleaseHold(ClientId client, HoldId hold) {
+  Command command(Command::Kind::kReleaseHold, client);
+  command.hold = hold;
+  intake_.Push(std::move(command));
+}
+
+void Engine::ExportHold(ClientId client, RequestId id, HoldId hold, std::string state) {
+  Command command(Command::Kind::kExport, client, id);
+  command.hold = hold;
+  command.text = std::move(state);
+  intake_.Push(std::move(command));
+}
+
+void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
+                        std::string cache_salt) {
+  Command command(Command::Kind::kImport, client, id);
+  command.hold = hold;
+  command.snapshot = std::move(snapshot);
+  command.text = std::move(cache_salt);
+  intake_.Push(std::move(command));
+}
+
 EngineStats Engine::Stats() const {
   const std::lock_guard<std::mutex> lock(stats_mutex_);
   return stats_;
+}
+
+std::vector<Token> Engine::Encode(const std::vector<PromptPiece>& pieces, bool bos) const {
+  const Tokenizer& tokenizer = *model_->tokenizer;
+  std::vector<Token> tokens;
+  if (bos && tokenizer.spec().bos >= 0) tokens.push_back(tokenizer.spec().bos);
+  for (const PromptPiece& piece : pieces) {
+    const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
+    if (special >= 0) {
+      tokens.push_back(special);
+    } else {
+      tokenizer.Encode(piece.text, {}, &tokens);
+    }
+  }
+  return tokens;
 }
 
 // Turns a request's text into tokens. Text that must exceed the context whatever its tokens are is refused unread:
@@ -112,7 +157,6 @@ void Engine::Tokenize(Command* command) const {
     }
     return;
   }
-  const Tokenizer& tokenizer = *model_->tokenizer;
   size_t bytes = 0;
   for (const PromptPiece& piece : command->request.pieces) bytes += piece.text.size();
   if (bytes / token_bytes_max_ > limit) {
@@ -120,16 +164,7 @@ void Engine::Tokenize(Command* command) const {
                             bytes / token_bytes_max_, context_length_);
     return;
   }
-  const Token bos = tokenizer.spec().bos;
-  if (command->request.bos && bos >= 0) command->prompt.push_back(bos);
-  for (const PromptPiece& piece : command->request.pieces) {
-    const Token special = piece.special ? tokenizer.Find(piece.text) : -1;
-    if (special >= 0) {
-      command->prompt.push_back(special);
-    } else {
-      tokenizer.Encode(piece.text, {}, &command->prompt);
-    }
-  }
+  command->prompt = Encode(command->request.pieces, command->request.bos);
   command->request.pieces.clear();
 }
 
@@ -142,6 +177,12 @@ void Engine::IntakeLoop() {
         const Code failure = Attempt([&] { Tokenize(&command); });
         if (failure != Code::kOk)
           Insist([&] { command.reason = Error(failure, "the prompt was not tokenized"); });
+      }
+      if (command.kind == Command::Kind::kExport) {
+        // Reads the file, the first time: not on the loop thread.
+        const Code failure = Attempt([&] { command.reason = IdentifySnapshots().status(); });
+        if (failure != Code::kOk)
+          Insist([&] { command.reason = Error(failure, "the model was not identified"); });
       }
       Insist([&] { commands_.Push(std::move(command)); });
     }
@@ -163,7 +204,8 @@ void Engine::StepLoop() {
     const Code failure = Attempt([&] {
       until = kAtOnce;
       const auto deadline = scheduler_->Expire();
-      if (!RunStep(&*plan, &result)) until = deadline.value_or(kWhenever);
+      const bool copied = transfers_->Advance();
+      if (!RunStep(&*plan, &result) && !copied) until = deadline.value_or(kWhenever);
       DeliverEvents();
     });
     if (failure == Code::kOk) continue;
@@ -216,6 +258,7 @@ void Engine::Apply(Command* command) {
       break;
     case Command::Kind::kCancel:
       scheduler_->Cancel(command->client, command->id);
+      transfers_->End(command->client, command->id, Error(Code::kAborted, "it was cancelled"));
       break;
     case Command::Kind::kCredits:
       scheduler_->AddCredits(command->client, command->id, command->credits);
@@ -223,8 +266,20 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kBudget:
       scheduler_->Answer(command->client, command->id, ApplyBudget(command->budget));
       break;
+    case Command::Kind::kForkHold:
+      scheduler_->held().Fork({command->client, command->hold}, {command->client, command->copy});
+      break;
+    case Command::Kind::kReleaseHold:
+      scheduler_->held().Release({command->client, command->hold});
+      break;
+    case Command::Kind::kExport:
+    case Command::Kind::kImport:
+      StartTransfer(command);
+      break;
     case Command::Kind::kRemove: {
+      transfers_->End(command->client, std::nullopt, command->reason);
       scheduler_->EndAll(command->client, command->reason);
+      scheduler_->held().ReleaseAll(command->client);
       DeliverEvents();
       const std::lock_guard<std::mutex> lock(sinks_mutex_);
       sinks_.erase(command->client);
@@ -233,9 +288,23 @@ void Engine::Apply(Command* command) {
   }
 }
 
+void Engine::StartTransfer(Command* command) {
+  const auto identity =
+      command->reason.ok() ? IdentifySnapshots() : Result<SnapshotIdentity>(command->reason);
+  if (!identity.ok()) return scheduler_->Refuse(command->client, command->id, identity.status());
+  if (command->kind == Command::Kind::kExport) {
+    transfers_->Export(command->client, command->id, command->hold, identity.value(),
+                       std::move(command->text));
+  } else {
+    transfers_->Import(command->client, command->id, command->hold, std::move(command->snapshot),
+                       identity.value(), {std::move(command->text)});
+  }
+}
+
 // Settles what a command that failed was about.
 void Engine::Answer(Command* command, Code failure) {
   if (command->kind == Command::Kind::kExpect) return;  // its request is yet to come
+  if (command->kind == Command::Kind::kForkHold) return;  // the copy is computed anew
   if (command->kind == Command::Kind::kRemove) return Apply(command);
   if (command->kind == Command::Kind::kBudget) {
     return scheduler_->Answer(command->client, command->id,

@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/page_transfers.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sizing.h"
+#include "engine/snapshot.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
 #include "model/model_file.h"
@@ -88,11 +90,23 @@ class Engine {
   /// Ends the client's requests with `reason`, delivers that, and lets go of its sink.
   void RemoveClient(ClientId client, Status reason);
   void Submit(ClientId client, Request request);
+  /// The tokens of a prompt, as for a request with these pieces.
+  std::vector<Token> Encode(const std::vector<PromptPiece>& pieces, bool bos) const;
   void Cancel(ClientId client, RequestId id);
   void AddCredits(ClientId client, RequestId id, int64_t credits);
   /// Changes the budget between two steps; what is beyond it has gone back to the system when the client gets the
   /// outcome of `id`. OutOfMemory, and nothing has changed, when one sequence of full length would not fit.
   void SetMemoryBudget(ClientId client, RequestId id, const MemoryBudget& budget);
+  /// Holds under `copy` what `hold` holds by then.
+  void ForkHold(ClientId client, HoldId hold, HoldId copy);
+  void ReleaseHold(ClientId client, HoldId hold);
+  /// Ends as a request with `id` does: with a snapshot of what is held by then, and the state that was given.
+  void ExportHold(ClientId client, RequestId id, HoldId hold, std::string state);
+  /// Holds a snapshot's pages under a new name, as far as there is room, and ends as a request.
+  void ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
+                  std::string cache_salt);
+  /// What snapshots must agree in. Reads from the file the first time; from any thread.
+  Result<SnapshotIdentity> IdentifySnapshots();
   EngineStats Stats() const;
 
   const ModelFile& model() const { return *model_; }
@@ -103,7 +117,18 @@ class Engine {
 
  private:
   struct Command {
-    enum class Kind { kExpect, kSubmit, kCancel, kCredits, kBudget, kRemove };
+    enum class Kind {
+      kExpect,
+      kSubmit,
+      kCancel,
+      kCredits,
+      kBudget,
+      kForkHold,
+      kReleaseHold,
+      kExport,
+      kImport,
+      kRemove
+    };
     Command(Kind what, ClientId whose, RequestId which = 0, int64_t more = 0)
         : kind(what), client(whose), id(which), credits(more) {}
 
@@ -111,6 +136,9 @@ class Engine {
     ClientId client;
     RequestId id;
     int64_t credits;
+    HoldId hold = 0, copy = 0;
+    std::string text;  // the state of kExport, the salt of kImport
+    std::shared_ptr<const Snapshot> snapshot;
     Status reason;
     Request request;
     std::vector<Token> prompt;  // of kSubmit, once tokenized
@@ -141,6 +169,8 @@ class Engine {
   Engine() = default;
   uint64_t AvailableWithOwn() const;
   Status ApplyBudget(const MemoryBudget& wanted);
+  void DescribeSnapshots(const EngineOptions& options);
+  void StartTransfer(Command* command);
   void IntakeLoop();
   void Tokenize(Command* command) const;
   void StepLoop();
@@ -165,6 +195,10 @@ class Engine {
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<PrefixIndex> prefix_;  // null when prefixes are not shared
   std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<PageTransfers> transfers_;
+  std::mutex identity_mutex_;
+  SnapshotIdentity snapshot_identity_;
+  bool identified_ = false;
 
   Channel intake_;
   Channel commands_;

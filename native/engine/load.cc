@@ -110,6 +110,8 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   limits.target_tpot_ms = options.target_tpot_ms;
   engine->scheduler_ = std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups,
                                                    engine->pool_.get(), limits, engine->prefix_.get());
+  engine->transfers_ = std::make_unique<PageTransfers>(engine->executor_.get(), engine->scheduler_.get());
+  engine->DescribeSnapshots(options);
   engine->PublishStats();
   ReleaseFreeMemory();  // what reading the header and the vocabulary took
   engine->intake_thread_ = std::thread([raw = engine.get()] { raw->IntakeLoop(); });

@@ -6,8 +6,6 @@
 namespace tokenmill {
 namespace {
 
-PrefixSpace SpaceOf(const Sequence& sequence) { return {sequence.request.cache_salt}; }
-
 // The index does without what there is no memory for.
 template <class Body>
 void Try(Sequence* sequence, const Body& body) {

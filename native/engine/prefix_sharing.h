@@ -31,6 +31,8 @@ class PrefixSharing {
   /// Enters the rest, of a sequence whose pages are given back next.
   void Leave(Sequence* sequence);
 
+  static PrefixSpace SpaceOf(const Sequence& sequence) { return {sequence.request.cache_salt}; }
+
   const PrefixStats& stats() const { return stats_; }
 
  private:

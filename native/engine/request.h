@@ -2,11 +2,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/memory.h"
 #include "core/status.h"
 #include "tokenizer/tokenizer.h"
 
@@ -15,6 +17,7 @@
 namespace tokenmill {
 
 using RequestId = uint64_t;
+using HoldId = uint64_t;
 
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy
@@ -51,6 +54,8 @@ struct Request {
   int priority = 0;  // higher first
   std::string tenant;  // tenants of one priority share evenly
   std::optional<std::chrono::nanoseconds> deadline;  // from its submission
+  HoldId hold =
+      0;  // the name that its pages are held under when it ends well, unique within its client; 0: none
 };
 
 struct TokenLogprob {
@@ -93,6 +98,8 @@ struct Event {
   std::optional<Outcome> outcome;  // the last event of a request
   Notice notice = Notice::kNone;  // then the rest is empty
   double notice_value = 0;
+  std::shared_ptr<const SystemBuffer> snapshot = nullptr;  // with the outcome of a request for one
+  size_t snapshot_bytes = 0;
 };
 
 }  // namespace tokenmill

@@ -147,7 +147,7 @@ void Scheduler::Preempt(Sequence* sequence) {
 
 bool Scheduler::SetMemoryLimit(size_t bytes) {
   while (pool_->PackedBytes() > bytes) {
-    if (pool_->EvictOldest()) continue;
+    if (pool_->EvictOldest() || held_.GiveUpOldest()) continue;
     Sequence* victim = Victim(nullptr);
     if (victim == nullptr) return false;
     Preempt(victim);
@@ -182,6 +182,7 @@ bool Scheduler::IsBeingComputed(const Sequence& sequence) const {
 bool Scheduler::Reserve(Sequence* sequence, int rows) {
   const int computed = static_cast<int>(sequence->computed);
   while (!sequence->table.Reserve(computed, computed + rows)) {
+    if (held_.GiveUpOldest()) continue;
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
       sequence->computed > sequence->adopted ? Preempt(sequence) : GiveBack(sequence);
@@ -223,11 +224,13 @@ void Scheduler::Start(Sequence* sequence) {
 std::string Scheduler::CheckIntegrity() const {
   for (int g = 0; g < pool_->groups(); ++g) {
     std::map<PageId, uint32_t> references;
-    for (const SequencePtr& sequence : sequences_) {
-      for (size_t block = 0; block < sequence->table.blocks(g); ++block) {
-        if (const PageId page = sequence->table.pages(g)[block]; page != kNoPage) ++references[page];
+    const auto count_table = [&](const BlockTable& table) {
+      for (size_t block = 0; block < table.blocks(g); ++block) {
+        if (const PageId page = table.pages(g)[block]; page != kNoPage) ++references[page];
       }
-    }
+    };
+    for (const SequencePtr& sequence : sequences_) count_table(sequence->table);
+    held_.ForEach(count_table);
     for (const auto& [page, count] : references) {
       if (count != pool_->references(g, page)) {
         return Format("group %d: page %d is in %u tables and has %u references", g, page, count,
@@ -237,7 +240,7 @@ std::string Scheduler::CheckIntegrity() const {
     if (references.size() != pool_->used(g))
       return Format("group %d: %zu pages are in tables, %zu are used", g, references.size(), pool_->used(g));
   }
-  return "";
+  return held_.CheckIntegrity();
 }
 
 SchedulerStats Scheduler::Stats() const {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/fair_queue.h"
+#include "engine/held_prefixes.h"
 #include "engine/histogram.h"
 #include "engine/prefix_sharing.h"
 #include "engine/sequence.h"
@@ -49,6 +50,7 @@ class Scheduler {
         pool_(pool),
         limits_(limits),
         prefix_(prefix),
+        held_(pool, groups, prefix),
         now_(std::move(now)),
         step_budget_(limits.max_rows, limits.target_tpot_ms) {}
 
@@ -78,10 +80,15 @@ class Scheduler {
   /// Takes the results of a step that ran, or its failure.
   void Finish(const StepPlan& plan, const StepResult& result, const Status& status);
 
+  /// What sessions hold. It counts as room for those that run.
+  HeldPrefixes& held() { return held_; }
+
+  /// Adds to what has happened.
+  void Tell(ClientId client, Event event) { events_[client].push_back(std::move(event)); }
   /// What has happened since the last call.
   std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
   SchedulerStats Stats() const;
-  /// Empty when the sequences' pages are all the references that the pool counts; else what is wrong.
+  /// Empty when the sequences' and held pages are all the references that the pool counts; else what is wrong.
   std::string CheckIntegrity() const;
 
  private:
@@ -127,6 +134,7 @@ class Scheduler {
   void Accept(Sequence* sequence, const HeadResult& head, const Candidate& drawn);
   void AcceptScore(Sequence* sequence, const HeadResult& head);
   void End(Sequence* sequence, Status status, FinishReason reason, Event event);
+  void Hold(const Sequence& sequence);
   void Emit(const Sequence& sequence, Event event);
   Outcome MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const;
   void RemoveEnded();
@@ -142,6 +150,7 @@ class Scheduler {
   BlockPool* const pool_;
   const SchedulerLimits limits_;
   PrefixSharing prefix_;
+  HeldPrefixes held_;
   const Now now_;
   StepBudget step_budget_;
   FairQueue queue_;

@@ -136,7 +136,9 @@ bool Scheduler::Admit(Sequence* sequence) {
   if (!admitting_ || IsBeingComputed(*sequence)) return false;
   Settle(sequence);
   prefix_.Adopt(sequence);
-  if (Alone(*sequence) || Admissible(*sequence)) return true;
+  do {
+    if (Alone(*sequence) || Admissible(*sequence)) return true;
+  } while (held_.GiveUpOldest());
   GiveBack(sequence);
   admitting_ = false;
   return false;

@@ -131,9 +131,18 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   if (sound) {  // else the last page may be half written
     prefix_.Enter(sequence);
     prefix_.Leave(sequence);
+    Hold(*sequence);
   }
   sequence->table.Clear();
   sequence->ended = true;
+}
+
+// The next turn's text may be tokenized differently from where the reply begins, or shortly before that.
+void Scheduler::Hold(const Sequence& sequence) {
+  if (sequence.request.hold == 0 || sequence.computed == 0) return;
+  const size_t certain = sequence.prompt_tokens - std::min<size_t>(sequence.prompt_tokens, kPageTokens);
+  held_.Hold({sequence.client, sequence.request.hold}, prefix_.SpaceOf(sequence),
+             std::span(sequence.tokens).first(sequence.computed), certain);
 }
 
 void Scheduler::Emit(const Sequence& sequence, Event event) {

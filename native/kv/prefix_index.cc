@@ -49,7 +49,7 @@ void PrefixIndex::Open(const PrefixSpace& space, Cursor* cursor) {
 }
 
 size_t PrefixIndex::Adopt(const PrefixSpace& space, std::span<const int32_t> tokens, BlockTable* table,
-                          Cursor* cursor) {
+                          Cursor* cursor, size_t seen_from) {
   Open(space, cursor);
   const NodeId root = cursor->node_;
   path_.clear();
@@ -69,7 +69,8 @@ size_t PrefixIndex::Adopt(const PrefixSpace& space, std::span<const int32_t> tok
   BlockTable::Pages pages;
   for (size_t g = 0; g < groups_->size(); ++g) {
     pages[g].assign(path_.size(), kNoPage);
-    for (size_t b = BlockTable::UnseenBlocks((*groups_)[g], static_cast<int>(hit)); b < path_.size(); ++b)
+    const int seen = static_cast<int>(std::min(hit, seen_from));
+    for (size_t b = BlockTable::UnseenBlocks((*groups_)[g], seen); b < path_.size(); ++b)
       pages[g][b] = node(path_[b]).pages[g];
   }
   table->Share(std::move(pages));

@@ -60,7 +60,10 @@ class PrefixIndex final : public PageCache {
   void Open(const PrefixSpace& space, Cursor* cursor);
   /// Fills an empty table with the longest known prefix of `tokens`, which may end within a page. Returns its
   /// tokens; `cursor` is then behind its whole blocks.
-  size_t Adopt(const PrefixSpace& space, std::span<const int32_t> tokens, BlockTable* table, Cursor* cursor);
+  /// With `seen_from`, also pages of windowed groups that no token after the prefix sees but those from there on saw,
+  /// where they are known: for who may go on from an earlier token.
+  size_t Adopt(const PrefixSpace& space, std::span<const int32_t> tokens, BlockTable* table, Cursor* cursor,
+               size_t seen_from = SIZE_MAX);
   /// Enters the whole blocks among the first `computed` tokens that are not yet behind the cursor. Blocks that are
   /// known already give the table their pages for its own.
   void Enter(std::span<const int32_t> tokens, size_t computed, BlockTable* table, Cursor* cursor);

@@ -60,6 +60,11 @@ class Executor : public PageMemory {
   /// pages of the step's own rows undefined.
   virtual Status Run(const StepInput& input, StepResult* result) = 0;
 
+  /// Copies a page out, zeros in the place of what is behind its first `tokens` tokens, and in. PageBytes of its
+  /// group; what they mean is the same for executors that give the same results. Not while a step runs.
+  virtual void ReadPage(int group, PageId page, int tokens, std::byte* out) const = 0;
+  virtual void WritePage(int group, PageId page, const std::byte* in) = 0;
+
   /// The same before the weights are loaded and afterwards.
   virtual size_t weight_bytes() const = 0;
   virtual size_t scratch_bytes() const = 0;

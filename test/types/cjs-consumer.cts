@@ -26,6 +26,7 @@ same<
   | "loadTokenizer"
   | "quantizeModel"
   | "Reply"
+  | "Session"
   | "TokenmillError"
 >(true);
 same<typeof tokenmill.quantizeModel, typeof quantizeModel>(true);

@@ -27,6 +27,9 @@ import {
   type ReplyPart,
   type Score,
   type ScoreOptions,
+  type SendOptions,
+  Session,
+  type SessionOptions,
   type SourceOptions,
   type TextPart,
   type Timings,
@@ -51,6 +54,7 @@ same<
   | "loadTokenizer"
   | "quantizeModel"
   | "Reply"
+  | "Session"
   | "TokenmillError"
 >(true);
 // @ts-expect-error the package's inside cannot be imported
@@ -263,6 +267,28 @@ export async function inspect(model: Model): Promise<void> {
   model.info = { ...model.info };
   // @ts-expect-error how a text is scored is not for options to say
   await model.score("The mill", { temperature: 1 });
+}
+
+export async function converse(model: Model): Promise<void> {
+  const options: SessionOptions = { system: "Be brief.", messages: [], temperature: 0.5, cacheSalt: "a" };
+  using session: Session = model.session(options);
+  const more: SendOptions = { maxTokens: 5, signal: new AbortController().signal };
+  same<ReturnType<typeof session.send>, Reply>(true);
+  await session.send([{ type: "text", text: "Why?" }], more);
+  same<typeof session.messages, readonly ChatMessage[]>(true);
+  const [fork, snapshot] = [session.fork(), await session.snapshot()];
+  same<[typeof fork, typeof snapshot], [Session, Buffer]>(true);
+  same<ReturnType<Model["restore"]>, Promise<Session>>(true);
+  await model.restore(new Uint8Array(snapshot));
+  same<ReturnType<Session["dispose"]>, void>(true);
+  // @ts-expect-error a signal is a turn's
+  model.session({ signal: more.signal });
+  // @ts-expect-error a salt is the session's
+  session.send("Why?", { cacheSalt: "b" });
+  // @ts-expect-error sessions are made by a model
+  new Session();
+  // @ts-expect-error turns make other messages
+  session.messages.push({ role: "user", content: "Why?" });
 }
 
 export function tokenize(tokenizer: Tokenizer): string {

@@ -28,6 +28,10 @@ class CpuExecutor final : public Executor {
   Status AddSlab(int group, int slab, int pages) override { return kv_.AddSlab(group, slab, pages); }
   void RemoveSlab(int group, int slab) override { kv_.RemoveSlab(group, slab); }
   void CopyPage(int group, PageId from, PageId to) override { kv_.CopyPage(group, from, to); }
+  void ReadPage(int group, PageId page, int tokens, std::byte* out) const override {
+    kv_.ReadPage(group, page, tokens, out);
+  }
+  void WritePage(int group, PageId page, const std::byte* in) override { kv_.WritePage(group, page, in); }
   Status Run(const StepInput& input, StepResult* result) override;
   size_t weight_bytes() const override { return weights_.bytes(); }
   size_t scratch_bytes() const override;

@@ -32,6 +32,9 @@ class KvCache {
   Status AddSlab(int group, int slab, int pages);
   void RemoveSlab(int group, int slab);
   void CopyPage(int group, PageId from, PageId to);
+  /// As Executor has them.
+  void ReadPage(int group, PageId page, int tokens, std::byte* out) const;
+  void WritePage(int group, PageId page, const std::byte* in);
 
   /// A layer's head in a page of the layer's group.
   KvHead Head(int kv_layer, int kv_head, PageId page) const {
@@ -49,6 +52,7 @@ class KvCache {
  private:
   struct Layer {
     int group;
+    int kv_heads, head_dim;
     size_t offset;  // in a page
     size_t key_bytes;
     size_t head_bytes;

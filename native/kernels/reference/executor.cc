@@ -58,6 +58,12 @@ class ReferenceExecutor final : public Executor {
   void CopyPage(int group, PageId from, PageId to) override {
     kv_[static_cast<size_t>(group)].CopyPage(from, to);
   }
+  void ReadPage(int group, PageId page, int tokens, std::byte* out) const override {
+    kv_[static_cast<size_t>(group)].ReadPage(page, tokens, out);
+  }
+  void WritePage(int group, PageId page, const std::byte* in) override {
+    kv_[static_cast<size_t>(group)].WritePage(page, in);
+  }
 
   size_t weight_bytes() const override {
     size_t bytes = 0;

@@ -1,0 +1,65 @@
+import { readConversation } from "../chat/conversation";
+import type { ChatMessage } from "../chat-message";
+import { TokenmillError } from "../errors";
+import { checkChoice, checkGenerationOptions, checkObject, invalid } from "../validate";
+import type { Overflow } from "./fit-prompt";
+import type { SendOptions, SessionOptions } from "./session-options";
+
+/** What a session is made of. Nothing of it changes in place, so forks share it. */
+export interface SessionParts {
+  messages: readonly ChatMessage[];
+  overflow: Overflow;
+  defaults: Omit<SessionOptions, "system" | "messages" | "overflow">;
+}
+
+/** Copies of messages that nobody can change. */
+export function ownMessages(messages: readonly ChatMessage[]): readonly ChatMessage[] {
+  if (Array.isArray(messages) && messages.length === 0) return Object.freeze([]);
+  const copies = readConversation(messages);
+  return Object.freeze(copies.map((copy) => deepFreeze(copy) as unknown as ChatMessage));
+}
+
+function deepFreeze<T extends object>(value: T): T {
+  for (const inner of Object.values(value))
+    if (typeof inner === "object" && inner !== null) deepFreeze(inner);
+  return Object.freeze(value);
+}
+
+/** Takes a session's options apart; refuses those that are unknown or wrong. */
+export function readSessionOptions(options: SessionOptions): SessionParts {
+  checkObject("options", options);
+  const { system, messages = [], overflow = "error", ...defaults }: SessionOptions = options;
+  if ("signal" in defaults) {
+    throw new TokenmillError("InvalidArgument", "a session has no option 'signal'; hand it to send()");
+  }
+  checkChoice("overflow", overflow, ["error", "dropOldestTurns", "slidingWindow"]);
+  checkGenerationOptions(defaults);
+  if (Array.isArray(defaults.stop)) defaults.stop = [...defaults.stop];
+  if (system === undefined) return { messages: ownMessages(messages), overflow, defaults };
+  if (typeof system !== "string") throw invalid("system", system, "a string");
+  const history = ownMessages(messages);
+  if (history[0]?.role === "system") {
+    throw new TokenmillError(
+      "InvalidArgument",
+      "options has a system text, and messages begin with a system message; expected one of them",
+    );
+  }
+  return {
+    messages: Object.freeze([...ownMessages([{ role: "system", content: system }]), ...history]),
+    overflow,
+    defaults,
+  };
+}
+
+/** Refuses options of `send` that are the session's. */
+export function checkSendOptions(options: SendOptions): void {
+  checkObject("options", options);
+  if ("cacheSalt" in options) {
+    throw new TokenmillError("InvalidArgument", "send has no option 'cacheSalt'; it belongs to the session");
+  }
+}
+
+/** What a snapshot has of a session besides its pages. */
+export function stateOf({ messages, overflow, defaults }: SessionParts): string {
+  return JSON.stringify({ messages, options: { ...defaults, overflow } });
+}
