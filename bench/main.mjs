@@ -1,5 +1,5 @@
-// npm run bench -- peers | kernels | compare: what this library does on this machine, against others and against the
-// machine's own limits.
+// npm run bench -- peers | kernels | serve | compare: what this library does on this machine, against others, against
+// the machine's own limits, and under the load of a service.
 import { createRequire } from "node:module";
 import { Command, InvalidArgumentError } from "commander";
 import { engines, oursName } from "./engines/catalog.mjs";
@@ -71,6 +71,40 @@ function addKernels(program) {
     .action(async (options) => (await import("./kernels/command.mjs")).kernels(options));
 }
 
+function percentList(text) {
+  const percents = listOf(text).map(Number);
+  if (percents.length > 0 && percents.every((percent) => percent > 0 && percent <= 100)) return percents;
+  throw new InvalidArgumentError("Loads are numbers of percent above 0 and up to 100, with commas between.");
+}
+
+function addServe(program) {
+  program
+    .command("serve")
+    .summary("measure under the load of a service")
+    .description(
+      "Answers requests of random lengths, first as fast as it can, then as they arrive at parts of that rate, and a " +
+        "long prompt among running replies; prints a table and writes a JSON file and a plot (SVG).",
+    )
+    .option("--model <name>", `path, or one of ${modelNames.join(", ")}`, "smollm2-135m-instruct")
+    .option(
+      "--seconds <number>",
+      "seconds measured at each load (default: 120, or 20 with --quick)",
+      wholeNumber(1),
+    )
+    .option(
+      "--loads <a,b>",
+      "percents of the saturated rate (default: 20,40,60,80, or 60 with --quick)",
+      percentList,
+    )
+    .option("--seed <number>", "of lengths, prompts and arrivals", wholeNumber(0, 1_000_000), 1)
+    .option("--target-tpot <milliseconds>", "the model's targetTpot (default: none)", wholeNumber(1))
+    .option("--quick", "fewer seconds, loads and rounds", false)
+    .option("--threads <number>", "threads (default: the physical cores)", wholeNumber(1, 255))
+    .option("--timeout <seconds>", "time for one phase", wholeNumber(1), 1800)
+    .option("--out <file>", "the JSON file (default: one in bench/results); the plot lies beside it")
+    .action(async (options) => (await import("./serve/command.mjs")).serve(options));
+}
+
 function addCompare(program) {
   program
     .command("compare")
@@ -89,6 +123,7 @@ const program = new Command("bench")
   .configureOutput({ outputError: (text, write) => write(text.replace(/^error:/, "bench:")) });
 addPeers(program);
 addKernels(program);
+addServe(program);
 addCompare(program);
 
 try {

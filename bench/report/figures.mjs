@@ -1,4 +1,4 @@
-// Results of both kinds as one flat list, which two of them can be compared by.
+// Results of all kinds as one flat list, which two of them can be compared by.
 
 function ofPeers({ models }) {
   return models.flatMap(({ name, works = [] }) =>
@@ -22,16 +22,26 @@ function ofKernels({ kernels }) {
   }));
 }
 
-const readers = { peers: ofPeers, kernels: ofKernels };
+function ofServe({ model, figures }) {
+  return figures.map(({ phase, figure, unit, better, rounds }) => ({
+    name: [model.name, phase, figure],
+    unit,
+    better,
+    rounds,
+  }));
+}
+
+const readers = { peers: ofPeers, kernels: ofKernels, serve: ofServe };
 
 /** What a kind's figures are named by. */
 export const figureColumns = {
   peers: ["MODEL", "WORK", "ENGINE"],
   kernels: ["OP", "FORMAT", "SHAPE, ROWS"],
+  serve: ["MODEL", "PHASE", "FIGURE"],
 };
 
 /**
- * @param {{ kind: "peers" | "kernels" }} result what result-file.mjs reads
+ * @param {{ kind: "peers" | "kernels" | "serve" }} result what result-file.mjs reads
  * @returns {{ name: string[], unit: string, better: "higher" | "lower", rounds: number[] }[]}
  */
 export function figuresOf(result) {

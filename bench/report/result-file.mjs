@@ -11,7 +11,7 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
 
 /** Of the files' layout. */
 const formatVersion = 1;
-const kinds = ["peers", "kernels"];
+const kinds = ["peers", "kernels", "serve"];
 
 function commit() {
   try {
