@@ -7,7 +7,6 @@ namespace {
 
 constexpr double kBlend = 0.25;       // weight of a new measurement
 constexpr double kOutlier = 2;        // a measurement counts as at most so many times what was expected
-constexpr int kTellingRows = 8;       // of prefill: fewer say nothing about the cost of one
 
 double Blend(double before, double sample) {
   return before + kBlend * (std::clamp(sample, before / kOutlier, before * kOutlier) - before);
@@ -22,7 +21,12 @@ int StepBudget::PrefillRows(int decode_rows, int waiting) const {
   if (decode_rows == 0) return room;
   if (!Knows(decode_rows)) return 0;
   const double rows = row_ms_ > 0 ? SpareMs(decode_rows, waiting) / row_ms_ : 0;
-  return std::min(room, std::max(kFloorRows, static_cast<int>(std::min<double>(rows, max_rows_))));
+  return std::min(room, std::max(FloorRows(), static_cast<int>(std::min<double>(rows, max_rows_))));
+}
+
+int StepBudget::FloorRows() const {
+  if (kFloorRows * row_ms_ <= kFloorMs) return kFloorRows;
+  return std::max(kTellingRows, static_cast<int>(kFloorMs / row_ms_));
 }
 
 double StepBudget::SpareMs(int decode_rows, int waiting) const {

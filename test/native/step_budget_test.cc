@@ -97,6 +97,18 @@ TEST(a_target_that_cannot_be_kept_leaves_prefill_its_floor) {
   EXPECT(rows >= 300 * StepBudget::kFloorRows && rows <= 330 * StepBudget::kFloorRows);
 }
 
+TEST(a_floor_of_costly_rows_is_lower) {
+  Machine machine;
+  machine.base_ms = 20;
+  machine.row_ms = 4;  // as behind a long context
+  for (const double target : {0.0, 5.0}) {
+    StepBudget budget(512, target);
+    const auto times = Run(&budget, &machine, 16, 400);
+    EXPECT_LE(Maximum(times), 1.8 * machine.Ms(16, 0));
+    EXPECT(Maximum(times) >= machine.Ms(16, StepBudget::kTellingRows) - 1e-9);
+  }
+}
+
 TEST(noise_and_outliers_do_not_throw_it_off) {
   Machine machine;
   machine.noise = 0.3;
