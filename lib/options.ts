@@ -198,8 +198,9 @@ export interface LoadOptions extends SourceOptions {
   maxBatchTokens?: number;
   /**
    * Milliseconds that a token of a running reply should take at most (time per output token). Prompts are read
-   * beside running replies in chunks that keep it, as far as the replies alone do, and at least 16 tokens long.
-   * Default: chunks that make a step at most about three quarters or 12 ms longer. Results do not depend on it.
+   * beside running replies in chunks that keep it, as far as the replies alone do, and at least 16 tokens long, where
+   * these take no more than 12 ms. Default: chunks that make a step at most about three quarters longer. Results do
+   * not depend on it.
    */
   targetTpot?: number;
   /** Requests that may wait for their start; one more is refused as `Overloaded`. Default 4096. */

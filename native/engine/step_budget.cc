@@ -21,14 +21,18 @@ int StepBudget::PrefillRows(int decode_rows, int waiting) const {
   if (decode_rows == 0) return room;
   if (!Knows(decode_rows)) return 0;
   const double rows = row_ms_ > 0 ? SpareMs(decode_rows, waiting) / row_ms_ : 0;
-  const int floor = target_ms_ > 0 ? kFloorRows : kTellingRows;
-  return std::min(room, std::max(floor, static_cast<int>(std::min<double>(rows, max_rows_))));
+  return std::min(room, std::max(FloorRows(), static_cast<int>(std::min<double>(rows, max_rows_))));
+}
+
+int StepBudget::FloorRows() const {
+  if (kFloorRows * row_ms_ <= kFloorMs) return kFloorRows;
+  return std::max(kTellingRows, static_cast<int>(kFloorMs / row_ms_));
 }
 
 double StepBudget::SpareMs(int decode_rows, int waiting) const {
   if (target_ms_ > 0) return kAim * target_ms_ - decode_ms_;
   const double crowd = static_cast<double>(waiting) / decode_rows;
-  return std::max(kUnnoticedMs, kShare * std::clamp(crowd, 1.0, kCrowdMaximum) * decode_ms_);
+  return kShare * std::clamp(crowd, 1.0, kCrowdMaximum) * decode_ms_;
 }
 
 // The step after one that measured has prefill in any case: numbers of rows that change all the time would keep it

@@ -9,12 +9,12 @@ namespace tokenmill {
 /// prefill. Steps without decode rows disturb nobody and are filled.
 class StepBudget {
  public:
-  /// With a target, prefill goes on by so many rows even where that is not kept, though not in a step that measures.
+  /// Prefill always goes on by so many rows, though not in a step that measures...
   static constexpr int kFloorRows = 16;
-  /// Without a target it goes on by so many: fewer would not tell what a row costs.
+  /// ...or by fewer where they would take longer than this, as behind a long context...
+  static constexpr double kFloorMs = 12;
+  /// ...but never by fewer than tell what a row costs.
   static constexpr int kTellingRows = 4;
-  /// Without a target: what prefill may always add to a step, as nobody who reads notices.
-  static constexpr double kUnnoticedMs = 12;
   /// Steps with prefill between two that measure decode rows alone.
   static constexpr int kMeasureInterval = 32;
   /// Without a target: how much longer prefill may make a step, as a share of its decode rows' time.
@@ -34,6 +34,7 @@ class StepBudget {
 
  private:
   double SpareMs(int decode_rows, int waiting) const;
+  int FloorRows() const;
   bool Knows(int decode_rows) const;
   void MeasuredDecode(int rows, double ms);
   void MeasuredPrefill(int rows, double ms);
