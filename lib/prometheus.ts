@@ -78,11 +78,17 @@ function histogram(
 const seconds = 1 / 1000;
 
 const definitions: readonly Definition[] = [
-  family("gauge", "tokenmill_requests", "Requests by state.", "state", ({ queued, running, paused }) => ({
-    queued,
-    running,
-    paused,
-  })),
+  family(
+    "gauge",
+    "tokenmill_active_requests",
+    "Requests by state.",
+    "state",
+    ({ queued, running, paused }) => ({
+      queued,
+      running,
+      paused,
+    }),
+  ),
   family(
     "counter",
     "tokenmill_requests_total",
@@ -156,6 +162,7 @@ class Collection {
 
   add(model: CollectedModel, labels: Labels): void {
     const key = JSON.stringify(Object.entries(labels).sort());
+    for (const other of this.models.keys()) if (!statsOf(other)) this.models.delete(other);
     for (const [other, others] of this.models) {
       if (other === model || JSON.stringify(Object.entries(others).sort()) !== key) continue;
       throw new TokenmillError(
@@ -163,13 +170,17 @@ class Collection {
         `a model with the labels ${key} is collected already; give each model labels of its own`,
       );
     }
-    for (const metric of this.#metrics) this.#registry.registerMetric(metric as never);
+    for (const [i, metric] of this.#metrics.entries()) {
+      metric.name = definitions[i]?.name ?? metric.name; // a registry of OpenMetrics changes names
+      this.#registry.registerMetric(metric as never);
+    }
     this.models.set(model, labels);
   }
 
   remove(model: CollectedModel): void {
-    if (!this.models.delete(model) || this.models.size > 0) return;
-    for (const { name } of this.#metrics) this.#registry.removeSingleMetric(name);
+    this.models.delete(model);
+    if (this.models.size > 0) return;
+    for (const { name } of definitions) this.#registry.removeSingleMetric(name);
   }
 
   /** A metric in the form that a registry takes it: it has no value of its own. */

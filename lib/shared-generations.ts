@@ -27,6 +27,7 @@ interface Generation {
   readonly events: NativeEvent[];
   /** Parts that the engine may send: as many as the reader who may be given the most. */
   allowed: number;
+  promptTokens?: number;
 }
 
 interface Engine extends Pick<NativeModel, "submit" | "cancel" | "addCredits" | "tokenize"> {
@@ -62,7 +63,7 @@ export class SharedGenerations {
     if (!running) return;
     // What there is already comes after the call, as everything else does.
     queueMicrotask(() => this.#advance(generation, reader));
-    this.#allow(generation, reader.allowed);
+    this.#allow(generation, Math.max(generation.allowed, reader.allowed));
   }
 
   /** Whether a request shares its generation; if so, it may be given more parts. */
@@ -70,7 +71,7 @@ export class SharedGenerations {
     const found = this.#readers.get(id);
     if (!found) return false;
     found.reader.allowed += credits;
-    this.#allow(found.generation, found.reader.allowed);
+    this.#allow(found.generation, Math.max(found.generation.allowed, found.reader.allowed));
     this.#advance(found.generation, found.reader);
     return true;
   }
@@ -86,7 +87,9 @@ export class SharedGenerations {
       this.#engine.cancel(generation.id);
     } else if (generation.readers.size > 1 || generation.events.at(-1)?.outcome) {
       this.#leave(generation, reader);
-      queueMicrotask(() => reader.receiver.accept(this.#abortedEvent(generation, reader)));
+      this.#allow(generation, Math.max(0, ...[...generation.readers].map(({ allowed }) => allowed)));
+      const event = this.#abortedEvent(generation, reader);
+      queueMicrotask(() => reader.receiver.accept(event));
     }
     return true;
   }
@@ -132,8 +135,9 @@ export class SharedGenerations {
     }
   }
 
+  /** Lets the engine send so many parts altogether; fewer than before when the reader who asked for them has left. */
   #allow(generation: Generation, parts: number): void {
-    if (parts <= generation.allowed) return;
+    if (parts === generation.allowed || generation.events.at(-1)?.outcome) return;
     this.#engine.addCredits(generation.id, parts - generation.allowed);
     generation.allowed = parts;
   }
@@ -144,9 +148,10 @@ export class SharedGenerations {
   }
 
   #abortedEvent(generation: Generation, reader: Reader): NativeEvent {
+    generation.promptTokens ??= this.#promptTokens(generation.request);
     const outcome: NativeOutcome = {
       reason: "aborted",
-      promptTokens: this.#promptTokens(generation.request),
+      promptTokens: generation.promptTokens,
       cachedTokens: 0,
       completionTokens: reader.given,
       queueMs: 0,
@@ -166,12 +171,17 @@ export class SharedGenerations {
 
 /** The event as the reader would have had it from a generation of its own that began when it joined. */
 function ofReader(event: NativeEvent, reader: Reader, { startedMs }: Generation): NativeEvent {
-  const { outcome } = event;
-  if (!outcome) return { ...event, id: reader.id };
-  const lateMs = reader.joinedMs - startedMs;
-  return {
+  const { outcome, logprobs } = event;
+  const own: NativeEvent = {
     ...event,
     id: reader.id,
+    tokens: [...event.tokens],
+    ...(logprobs ? { logprobs: structuredClone(logprobs) } : {}),
+  };
+  if (!outcome) return own;
+  const lateMs = reader.joinedMs - startedMs;
+  return {
+    ...own,
     outcome: {
       ...outcome,
       queueMs: Math.max(0, outcome.queueMs - lateMs),

@@ -4,6 +4,7 @@ import type { Completion } from "../completion";
 import { TokenmillError } from "../errors";
 import type { Model } from "../model";
 import { toTokenmillError } from "../native";
+import type { GenerationOptions } from "../options";
 import type { Reply } from "../reply";
 import { invalid } from "../validate";
 import type { BatchInput, BatchOptions, BatchProgress, BatchResult } from "./batch-item";
@@ -21,6 +22,19 @@ const heldPerRequest = 4;
 const itemsPerTurn = 256;
 /** A request that the engine's queue has no room for is tried again after so long. */
 const overloadedRetryMs = 50;
+
+/** What is left of an item's options after so many milliseconds of waiting for room. */
+function untilDeadline(options: GenerationOptions, elapsedMs: number): GenerationOptions {
+  const { deadline } = options;
+  if (deadline === undefined) return options;
+  if (elapsedMs < deadline || elapsedMs < overloadedRetryMs) {
+    return { ...options, deadline: Math.max(0, deadline - elapsedMs) };
+  }
+  throw new TokenmillError(
+    "DeadlineExceeded",
+    `the deadline of ${deadline} ms passed while the engine's queue was full. Allow more time or raise maxQueue`,
+  );
+}
 
 /** An item that was taken from the source and whose result has not been read. */
 interface Slot {
@@ -99,6 +113,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
     this.#slots = [];
     this.#failure = undefined;
     const left = this.#close();
+    left.catch(() => undefined); // told below, once what runs has ended
     await Promise.all([...this.#running.values()].map(({ ended }) => ended));
     this.#deliver();
     await left;
@@ -170,6 +185,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
     const isNew = this.#ids.add(slot.id);
     if (isNew && (await this.#skips(slot))) {
       this.#progress.skipped += 1;
+      this.#report();
       return;
     }
     if (this.#state !== "open") return;
@@ -200,8 +216,10 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
     this.#deliver();
   }
 
-  async #generate(running: Running, { prompt, messages, options }: BatchRequest): Promise<Completion> {
+  async #generate(running: Running, { prompt, messages, options: own }: BatchRequest): Promise<Completion> {
+    const begunMs = performance.now();
     for (;;) {
+      const options = untilDeadline(own, performance.now() - begunMs);
       const reply =
         prompt === undefined
           ? this.#model.chat(messages ?? [], options)
@@ -219,7 +237,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
 
   /** Takes account of an item that has ended. */
   #settle(slot: Slot, { completion, error }: BatchResult): void {
-    const { order, stopOnError, onProgress } = this.#settings;
+    const { order, stopOnError } = this.#settings;
     // Of a model that is gone every further item would say the same.
     if (error && (stopOnError || error.code === "Disposed")) {
       this.#slots = this.#slots.filter((other) => other !== slot);
@@ -234,8 +252,12 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
     } else {
       this.#progress.failed += 1;
     }
+    this.#report();
+  }
+
+  #report(): void {
     try {
-      onProgress?.({ ...this.#progress });
+      this.#settings.onProgress?.({ ...this.#progress });
     } catch (thrown) {
       this.#fail(thrown);
     }

@@ -23,7 +23,7 @@ export function splitBatchOptions(options: BatchOptions) {
   checkNumber("concurrency", concurrency, { minimum: 1, maximum: concurrencyMaximum, integer: true });
   checkFlag("stopOnError", stopOnError);
   checkFunction("onProgress", onProgress);
-  if (skip !== undefined && typeof skip !== "function" && typeof skip.has !== "function")
+  if (skip !== undefined && typeof skip !== "function" && typeof skip?.has !== "function")
     throw invalid("skip", skip, "a Set of ids or a function");
   checkGenerationOptions(generation);
   const { signal, ...common } = generation;

@@ -93,12 +93,20 @@ HeldPrefixes::Stamp HeldPrefixes::Reserve(Name name, std::span<const Token> toke
 bool HeldPrefixes::Allocate(size_t blocks, const FirstBlocks& first, BlockTable* table) {
   BlockTable::Pages taken;
   for (size_t g = 0; g < groups_->size(); ++g) taken[g].assign(blocks, kNoPage);
+  BlockTable::Pages copy = taken;  // what is shared takes no memory any more
   bool all = true;
-  for (size_t g = 0; g < groups_->size(); ++g) {
-    for (size_t b = first[g]; b < blocks && all; ++b)
-      all = (taken[g][b] = pool_->Allocate(static_cast<int>(g))) != kNoPage;
+  try {
+    for (size_t g = 0; g < groups_->size(); ++g) {
+      for (size_t b = first[g]; b < blocks && all; ++b) {
+        const PageId page = pool_->Allocate(static_cast<int>(g));
+        taken[g][b] = copy[g][b] = page;
+        all = page != kNoPage;
+      }
+    }
+  } catch (const std::bad_alloc&) {
+    all = false;
   }
-  if (all) table->Share(taken);
+  if (all) table->Share(std::move(copy));
   for (size_t g = 0; g < groups_->size(); ++g) {
     for (const PageId page : taken[g]) {
       if (page != kNoPage) pool_->Release(static_cast<int>(g), page);

@@ -114,7 +114,7 @@ bool Scheduler::Admissible(const Sequence& sequence) const {
   std::array<size_t, kMaxKvGroups> pages = {};
   for (int g = 0; g < pool_->groups(); ++g) {
     size_t given = 0;
-    for (const SequencePtr& other : sequences_) given += gives_way(*other) ? other->table.held(g) : 0;
+    for (const SequencePtr& other : sequences_) given += gives_way(*other) ? other->table.owned(g) : 0;
     const KvGroup& group = (*groups_)[static_cast<size_t>(g)];
     const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows) +
                           (sequence.computed % kPageTokens != 0);  // the last page that it took is copied

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <new>
 
 #include "engine/scheduler.h"
 
@@ -141,8 +142,11 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
 void Scheduler::Hold(const Sequence& sequence) {
   if (sequence.request.hold == 0 || sequence.computed == 0) return;
   const size_t certain = sequence.prompt_tokens - std::min<size_t>(sequence.prompt_tokens, kPageTokens);
-  held_.Hold({sequence.client, sequence.request.hold}, prefix_.SpaceOf(sequence),
-             std::span(sequence.tokens).first(sequence.computed), certain);
+  try {
+    held_.Hold({sequence.client, sequence.request.hold}, prefix_.SpaceOf(sequence),
+               std::span(sequence.tokens).first(sequence.computed), certain);
+  } catch (const std::bad_alloc&) {  // its next turn finds what the cache still has
+  }
 }
 
 void Scheduler::Emit(const Sequence& sequence, Event event) {

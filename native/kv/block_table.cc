@@ -35,7 +35,7 @@ bool BlockTable::MakeWritable(int group, size_t block) {
   if (copy != kNoPage) {
     pool_->CopyPage(group, page, copy);
     pool_->Release(group, std::exchange(page, copy));
-  } else if (!shared) {
+  } else if (!shared && pool_->kept(group, page)) {  // asking for a page may have evicted it already
     pool_->Evict(group, page);
   }
   return copy != kNoPage || !shared;
@@ -83,6 +83,12 @@ void BlockTable::Clear() {
     }
     dropped_[static_cast<size_t>(g)] = 0;
   }
+}
+
+size_t BlockTable::owned(int group) const {
+  return static_cast<size_t>(std::ranges::count_if(tables_[static_cast<size_t>(group)], [&](PageId page) {
+    return page != kNoPage && pool_->references(group, page) == 1;
+  }));
 }
 
 size_t BlockTable::held() const {

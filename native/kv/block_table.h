@@ -49,6 +49,8 @@ class BlockTable final : public PageHolder {
     return tables_[static_cast<size_t>(group)].size() - dropped_[static_cast<size_t>(group)];
   }
   size_t held() const;
+  /// Pages of one group that nobody else holds.
+  size_t owned(int group) const;
 
   /// Most pages that a sequence of `tokens` positions, computed `chunk` rows at a time, holds in one group.
   static size_t PagesAtMost(const KvGroup& group, int tokens, int chunk);

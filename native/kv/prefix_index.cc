@@ -7,6 +7,9 @@
 namespace tokenmill {
 namespace {
 
+// Continuations of a block that are compared with a prompt's: of a crowded one some are enough.
+constexpr int kChildrenTried = 256;
+
 size_t CommonPrefix(std::span<const int32_t> a, std::span<const int32_t> b) {
   const size_t most = std::min(a.size(), b.size());
   size_t common = 0;
@@ -98,7 +101,9 @@ size_t PrefixIndex::UsableBlocks() const {
 size_t PrefixIndex::LongestPartial(NodeId parent, Block rest, NodeId* found) const {
   rest = rest.first(std::min<size_t>(rest.size(), kPageTokens - 1));
   size_t longest = 0;
-  for (NodeId id = node(parent).first_child; id != kNone; id = node(id).next) {
+  int tried = 0;  // the newest children come first
+  for (NodeId id = node(parent).first_child; id != kNone && tried < kChildrenTried; id = node(id).next) {
+    ++tried;
     const size_t common = CommonPrefix(rest, Block(node(id).tokens).first(node(id).size));
     if (common <= longest || !HasAllPages(node(id))) continue;
     longest = common;
