@@ -96,9 +96,9 @@ test("the pages of a session stay while others are evicted, and a conversation w
       assert.ok(next.usage.cachedTokens >= first.usage.promptTokens);
       const lost = await model.chat([user(`B${history}`), said(other.text), user("On")], { maxTokens: 8 });
       assert.ok(lost.usage.cachedTokens < 16, "what all prompts begin with");
-      // Two that fill the pool take what is held, and nobody is preempted for it.
+      // Three that grow side by side until they fill the pool take what is held, and nobody is preempted for it.
       const fill = (first) =>
-        model.generate([first, ...Array(470).fill(9)], { maxTokens: 30, ignoreEos: true });
+        model.generate([first, ...Array(15).fill(9)], { maxTokens: 484, ignoreEos: true });
       await Promise.all([fill(1), fill(2), fill(3)]);
       assert.equal(model.stats().preempted, 0);
       assert.equal(model.stats().pages.used, 0);
