@@ -25,7 +25,8 @@ interface Waiter {
   reader: object;
 }
 
-const emptyOutcome: NativeOutcome = {
+/** Of a request that nothing was computed for. */
+export const emptyOutcome: NativeOutcome = {
   reason: "aborted",
   promptTokens: 0,
   cachedTokens: 0,

@@ -1,4 +1,5 @@
-import type { NativeEvent, NativeModel, NativeOutcome, NativeRequest } from "./native";
+import type { NativeEvent, NativeModel, NativeRequest } from "./native";
+import { emptyOutcome } from "./reply-state";
 
 /** What takes a request's events. */
 export interface Receiver {
@@ -149,16 +150,8 @@ export class SharedGenerations {
 
   #abortedEvent(generation: Generation, reader: Reader): NativeEvent {
     generation.promptTokens ??= this.#promptTokens(generation.request);
-    const outcome: NativeOutcome = {
-      reason: "aborted",
-      promptTokens: generation.promptTokens,
-      cachedTokens: 0,
-      completionTokens: reader.given,
-      queueMs: 0,
-      ttftMs: 0,
-      prefillTokensPerSecond: 0,
-      decodeTokensPerSecond: 0,
-    };
+    const { promptTokens } = generation;
+    const outcome = { ...emptyOutcome, promptTokens, completionTokens: reader.given };
     return { id: reader.id, text: "", tokens: [], outcome };
   }
 

@@ -1,3 +1,4 @@
+import { promptsOf } from "../peers/prompts.mjs";
 import { draftPrompts, draftTokens, prefix } from "./works.mjs";
 
 let salts = 0;
@@ -37,15 +38,6 @@ export async function measureDraft(model, rounds) {
   return works;
 }
 
-/** Token ids that do not repeat each other, by a linear congruence. */
-function randomTokens(count, seed, vocabularySize) {
-  let state = seed;
-  return Array.from({ length: count }, () => {
-    state = (state * 1103515245 + 12345) % 2 ** 31;
-    return 100 + (state % (vocabularySize - 200));
-  });
-}
-
 async function firstToken(model, prompt, cacheSalt) {
   const { timings, usage } = await model.generate(prompt, {
     maxTokens: prefix.answer,
@@ -65,11 +57,13 @@ export async function measurePrefix(model, rounds) {
   const vocabularySize = model.info.vocabularySize;
   const measured = { coldMs: [], warmMs: [], laterShare: [] };
   for (let round = 0; round < rounds; round += 1) {
-    const common = randomTokens(prefix.tokens, round + 1, vocabularySize);
-    const prompts = Array.from({ length: prefix.requests + 1 }, (_, i) => [
-      ...common,
-      ...randomTokens(prefix.suffix, 1000 * (i + 1) + round, vocabularySize),
-    ]);
+    const streams = prefix.requests + 1;
+    const [common] = promptsOf(
+      { streams: 1, promptTokens: prefix.tokens },
+      { vocabularySize, round, work: 0 },
+    );
+    const suffixes = promptsOf({ streams, promptTokens: prefix.suffix }, { vocabularySize, round, work: 1 });
+    const prompts = suffixes.map((suffix) => [...common, ...suffix]);
     const salt = freshSalt();
     const cold = await firstToken(model, prompts[0], freshSalt());
     const together = await Promise.all(prompts.slice(0, -1).map((prompt) => firstToken(model, prompt, salt)));

@@ -10,19 +10,13 @@ import { checkLoadOptions } from "../validate";
 import { readDoneIds, readItems, toLine } from "./batch-files";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
-import { type LoadChoices, loadOptions } from "./load-options";
+import { type LoadChoices, loadOptions, withoutLoadChoices } from "./load-options";
 import { writeJson } from "./output";
 import { ProgressDisplay } from "./progress-display";
+import type { SamplingChoices } from "./sampling-choices";
 
 /** The options of `tokenmill batch`, as commander names them. */
-export interface BatchCommandOptions extends LoadChoices {
-  maxTokens?: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  seed?: number;
-  stop?: string[];
+export interface BatchCommandOptions extends LoadChoices, SamplingChoices {
   order?: "input" | "completion";
   concurrency?: number;
   resume?: boolean;
@@ -31,8 +25,7 @@ export interface BatchCommandOptions extends LoadChoices {
 }
 
 function batchOptions(options: BatchCommandOptions): BatchOptions {
-  const { threads, contextLength, precision, quantize, packedCache, prefixCache, kvCache, ...rest } = options;
-  const { resume, force, json, ...batch } = rest;
+  const { resume, force, json, ...batch } = withoutLoadChoices(options);
   return batch;
 }
 

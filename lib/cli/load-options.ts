@@ -9,6 +9,12 @@ export interface LoadChoices
   kvCache?: "f16" | "int8";
 }
 
+/** A command's options without those that say how its model is loaded. */
+export function withoutLoadChoices<Options extends LoadChoices>(options: Options) {
+  const { threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache, ...rest } = options;
+  return rest;
+}
+
 /** The library's options of what was chosen; the rest stays at its defaults. */
 export function loadOptions(choices: LoadChoices): LoadOptions {
   const { threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache } = choices;

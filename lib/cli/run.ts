@@ -8,39 +8,21 @@ import type { Reply } from "../reply";
 import { checkGenerationOptions, checkLoadOptions } from "../validate";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
-import { type LoadChoices, loadOptions } from "./load-options";
+import { type LoadChoices, loadOptions, withoutLoadChoices } from "./load-options";
 import { write, writeJson } from "./output";
 import { ProgressDisplay } from "./progress-display";
+import type { SamplingChoices } from "./sampling-choices";
 import { note } from "./text";
 
 /** The options of `tokenmill run`, as commander names them. */
-export interface RunOptions extends LoadChoices {
-  maxTokens?: number;
-  temperature?: number;
-  topK?: number;
-  topP?: number;
-  minP?: number;
-  seed?: number;
-  stop?: string[];
+export interface RunOptions extends LoadChoices, SamplingChoices {
   system?: string;
   raw?: boolean;
   json?: boolean;
 }
 
 function generationOptions(options: RunOptions): GenerationOptions {
-  const {
-    threads,
-    contextLength,
-    precision,
-    quantize,
-    packedCache,
-    prefixCache,
-    kvCache,
-    system,
-    raw,
-    json,
-    ...generation
-  } = options;
+  const { system, raw, json, ...generation } = withoutLoadChoices(options);
   return generation;
 }
 

@@ -15,24 +15,26 @@ size_t FirstBlock(const BlockTable& table, int group) {
 
 }  // namespace
 
-void PageTransfers::Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity,
-                           std::string state) {
+PageTransfers::Transfer& PageTransfers::Add(ClientId client, RequestId id, HoldId hold,
+                                            const SnapshotIdentity& identity) {
   Transfer& transfer = transfers_.emplace_back();
   transfer.client = client;
   transfer.id = id;
   transfer.hold = hold;
   transfer.identity = identity;
+  return transfer;
+}
+
+void PageTransfers::Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity,
+                           std::string state) {
+  Transfer& transfer = Add(client, id, hold, identity);
   transfer.state = std::move(state);
 }
 
 void PageTransfers::Import(ClientId client, RequestId id, HoldId hold,
                            std::shared_ptr<const Snapshot> snapshot, const SnapshotIdentity& identity,
                            PrefixSpace space) {
-  Transfer& transfer = transfers_.emplace_back();
-  transfer.client = client;
-  transfer.id = id;
-  transfer.hold = hold;
-  transfer.identity = identity;
+  Transfer& transfer = Add(client, id, hold, identity);
   transfer.snapshot = std::move(snapshot);
   transfer.space = std::move(space);
 }

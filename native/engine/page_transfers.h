@@ -49,6 +49,7 @@ class PageTransfers {
     HeldPrefixes::Name name() const { return {client, hold}; }
   };
 
+  Transfer& Add(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity);
   Result<bool> Export(Transfer* transfer);
   Status BeginExport(Transfer* transfer, HeldPrefixes::Stamp stamp);
   bool Import(Transfer* transfer);

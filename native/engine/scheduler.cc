@@ -159,7 +159,7 @@ bool Scheduler::SetMemoryLimit(size_t bytes) {
 void Scheduler::Answer(ClientId client, RequestId id, Status status) {
   Event event{id, "", {}, {}, Outcome{}};
   event.outcome->status = std::move(status);
-  events_[client].push_back(std::move(event));
+  Tell(client, std::move(event));
 }
 
 void Scheduler::GiveBack(Sequence* sequence) {

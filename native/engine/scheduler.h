@@ -135,7 +135,6 @@ class Scheduler {
   void AcceptScore(Sequence* sequence, const HeadResult& head);
   void End(Sequence* sequence, Status status, FinishReason reason, Event event);
   void Hold(const Sequence& sequence);
-  void Emit(const Sequence& sequence, Event event);
   Outcome MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const;
   void RemoveEnded();
 

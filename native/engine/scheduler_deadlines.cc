@@ -49,9 +49,7 @@ std::optional<Clock::time_point> Scheduler::Expire() {
   }
   for (auto& [key, expected] : expected_) {
     if (expected.ended || !passed(expected.deadline)) continue;
-    Event event{key.second, "", {}, {}, Outcome{}};
-    event.outcome->status = Exceeded("being tokenized", 0);
-    events_[key.first].push_back(std::move(event));
+    Answer(key.first, key.second, Exceeded("being tokenized", 0));
     expected.ended = true;
     ++totals_.failed;
   }

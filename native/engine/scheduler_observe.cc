@@ -47,7 +47,7 @@ void Scheduler::Notify(const Sequence& sequence, Notice notice, double value) {
   event.id = sequence.request.id;
   event.notice = notice;
   event.notice_value = value;
-  Emit(sequence, std::move(event));
+  Tell(sequence.client, std::move(event));
 }
 
 // Evictions belong to no request: each client is told once, with some request of its own that asked for notices.

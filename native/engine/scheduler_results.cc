@@ -40,7 +40,7 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
     ++sequence->computed;
     ++right;
   }
-  sequence->odds.Fade();
+  if (sequence->request.prompt_lookup) sequence->odds.Fade();
   if (guesses.empty()) return;
   sequence->odds.Note(sequence->guessed_from.length, guesses.size(), right);
   totals_.guessed_tokens += guesses.size();
@@ -109,7 +109,7 @@ void Scheduler::Accept(Sequence* sequence, const HeadResult& head, const Candida
   if (sequence->stop_found || full) {
     End(sequence, {}, sequence->stop_found ? FinishReason::kStop : FinishReason::kLength, std::move(event));
   } else {
-    Emit(*sequence, std::move(event));
+    Tell(sequence->client, std::move(event));
   }
 }
 
@@ -128,7 +128,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();
-  Emit(*sequence, std::move(event));
+  Tell(sequence->client, std::move(event));
   if (sound) {  // else the last page may be half written
     prefix_.Enter(sequence);
     prefix_.Leave(sequence);
@@ -147,10 +147,6 @@ void Scheduler::Hold(const Sequence& sequence) {
                std::span(sequence.tokens).first(sequence.computed), certain);
   } catch (const std::bad_alloc&) {  // its next turn finds what the cache still has
   }
-}
-
-void Scheduler::Emit(const Sequence& sequence, Event event) {
-  events_[sequence.client].push_back(std::move(event));
 }
 
 void Scheduler::RemoveEnded() {

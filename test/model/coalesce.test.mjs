@@ -1,22 +1,14 @@
 // Equal requests in flight share one generation, and nobody notices.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { loadModel, TokenmillError } from "../../dist/index.mjs";
+import { loadModel } from "../../dist/index.mjs";
+import { failure } from "../support/failure.mjs";
 import { tinyModel, until } from "../support/models.mjs";
 
 const model = await loadModel(tinyModel({ context: 8192 }), { prefixCache: false });
 after(() => model.dispose());
 
 const options = { coalesce: true, maxTokens: 300, ignoreEos: true, logprobs: 2 };
-
-async function failure(promise) {
-  const error = await promise.then(
-    () => assert.fail("expected a failure"),
-    (reason) => reason,
-  );
-  assert.ok(TokenmillError.isInstance(error), String(error));
-  return error;
-}
 
 function essence({ text, tokens, finishReason, logprobs, usage }) {
   return { text, tokens, finishReason, logprobs, usage };

@@ -1,21 +1,13 @@
 // Loading: what is refused, what is shared, what can be aborted; and the tokenizer alone.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { loadModel, loadTokenizer, TokenmillError } from "../../dist/index.mjs";
+import { loadModel, loadTokenizer } from "../../dist/index.mjs";
+import { failure } from "../support/failure.mjs";
 import { modelTest, smollm2, temporaryFile, tinyModel } from "../support/models.mjs";
 import { tinyLlama } from "../unit/gguf/gguf-writer.mjs";
 
 const path = tinyModel();
 const large = tinyModel({ layers: 16, dim: 512, feedForward: 1024, heads: 8 });
-
-async function failure(promise) {
-  const error = await promise.then(
-    () => assert.fail("expected a failure"),
-    (reason) => reason,
-  );
-  assert.ok(TokenmillError.isInstance(error), String(error));
-  return error;
-}
 
 test("info tells what was loaded", async () => {
   const model = await loadModel(path);

@@ -2,24 +2,16 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { test } from "node:test";
+import { failure } from "../support/failure.mjs";
 import { gemma3, modelTest, root, smollm2, tinyModel, until } from "../support/models.mjs";
 
 process.env.TOKENMILL_INTEGRITY = "1"; // the engine checks its pages after each step
-const { estimateMemory, loadModel, TokenmillError } = await import("../../dist/index.mjs");
+const { estimateMemory, loadModel } = await import("../../dist/index.mjs");
 
 const tinyGemma3 = join(root, "test/fixtures/model/tiny/gemma3.gguf"); // a window of 32 tokens
 const tiny = tinyModel({ context: 2048 });
 
 const tokens = (seed, length) => Array.from({ length }, (_, i) => 3 + ((seed * 31 + i * i * 7 + i) % 200));
-
-async function failure(promise) {
-  const error = await promise.then(
-    () => assert.fail("expected a failure"),
-    (reason) => reason,
-  );
-  assert.ok(TokenmillError.isInstance(error), String(error));
-  return error;
-}
 
 const near = (found, expected, what) =>
   assert.ok(Math.abs(found - expected) <= 0.02 * expected, `${what}: ${found} against ${expected}`);

@@ -1,21 +1,13 @@
 // Priorities, tenants, deadlines and the bounded queue, as callers see them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { loadModel, TokenmillError } from "../../dist/index.mjs";
+import { loadModel } from "../../dist/index.mjs";
+import { failure } from "../support/failure.mjs";
 import { tinyModel, until } from "../support/models.mjs";
 
 const path = tinyModel();
 const longPath = tinyModel({ context: 8192 });
 const endless = { ignoreEos: true };
-
-async function failure(promise) {
-  const error = await promise.then(
-    () => assert.fail("expected a failure"),
-    (reason) => reason,
-  );
-  assert.ok(TokenmillError.isInstance(error), String(error));
-  return error;
-}
 
 /** A model that computes one row at a time: whoever decodes keeps all others waiting. */
 async function narrowModel(options) {
