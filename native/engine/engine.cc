@@ -117,13 +117,21 @@ void Engine::ExportHold(ClientId client, RequestId id, HoldId hold, std::string 
 }
 
 void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
-                        std::string cache_salt) {
+                        std::string cache_salt, std::vector<AdapterChoice> adapters) {
   Command command(Command::Kind::kImport, client, id);
   command.hold = hold;
   command.snapshot = std::move(snapshot);
   command.text = std::move(cache_salt);
+  command.request.adapters = std::move(adapters);
   intake_.Push(std::move(command));
 }
+
+Result<AdapterInfo> Engine::LoadAdapter(ClientId client, const AdapterSpec& spec) {
+  TM_ASSIGN_OR_RETURN(std::unique_ptr<const AdapterSource> source, OpenAdapter(model_->program, spec));
+  return adapters_->Load(client, std::move(source));
+}
+
+void Engine::ReleaseAdapter(ClientId client, AdapterId id) { adapters_->Release(client, id); }
 
 EngineStats Engine::Stats() const {
   const std::lock_guard<std::mutex> lock(stats_mutex_);
@@ -168,22 +176,24 @@ void Engine::Tokenize(Command* command) const {
   command->request.pieces.clear();
 }
 
-// Tokenizes prompts, off the event loop and off the loop thread; passes everything on in order.
+// What may take long or read files: not on the event loop, nor on the loop thread.
+void Engine::Prepare(Command* command) {
+  if (command->kind == Command::Kind::kSubmit) Tokenize(command);
+  if (command->kind == Command::Kind::kExport) command->reason = IdentifySnapshots().status();
+  if (command->request.adapters.empty() || !command->reason.ok()) return;
+  Result<AdapterStack> adapters = adapters_->Open(command->client, command->request.adapters);
+  command->reason = adapters.status();
+  if (adapters.ok()) command->adapters = std::move(adapters).value();
+}
+
+// Prepares commands and passes them on in order.
 void Engine::IntakeLoop() {
   for (bool closed = false; !closed;) {
     for (Command& command : intake_.Take(kWhenever, &closed)) {
       if (stopping_.load()) return;
-      if (command.kind == Command::Kind::kSubmit) {
-        const Code failure = Attempt([&] { Tokenize(&command); });
-        if (failure != Code::kOk)
-          Insist([&] { command.reason = Error(failure, "the prompt was not tokenized"); });
-      }
-      if (command.kind == Command::Kind::kExport) {
-        // Reads the file, the first time: not on the loop thread.
-        const Code failure = Attempt([&] { command.reason = IdentifySnapshots().status(); });
-        if (failure != Code::kOk)
-          Insist([&] { command.reason = Error(failure, "the model was not identified"); });
-      }
+      const Code failure = Attempt([&] { Prepare(&command); });
+      if (failure != Code::kOk)
+        Insist([&] { command.reason = Error(failure, "the request was not prepared"); });
       Insist([&] { commands_.Push(std::move(command)); });
     }
   }
@@ -251,7 +261,7 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kSubmit:
       if (command->reason.ok()) {
         scheduler_->Submit(command->client, std::move(command->request), std::move(command->prompt),
-                           command->at);
+                           command->at, std::move(command->adapters));
       } else {
         scheduler_->Refuse(command->client, command->id, command->reason);
       }
@@ -280,6 +290,7 @@ void Engine::Apply(Command* command) {
       transfers_->End(command->client, std::nullopt, command->reason);
       scheduler_->EndAll(command->client, command->reason);
       scheduler_->held().ReleaseAll(command->client);
+      adapters_->ReleaseAll(command->client);
       DeliverEvents();
       const std::lock_guard<std::mutex> lock(sinks_mutex_);
       sinks_.erase(command->client);
@@ -297,7 +308,7 @@ void Engine::StartTransfer(Command* command) {
                        std::move(command->text));
   } else {
     transfers_->Import(command->client, command->id, command->hold, std::move(command->snapshot),
-                       identity.value(), {std::move(command->text)});
+                       identity.value(), {std::move(command->text), command->adapters.key});
   }
 }
 
@@ -331,6 +342,7 @@ void Engine::DeliverEvents() {
 void Engine::PublishStats() {
   EngineStats stats;
   stats.scheduler = scheduler_->Stats();
+  stats.adapters = adapters_->Stats();
   for (int g = 0; g < pool_->groups(); ++g) {
     stats.pages_used += pool_->used(g);
     stats.pages_cached += pool_->cached(g);

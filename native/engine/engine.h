@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/device.h"
 #include "engine/page_transfers.h"
 #include "engine/request.h"
@@ -54,12 +55,14 @@ struct EngineOptions {
   PackedCacheOptions packed;
   int max_queue = 0;  // requests that wait; 0: 4096
   double target_tpot_ms = 0;  // of steps with decode rows; 0: none
+  uint64_t adapter_bytes = 0;  // of adapters in memory; 0: an eighth of the free memory, 1 GiB at most
 
   bool operator==(const EngineOptions&) const = default;
 };
 
 struct EngineStats {
   SchedulerStats scheduler;
+  AdapterStats adapters;
   size_t pages_used = 0, pages_cached = 0, pages_free = 0, pages_maximum = 0;
   uint64_t pages_evicted = 0;  // cached ones, since the engine started
   size_t weight_bytes = 0, kv_bytes = 0, scratch_bytes = 0, budget_bytes = 0;
@@ -104,10 +107,14 @@ class Engine {
   void ExportHold(ClientId client, RequestId id, HoldId hold, std::string state);
   /// Holds a snapshot's pages under a new name, as far as there is room, and ends as a request.
   void ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
-                  std::string cache_salt);
+                  std::string cache_salt, std::vector<AdapterChoice> adapters);
   /// What snapshots must agree in. Reads from the file the first time; from any thread.
   Result<SnapshotIdentity> IdentifySnapshots();
   EngineStats Stats() const;
+  /// Reads an adapter on the caller's thread, for requests of this client to name it.
+  Result<AdapterInfo> LoadAdapter(ClientId client, const AdapterSpec& spec);
+  /// Takes the name away; what is under way keeps the adapter.
+  void ReleaseAdapter(ClientId client, AdapterId id);
 
   const ModelFile& model() const { return *model_; }
   const Device& device() const { return device_; }
@@ -142,6 +149,7 @@ class Engine {
     Status reason;
     Request request;
     std::vector<Token> prompt;  // of kSubmit, once tokenized
+    AdapterStack adapters;  // of kSubmit and kImport, once they are in memory
     Clock::time_point at = Clock::now();
     Clock::time_point deadline{};  // of kExpect
     MemoryBudget budget;  // of kBudget
@@ -172,6 +180,7 @@ class Engine {
   void DescribeSnapshots(const EngineOptions& options);
   void StartTransfer(Command* command);
   void IntakeLoop();
+  void Prepare(Command* command);
   void Tokenize(Command* command) const;
   void StepLoop();
   bool RunStep(StepPlan* plan, StepResult* result);
@@ -192,6 +201,7 @@ class Engine {
   bool integrity_ = false;  // check pages and prefix index after each step
   size_t token_bytes_max_ = 1;  // of the longest token
   std::unique_ptr<Executor> executor_;
+  std::unique_ptr<AdapterSet> adapters_;
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<PrefixIndex> prefix_;  // null when prefixes are not shared
   std::unique_ptr<Scheduler> scheduler_;

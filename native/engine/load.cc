@@ -13,6 +13,7 @@ namespace {
 constexpr int kDefaultMaxRows = 512;
 constexpr int kMaxHeadRows = 16;
 constexpr int kDefaultMaxQueue = 4096;
+constexpr uint64_t kDefaultAdapterBytes = uint64_t{1} << 30;
 
 // Of the file that the weights are in: what a file keeps only as long as nobody writes to it, and where the
 // tensors lie.
@@ -95,6 +96,10 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
                       Size(*engine->executor_, *engine->model_, options, compile.max_rows));
   TM_RETURN_IF_ERROR(CheckFits(size));
   TM_RETURN_IF_ERROR(engine->executor_->LoadWeights(weights));
+  engine->adapters_ = std::make_unique<AdapterSet>(
+      &engine->model_->program, engine->executor_.get(),
+      options.adapter_bytes > 0 ? options.adapter_bytes
+                                : std::min(kDefaultAdapterBytes, AvailableMemoryBytes() / 8));
   engine->context_length_ = size.context_length;
   engine->budget_bytes_ = size.budget;
   const Program& program = engine->model_->program;

@@ -16,8 +16,10 @@
 
 namespace tokenmill {
 
+using ClientId = uint64_t;
 using RequestId = uint64_t;
 using HoldId = uint64_t;
+using AdapterId = uint64_t;
 
 struct SamplingOptions {
   double temperature = 0;  // 0: greedy
@@ -36,6 +38,12 @@ struct PromptPiece {
   bool special = false;
 };
 
+/// An adapter that a client has loaded, with a weight.
+struct AdapterChoice {
+  AdapterId id = 0;
+  float scale = 1;
+};
+
 struct Request {
   RequestId id = 0;  // unique within its client
   std::vector<PromptPiece> pieces;  // or, when `tokens` is set, nothing
@@ -48,6 +56,7 @@ struct Request {
   bool ignore_eos = false;
   int logprobs = -1;  // alternatives reported a token; -1: none and no log-probabilities
   std::string cache_salt;  // only requests with the same one share prefixes
+  std::vector<AdapterChoice> adapters;  // their changes add up
   bool prompt_lookup = false;  // guess tokens from those before, and check several in one step
   int credits = 0;  // parts that may be sent before the reader asks for more
   bool notices = false;  // tell of what happens to it besides its results

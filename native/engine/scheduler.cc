@@ -37,13 +37,14 @@ Status Scheduler::CheckQueue() const {
 }
 
 void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
-                       Clock::time_point submitted_at) {
+                       Clock::time_point submitted_at, AdapterStack adapters) {
   if (!Arrives(client, request.id)) return;
   Status refusal = CheckPrompt(prompt, request.score);
   if (refusal.ok()) refusal = CheckQueue();
   if (!refusal.ok()) return Refuse(client, request.id, std::move(refusal));
-  sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at,
-                                                  tokenizer_, pool_, groups_));
+  sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt),
+                                                  std::move(adapters), submitted_at, tokenizer_, pool_,
+                                                  groups_));
   Sequence* sequence = sequences_.back().get();
   sequence->place = queue_.Join(sequence->request.priority, sequence->request.tenant);
   sequence->seniority.arrival = ++arrivals_;

@@ -58,7 +58,8 @@ class Scheduler {
   void Expect(ClientId client, RequestId id, Clock::time_point deadline);
 
   /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
-  void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at);
+  void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at,
+              AdapterStack adapters = {});
   /// Ends a request that could not be taken, or not be worked off after it was.
   void Refuse(ClientId client, RequestId id, Status status);
   void Cancel(ClientId client, RequestId id);

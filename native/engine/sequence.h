@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/adapters.h"
 #include "engine/fair_queue.h"
 #include "engine/penalties.h"
 #include "engine/prompt_lookup.h"
@@ -17,7 +18,6 @@
 
 namespace tokenmill {
 
-using ClientId = uint64_t;
 using Clock = std::chrono::steady_clock;
 
 /// Who may take pages from whom: the smaller one from the greater. It is settled when a sequence first takes pages
@@ -32,10 +32,12 @@ struct Seniority {
 /// A request under way: its tokens, how many of them have their keys and values in pages, and how its text
 /// stands. Belongs to the loop thread.
 struct Sequence {
-  Sequence(ClientId client, Request submitted, std::vector<Token> prompt, Clock::time_point submitted_at,
-           const Tokenizer* tokenizer, BlockPool* pool, const std::vector<KvGroup>* groups)
+  Sequence(ClientId client, Request submitted, std::vector<Token> prompt, AdapterStack stack,
+           Clock::time_point submitted_at, const Tokenizer* tokenizer, BlockPool* pool,
+           const std::vector<KvGroup>* groups)
       : client(client),
         request(std::move(submitted)),
+        adapters(std::move(stack)),
         prompt_tokens(prompt.size()),
         tokens(std::move(prompt)),
         table(pool, groups),
@@ -50,6 +52,7 @@ struct Sequence {
 
   const ClientId client;
   const Request request;
+  const AdapterStack adapters;
   const size_t prompt_tokens;
   std::vector<Token> tokens;  // prompt and reply, without an end token
   size_t computed = 0;  // tokens whose keys and values are in pages

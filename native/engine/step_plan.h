@@ -39,7 +39,7 @@ class StepPlan final : public LogitSink {
   void Add(Sequence* sequence, int rows, int groups) {
     const int row_begin = static_cast<int>(tokens_.size());
     const int all_rows = rows + static_cast<int>(sequence->guesses.size());
-    StepSequence step{row_begin, all_rows, static_cast<int>(sequence->computed), {}};
+    StepSequence step{row_begin, all_rows, static_cast<int>(sequence->computed), {}, sequence->adapters.uses};
     for (int g = 0; g < groups; ++g) step.pages[static_cast<size_t>(g)] = sequence->table.pages(g);
     step_sequences_.push_back(step);
     const auto first = sequence->tokens.begin() + static_cast<std::ptrdiff_t>(sequence->computed);

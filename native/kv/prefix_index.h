@@ -17,7 +17,7 @@ namespace tokenmill {
 /// one space alone. Compared field by field.
 struct PrefixSpace {
   std::string salt;
-  // Adapters in their order with their scales, and hashes of media, join here when there are such.
+  std::string adapters;  // AdapterStack::key
 
   auto operator<=>(const PrefixSpace&) const = default;
 };

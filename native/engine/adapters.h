@@ -1,0 +1,97 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/status.h"
+#include "engine/request.h"
+#include "ops/adapter.h"
+#include "ops/backend.h"
+
+namespace tokenmill {
+
+/// Of an adapter's factors, ranks and scales: equal for equal adapters, whatever files they came from.
+using AdapterDigest = std::pair<uint64_t, uint64_t>;
+
+/// The adapters of one request, which stay in memory as long as it has this.
+struct AdapterStack {
+  std::vector<AdapterUse> uses;  // in the request's order
+  std::vector<std::shared_ptr<const LoadedAdapter>> loaded;
+  std::string key;  // differs where keys and values do: digests and scales
+};
+
+struct AdapterInfo {
+  AdapterId id = 0;
+  AdapterDigest digest;
+  size_t bytes = 0;  // in memory
+};
+
+struct AdapterStats {
+  size_t registered = 0;  // different ones
+  size_t loaded = 0;  // of these, in memory
+  size_t bytes = 0, budget_bytes = 0;  // of those in memory
+  uint64_t reloads = 0;
+};
+
+/// The adapters of an engine. Equal ones are one, under a name each time. Those that no request uses leave memory, the
+/// longest unused first, when others need their room, and are read from their files again. Any thread.
+class AdapterSet {
+ public:
+  AdapterSet(const Program* program, const Executor* executor, size_t budget_bytes)
+      : program_(program), executor_(executor), budget_(budget_bytes) {}
+
+  /// Reads an adapter whole and gives it a name.
+  Result<AdapterInfo> Load(ClientId client, std::unique_ptr<const AdapterSource> source);
+  /// Takes the name away; requests that use the adapter keep it.
+  void Release(ClientId client, AdapterId id);
+  void ReleaseAll(ClientId client);
+
+  /// Brings adapters into memory for a request. Disposed for a name that is taken away, Overloaded when others in use
+  /// leave no room, CorruptFile when a file is not as it was.
+  Result<AdapterStack> Open(ClientId client, const std::vector<AdapterChoice>& choices);
+
+  AdapterStats Stats() const;
+
+ private:
+  using LoadedPtr = std::shared_ptr<const LoadedAdapter>;
+  struct Entry {
+    AdapterDigest digest;
+    size_t bytes = 0;
+    std::unique_ptr<const AdapterSource> source;
+    std::mutex reading;  // held by who reads it again; taken before mutex_
+    LoadedPtr loaded;  // null: not in memory
+    uint64_t used_at = 0;  // by clock_
+    size_t names = 0;  // 0: in nobody's way any more
+
+    bool unused() const { return loaded != nullptr && loaded.use_count() == 1; }
+  };
+  using EntryPtr = std::shared_ptr<Entry>;
+  using Names = std::map<std::pair<ClientId, AdapterId>, EntryPtr>;
+
+  Result<LoadedPtr> Bring(Entry* entry);
+  LoadedPtr Take(Entry* entry);
+  bool MakeRoom(size_t bytes);
+  void Keep(Entry* entry, LoadedPtr loaded);
+  void LetGo(Entry* entry);
+  Entry* LongestUnused() const;
+  Names::iterator Forget(Names::iterator name);
+
+  const Program* const program_;
+  const Executor* const executor_;
+  const size_t budget_;
+  mutable std::mutex mutex_;  // guards what follows, and the entries but for their sources
+  AdapterId next_id_ = 1;
+  uint64_t clock_ = 0;
+  size_t bytes_ = 0, loaded_ = 0;  // of what is in memory
+  uint64_t reloads_ = 0;
+  Names names_;
+  std::map<AdapterDigest, EntryPtr> entries_;  // each has a name
+};
+
+}  // namespace tokenmill
