@@ -1,6 +1,8 @@
 // Which adapters are in memory, who keeps them there, and what happens when files change.
 #include "engine/adapters.h"
 
+#include <atomic>
+#include <optional>
 #include <thread>
 
 #include "harness.h"
@@ -13,11 +15,11 @@ constexpr ClientId kClient = 1, kOther = 2;
 constexpr int kRows = 6, kCols = 4;
 
 struct ToyAdapter final : LoadedAdapter {
-  ToyAdapter(size_t size, int* count) : size(size), count(count) { ++*count; }
+  ToyAdapter(size_t size, std::atomic<int>* count) : size(size), count(count) { ++*count; }
   ~ToyAdapter() override { --*count; }
   size_t bytes() const override { return size; }
   const size_t size;
-  int* const count;
+  std::atomic<int>* const count;
 };
 
 // Knows one matrix; an adapter takes 100 bytes a rank.
@@ -44,7 +46,7 @@ class ToyExecutor final : public Executor {
   void RemoveSlab(int, int) override {}
   void CopyPage(int, PageId, PageId) override {}
 
-  mutable int loads = 0, alive = 0;
+  mutable std::atomic<int> loads = 0, alive = 0;
 };
 
 // Factors that a number determines; `broken` as if the file had changed or gone.
@@ -245,4 +247,4 @@ TEST(threads_that_load_open_and_release_agree) {
   EXPECT_EQ(bench.executor.alive, 0);
 }
 
-TEST_MAIN()
+HARNESS_MAIN()
