@@ -1,4 +1,4 @@
-// npm run bench -- peers | kernels | reuse | serve | compare: what this library does on this machine, against others
+// npm run bench -- peers | kernels | reuse | adapters | serve | compare: what this library does on this machine, against others
 // and against the machine's own limits.
 import { createRequire } from "node:module";
 import { Command, InvalidArgumentError } from "commander";
@@ -92,6 +92,23 @@ function addReuse(program) {
     });
 }
 
+function addAdapters(program) {
+  program
+    .command("adapters")
+    .summary("measure what adapters cost")
+    .description(
+      "Measures streams with adapters (LoRA) over the same streams without, and loading adapters. The adapters have " +
+        "random factors on all linear layers.",
+    )
+    .option("--model <name>", `path, or one of ${modelNames.join(", ")}`, "smollm2-135m-instruct")
+    .option("--streams <number>", "streams at once", wholeNumber(1, 1024), 16)
+    .option("--rank <number>", "rank of each adapter", wholeNumber(1, 256), 16)
+    .option("--rounds <number>", "rounds to measure", wholeNumber(1), 7)
+    .option("--threads <number>", "threads (default: the physical cores)", wholeNumber(1, 255))
+    .option("--out <file>", "the JSON file (default: one in bench/results)")
+    .action(async (options) => (await import("./adapters/command.mjs")).adapters(options));
+}
+
 function percentList(text) {
   const percents = listOf(text).map(Number);
   if (percents.length > 0 && percents.every((percent) => percent > 0 && percent <= 100)) return percents;
@@ -145,6 +162,7 @@ const program = new Command("bench")
 addPeers(program);
 addKernels(program);
 addReuse(program);
+addAdapters(program);
 addServe(program);
 addCompare(program);
 

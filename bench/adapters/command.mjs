@@ -1,0 +1,55 @@
+// `npm run bench -- adapters`: what adapters cost the streams of a batch.
+import { mkdtempSync, rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadModel } from "../../dist/index.mjs";
+import { provideModel } from "../models/catalog.mjs";
+import { formatFigure, formatPercent } from "../report/format.mjs";
+import { writeResult } from "../report/result-file.mjs";
+import { median } from "../report/statistics.mjs";
+import { measureLoads, measureMixes } from "./measure.mjs";
+import { linearLayers, writeAdapter } from "./synthetic-adapter.mjs";
+
+const { formatTable } = createRequire(import.meta.url)("../../dist/cli/text.js");
+
+const note = (text) => process.stderr.write(`bench: ${text}\n`);
+
+function describe(mixes) {
+  const rows = mixes.map(({ text, plain, adapted }) => [
+    text,
+    formatFigure(median(plain)),
+    formatFigure(median(adapted)),
+    formatPercent(median(adapted.map((speed, i) => speed / plain[i]))),
+  ]);
+  return formatTable([["STREAMS", "PLAIN TOKENS/S", "WITH ADAPTERS", "KEPT"], ...rows], [1, 2, 3]);
+}
+
+/** @param {{ model: string, streams: number, rank: number, rounds: number, threads?: number, out?: string }} options */
+export async function adapters({ model: name, streams, rank, rounds, threads, out }) {
+  const path = await provideModel(name, { announce: note });
+  const folder = mkdtempSync(join(tmpdir(), "tokenmill-bench-"));
+  try {
+    const layers = linearLayers(path);
+    const folders = Array.from({ length: streams }, (_, seed) =>
+      writeAdapter(join(folder, `${seed}`), layers, { rank, seed }),
+    );
+    const model = await loadModel(path, {
+      prefixCache: false,
+      ...(threads === undefined ? {} : { threads }),
+    });
+    note(`${name}: loading adapters`);
+    const loadMs = await measureLoads(model, folders[0], Math.max(rounds, 7));
+    const loaded = [];
+    for (const [i, source] of folders.entries())
+      loaded.push(await model.loadAdapter(source, { name: `${i}` }));
+    note(`${name}: ${streams} streams, adapters of rank ${rank}, ${formatFigure(loaded[0].bytes / 1e6)} MB each`);
+    const mixes = await measureMixes(model, loaded, { rounds, tokens: 64 });
+    const settings = { streams, rank, rounds, threads: model.info.device.threads, bytes: loaded[0].bytes };
+    await model.dispose();
+    process.stdout.write(`\n${describe(mixes)}\nloading one: ${formatFigure(median(loadMs))} ms\n`);
+    process.stdout.write(`\n${writeResult("adapters", { settings, model: name, mixes, loadMs }, out)}\n`);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
