@@ -5,6 +5,7 @@ import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
 import {
   endOfReply,
+  publishEvicted,
   type RequestEnd,
   type RequestMessage,
   type RequestTrace,
@@ -121,6 +122,7 @@ export class LocalModel implements Model {
       tokenize: (text, special, bos) => native.tokenize(text, special, bos),
       register: (receiver) => this.#register(receiver),
       release: (id) => this.#release(id),
+      evicted: (pages) => publishEvicted(this.info, pages),
     });
     this.#control = {
       cancel: (id) => this.#shared.cancel(id) || native.cancel(id),
