@@ -77,6 +77,11 @@ export function endOfReply(result: Completion | TokenmillError): RequestEnd | un
   return result.partial && { error: result, usage: result.partial.usage, timings: result.partial.timings };
 }
 
+/** Publishes that so many cached pages have been given up. */
+export function publishEvicted(model: ModelInfo, pages: number): void {
+  evicted.publish({ model, pages } satisfies Message<"tokenmill:cache:evicted">);
+}
+
 /** Publishes what happens to one request. */
 export class RequestTrace {
   /** Whether the engine has to tell of what only it knows. */
@@ -96,21 +101,28 @@ export class RequestTrace {
   }
 
   /** Looks at an event of the engine before it is handed on. */
-  accept({ notice, noticeValue = 0, tokens, outcome }: NativeEvent): void {
+  accept(event: NativeEvent): void {
     const request = this.#request;
-    if (notice === "prefill") {
-      const message: Message<"tokenmill:request:prefill"> = { ...request, queueMs: noticeValue };
-      prefill.publish(message);
-    } else if (notice === "preempted") {
-      const message: Message<"tokenmill:request:preempted"> = { ...request, tokens: noticeValue };
-      preempted.publish(message);
-    } else if (notice === "evicted") {
-      const message: Message<"tokenmill:cache:evicted"> = { model: request.model, pages: noticeValue };
-      evicted.publish(message);
+    const { notice, tokens, outcome } = event;
+    if (notice) {
+      if (this.wantsNotices) this.#notice(notice, event.noticeValue ?? 0);
     } else if (!this.#hasToken && (tokens.length > 0 || (outcome?.ttftMs ?? 0) > 0)) {
       this.#hasToken = true;
       const ttftMs = performance.now() - this.#startMs;
       firstToken.publish({ ...request, ttftMs } satisfies Message<"tokenmill:request:first-token">);
+    }
+  }
+
+  #notice(notice: NonNullable<NativeEvent["notice"]>, value: number): void {
+    const request = this.#request;
+    if (notice === "prefill") {
+      const message: Message<"tokenmill:request:prefill"> = { ...request, queueMs: value };
+      prefill.publish(message);
+    } else if (notice === "preempted") {
+      const message: Message<"tokenmill:request:preempted"> = { ...request, tokens: value };
+      preempted.publish(message);
+    } else {
+      publishEvicted(request.model, value);
     }
   }
 

@@ -5,6 +5,7 @@ import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
 import {
   endOfReply,
+  publishEvicted,
   type RequestEnd,
   type RequestMessage,
   type RequestTrace,
@@ -103,6 +104,7 @@ export class LocalModel implements Model {
   readonly #states = new Set<ReplyState>();
   readonly #control: Omit<ReplyControl, "ended">;
   readonly #sessions: SessionHost;
+  readonly #disposal = new AbortController();
   #runnable = 0;
   #disposed: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -120,6 +122,7 @@ export class LocalModel implements Model {
       tokenize: (text, special, bos) => native.tokenize(text, special, bos),
       register: (receiver) => this.#register(receiver),
       release: (id) => this.#release(id),
+      evicted: (pages) => publishEvicted(this.info, pages),
     });
     this.#control = {
       cancel: (id) => this.#shared.cancel(id) || native.cancel(id),
@@ -170,7 +173,10 @@ export class LocalModel implements Model {
     options: BatchOptions = {},
   ): AsyncIterableIterator<BatchResult> {
     this.#checkUsable();
-    return new Batch(this, inputs, options);
+    const { signal: disposal } = this.#disposal;
+    const generate: Model["generate"] = (...request) => this.generate(...request);
+    const chat: Model["chat"] = (...request) => this.chat(...request);
+    return new Batch({ generate, chat, disposal }, inputs, options);
   }
 
   restore(snapshot: Uint8Array): Promise<Session> {
@@ -256,7 +262,9 @@ export class LocalModel implements Model {
   }
 
   async #dispose(): Promise<void> {
-    const { code, message } = disposedError();
+    const error = disposedError();
+    const { code, message } = error;
+    this.#disposal.abort(error);
     for (const state of this.#states) state.stop({ code, message });
     for (const id of this.#receivers.keys()) this.#control.cancel(id);
     if (this.#receivers.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
@@ -264,7 +272,7 @@ export class LocalModel implements Model {
   }
 
   #checkUsable(): void {
-    if (this.#disposed) throw disposedError();
+    if (this.#disposal.signal.aborted) throw disposedError();
   }
 
   #register(receiver: Receiver): number {

@@ -9,11 +9,12 @@ export interface Span {
   end(): void;
 }
 
+export interface Tracer {
+  startSpan(name: string, options?: { kind?: number; attributes?: Attributes }): Span;
+}
+
 export interface TracerProvider {
-  getTracer(
-    name: string,
-    version?: string,
-  ): { startSpan(name: string, options?: { kind?: number; attributes?: Attributes }): Span };
+  getTracer(name: string, version?: string): Tracer;
 }
 
 interface InstrumentOptions {

@@ -1,7 +1,7 @@
 import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import type { DiagnosticsMessages, RequestFinishedMessage, RequestMessage } from "./diagnostics";
 import { TokenmillError } from "./errors";
-import type { Model, ModelStats } from "./model";
+import type { Model, ModelInfo, ModelStats } from "./model";
 import type {
   Attributes,
   Meter,
@@ -11,6 +11,7 @@ import type {
   OpenTelemetryApi,
   Recorder,
   Span,
+  Tracer,
   TracerProvider,
 } from "./opentelemetry-api";
 import { peerPackage } from "./peer-package";
@@ -26,8 +27,12 @@ export interface InstrumentationOptions {
 
 /** What runs until it is disabled. */
 export interface Instrumentation extends Disposable {
-  /** Reports a model's queue, pages and memory as well, at each collection. Returns a function that ends it. */
+  /**
+   * Reports a model's queue, pages and memory as well, at each collection; `tokenmill.model.id` tells models of one name
+   * apart. Returns a function that ends it.
+   */
   observe(model: Pick<Model, "info" | "stats">): () => void;
+  /** Ends it all. Spans of requests that run are ended without a status, with the event "instrumentation disabled". */
   disable(): void;
 }
 
@@ -37,6 +42,17 @@ type Listener = (message: unknown) => void;
 const scope = "tokenmill";
 const secondBounds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300];
 const tokenBounds = [1, 4, 16, 64, 256, 1024, 4096, 16384, 65536];
+
+/** Names a model object among others of the same name, which may even be of the same file. */
+const modelId = "tokenmill.model.id";
+const modelIds = new WeakMap<ModelInfo, number>();
+let nextModelId = 1;
+
+function idOf(info: ModelInfo): number {
+  const id = modelIds.get(info) ?? nextModelId++;
+  modelIds.set(info, id);
+  return id;
+}
 
 const operationNames = { generate: "text_completion", chat: "chat", score: "score" };
 
@@ -64,48 +80,61 @@ export function instrument(options: InstrumentationOptions = {}): Instrumentatio
   const load = (): OpenTelemetryApi => require("@opentelemetry/api");
   const api = peerPackage("tokenmill/opentelemetry", "@opentelemetry/api", "^1.9.0", load);
   const meter = (options.meterProvider ?? api.metrics).getMeter(scope);
-  const listeners = [
-    ...spanListeners(api, options.tracerProvider ?? api.trace),
-    ["tokenmill:request:finished", metricListener(meter)] as const,
-  ];
+  const spans = new RequestSpans(api, options.tracerProvider ?? api.trace);
+  const listeners = [...spans.listeners, ["tokenmill:request:finished", metricListener(meter)] as const];
   for (const [name, listener] of listeners) subscribe(name, listener);
   const observed = new ObservedModels(meter);
   const disable = () => {
     for (const [name, listener] of listeners) unsubscribe(name, listener);
+    spans.leave();
     observed.disable();
   };
   return { observe: (model) => observed.add(model), disable, [Symbol.dispose]: disable };
 }
 
 /** Spans from the messages of `queued` to those of `finished`. */
-function spanListeners(
-  api: OpenTelemetryApi,
-  provider: TracerProvider,
-): (readonly [keyof Messages, Listener])[] {
-  const tracer = provider.getTracer(scope);
-  const spans = new Map<number, Span>();
-  const start = (message: unknown) => {
-    const request = message as Messages["tokenmill:request:queued"];
-    const attributes = attributesOf(request);
-    const name = `${attributes["gen_ai.operation.name"]} ${request.model.name}`;
-    spans.set(request.request, tracer.startSpan(name, { kind: api.SpanKind.INTERNAL, attributes }));
-  };
-  const event = (name: string) => (message: unknown) => {
-    spans.get((message as RequestMessage).request)?.addEvent(name);
-  };
-  const finish = (message: unknown) => {
-    const end = message as RequestFinishedMessage;
-    const span = spans.get(end.request);
-    spans.delete(end.request);
-    if (span) endSpan(api, span, end);
-  };
-  return [
-    ["tokenmill:request:queued", start],
-    ["tokenmill:request:prefill", event("prefill")],
-    ["tokenmill:request:first-token", event("first token")],
-    ["tokenmill:request:preempted", event("preempted")],
-    ["tokenmill:request:finished", finish],
+class RequestSpans {
+  readonly listeners: readonly (readonly [keyof Messages, Listener])[] = [
+    ["tokenmill:request:queued", (message) => this.#start(message as RequestMessage)],
+    ["tokenmill:request:prefill", (message) => this.#event(message as RequestMessage, "prefill")],
+    ["tokenmill:request:first-token", (message) => this.#event(message as RequestMessage, "first token")],
+    ["tokenmill:request:preempted", (message) => this.#event(message as RequestMessage, "preempted")],
+    ["tokenmill:request:finished", (message) => this.#finish(message as RequestFinishedMessage)],
   ];
+  readonly #api: OpenTelemetryApi;
+  readonly #tracer: Tracer;
+  readonly #open = new Map<number, Span>();
+
+  constructor(api: OpenTelemetryApi, provider: TracerProvider) {
+    this.#api = api;
+    this.#tracer = provider.getTracer(scope);
+  }
+
+  /** Ends the spans of requests that are not followed any more. How those end is not known: their status stays unset. */
+  leave(): void {
+    for (const span of this.#open.values()) {
+      span.addEvent("instrumentation disabled");
+      span.end();
+    }
+    this.#open.clear();
+  }
+
+  #start(request: RequestMessage): void {
+    const attributes = { ...attributesOf(request), [modelId]: idOf(request.model) };
+    const name = `${operationNames[request.operation]} ${request.model.name}`;
+    const kind = this.#api.SpanKind.INTERNAL;
+    this.#open.set(request.request, this.#tracer.startSpan(name, { kind, attributes }));
+  }
+
+  #event({ request }: RequestMessage, name: string): void {
+    this.#open.get(request)?.addEvent(name);
+  }
+
+  #finish(end: RequestFinishedMessage): void {
+    const span = this.#open.get(end.request);
+    this.#open.delete(end.request);
+    if (span) endSpan(this.#api, span, end);
+  }
 }
 
 function endSpan(api: OpenTelemetryApi, span: Span, { usage, finishReason, error }: RequestFinishedMessage) {
@@ -184,8 +213,9 @@ class ObservedModels {
     const callback = (result: ObservableResult) => {
       for (const model of this.#models) {
         const stats = this.#stats(model);
+        const named = { "gen_ai.request.model": model.info.name, [modelId]: idOf(model.info) };
         for (const [key, value] of Object.entries(stats ? read(stats) : {}))
-          result.observe(value, { "gen_ai.request.model": model.info.name, [label]: key });
+          result.observe(value, { ...named, [label]: key });
       }
     };
     instrument.addCallback(callback);

@@ -1,4 +1,4 @@
-import type { NativeEvent, NativeModel, NativeRequest } from "./native";
+import type { NativeEvent, NativeModel, NativeOutcome, NativeRequest } from "./native";
 import { emptyOutcome } from "./reply-state";
 
 /** What takes a request's events. */
@@ -16,6 +16,13 @@ interface Reader {
   given: number;
   /** Events of the generation that it has had. */
   position: number;
+  /** When it was given its first part. */
+  firstPartMs?: number;
+}
+
+interface Arrival {
+  readonly event: NativeEvent;
+  readonly atMs: number;
 }
 
 interface Generation {
@@ -23,11 +30,14 @@ interface Generation {
   readonly key: string;
   readonly request: NativeRequest;
   readonly startedMs: number;
+  /** The first one owns it: who started it, or after that one has left who joined next. */
   readonly readers: Set<Reader>;
-  /** All events so far, for those that join later. */
-  readonly events: NativeEvent[];
+  /** What every reader gets, so far, for those that join later. */
+  readonly events: Arrival[];
   /** Parts that the engine may send: as many as the reader who may be given the most. */
   allowed: number;
+  /** How long it waited for its first step; undefined until that has run. */
+  queueMs?: number;
   promptTokens?: number;
 }
 
@@ -35,12 +45,17 @@ interface Engine extends Pick<NativeModel, "submit" | "cancel" | "addCredits" | 
   /** A new request's id, whose events go to `receiver` until `release`. */
   register(receiver: Receiver): number;
   release(id: number): void;
+  /** Cached pages have been given up, which is no request's business. */
+  evicted(pages: number): void;
 }
 
 /**
  * Requests in flight that must give the same reply: they are generated once. Each has its own pace, and leaves when it
  * likes; who joins late is first given what there is already. The generation goes on as long as someone may be given
  * more, and ends with its last reader.
+ *
+ * Each reader is told of its own life: its prefill once, and times that count from its own call. What the engine does
+ * to the generation is told once, to its owner.
  */
 export class SharedGenerations {
   readonly #engine: Engine;
@@ -58,7 +73,8 @@ export class SharedGenerations {
     const key = keyOf(request);
     const running = this.#running.get(key);
     const generation = running ?? this.#start(key, request, credits);
-    const reader = { id, receiver, joinedMs: performance.now(), allowed: credits, given: 0, position: 0 };
+    const joinedMs = running ? performance.now() : generation.startedMs;
+    const reader: Reader = { id, receiver, joinedMs, allowed: credits, given: 0, position: 0 };
     generation.readers.add(reader);
     this.#readers.set(id, { reader, generation });
     if (!running) return;
@@ -86,7 +102,7 @@ export class SharedGenerations {
       this.#running.delete(generation.key); // nobody joins what is about to end
       reader.allowed = Number.MAX_SAFE_INTEGER;
       this.#engine.cancel(generation.id);
-    } else if (generation.readers.size > 1 || generation.events.at(-1)?.outcome) {
+    } else if (generation.readers.size > 1 || outcomeOf(generation)) {
       this.#leave(generation, reader);
       this.#allow(generation, Math.max(0, ...[...generation.readers].map(({ allowed }) => allowed)));
       const event = this.#abortedEvent(generation, reader);
@@ -106,7 +122,8 @@ export class SharedGenerations {
       allowed: credits,
     };
     try {
-      this.#engine.submit({ ...request, id: generation.id });
+      // Readers that leave early are told when it started, whoever has asked for notices.
+      this.#engine.submit({ ...request, id: generation.id, notices: true });
     } catch (error) {
       this.#engine.release(generation.id);
       throw error;
@@ -116,7 +133,15 @@ export class SharedGenerations {
   }
 
   #accept(generation: Generation, event: NativeEvent): void {
-    generation.events.push(event);
+    const { notice, noticeValue = 0 } = event;
+    if (notice === "evicted") this.#engine.evicted(noticeValue);
+    else if (notice === "preempted") tellOwner(generation, event);
+    else this.#share(generation, event);
+  }
+
+  #share(generation: Generation, event: NativeEvent): void {
+    if (event.notice === "prefill") generation.queueMs = event.noticeValue ?? 0;
+    generation.events.push({ event, atMs: performance.now() });
     if (event.outcome) {
       this.#engine.release(generation.id);
       if (this.#running.get(generation.key) === generation) this.#running.delete(generation.key);
@@ -127,10 +152,14 @@ export class SharedGenerations {
   /** Gives a reader what it may be given of what there is. */
   #advance(generation: Generation, reader: Reader): void {
     while (generation.readers.has(reader) && reader.position < generation.events.length) {
-      const event = generation.events[reader.position] as NativeEvent;
-      if (event.tokens.length > 0 && reader.given >= reader.allowed) return;
+      const { event } = generation.events[reader.position] as Arrival;
+      const isPart = event.tokens.length > 0;
+      if (isPart && reader.given >= reader.allowed) return;
       reader.position += 1;
-      if (event.tokens.length > 0) reader.given += 1;
+      if (isPart) {
+        reader.given += 1;
+        reader.firstPartMs ??= performance.now();
+      }
       if (event.outcome) this.#leave(generation, reader);
       reader.receiver.accept(ofReader(event, reader, generation));
     }
@@ -138,7 +167,7 @@ export class SharedGenerations {
 
   /** Lets the engine send so many parts altogether; fewer than before when the reader who asked for them has left. */
   #allow(generation: Generation, parts: number): void {
-    if (parts === generation.allowed || generation.events.at(-1)?.outcome) return;
+    if (parts === generation.allowed || outcomeOf(generation)) return;
     this.#engine.addCredits(generation.id, parts - generation.allowed);
     generation.allowed = parts;
   }
@@ -150,8 +179,7 @@ export class SharedGenerations {
 
   #abortedEvent(generation: Generation, reader: Reader): NativeEvent {
     generation.promptTokens ??= this.#promptTokens(generation.request);
-    const { promptTokens } = generation;
-    const outcome = { ...emptyOutcome, promptTokens, completionTokens: reader.given };
+    const outcome = abortedOutcome(generation, reader, generation.promptTokens);
     return { id: reader.id, text: "", tokens: [], outcome };
   }
 
@@ -162,24 +190,65 @@ export class SharedGenerations {
   }
 }
 
+function tellOwner({ readers }: Generation, event: NativeEvent): void {
+  const [owner] = readers;
+  owner?.receiver.accept({ ...event, id: owner.id });
+}
+
+function outcomeOf({ events }: Generation): NativeOutcome | undefined {
+  return events.at(-1)?.event.outcome;
+}
+
 /** The event as the reader would have had it from a generation of its own that began when it joined. */
-function ofReader(event: NativeEvent, reader: Reader, { startedMs }: Generation): NativeEvent {
-  const { outcome, logprobs } = event;
-  const own: NativeEvent = {
+function ofReader(event: NativeEvent, reader: Reader, generation: Generation): NativeEvent {
+  const { outcome, logprobs, notice } = event;
+  return {
     ...event,
     id: reader.id,
     tokens: [...event.tokens],
     ...(logprobs ? { logprobs: structuredClone(logprobs) } : {}),
+    ...(notice === "prefill" ? { noticeValue: queueMsOf(generation, reader) } : {}),
+    ...(outcome ? { outcome: { ...outcome, ...latenciesOf(generation, reader, outcome) } } : {}),
   };
-  if (!outcome) return own;
-  const lateMs = reader.joinedMs - startedMs;
+}
+
+/** How long a reader waited for the generation's first step: not at all when that had run before it came. */
+function queueMsOf({ queueMs, startedMs }: Generation, { joinedMs }: Reader): number {
+  if (queueMs === undefined) return performance.now() - joinedMs; // it waits still
+  return Math.max(0, queueMs - (joinedMs - startedMs));
+}
+
+/** The generation's latencies as a reader had them. What was there when it came took as long as to hand it over. */
+function latenciesOf({ startedMs }: Generation, reader: Reader, { queueMs, ttftMs }: NativeOutcome) {
+  const { joinedMs, firstPartMs = performance.now() } = reader;
+  const lateMs = joinedMs - startedMs;
+  const hasToken = ttftMs > 0;
   return {
-    ...own,
-    outcome: {
-      ...outcome,
-      queueMs: Math.max(0, outcome.queueMs - lateMs),
-      ttftMs: Math.max(0, outcome.ttftMs - lateMs),
-    },
+    queueMs: Math.max(0, queueMs - lateMs),
+    ttftMs: hasToken && ttftMs <= lateMs ? firstPartMs - joinedMs : Math.max(0, ttftMs - lateMs),
+  };
+}
+
+/**
+ * What a reader ends with that leaves while others go on, by this thread's clock. What was in the cache, and so the
+ * prefill's rate, is known only once the generation has ended.
+ */
+function abortedOutcome(generation: Generation, reader: Reader, promptTokens: number): NativeOutcome {
+  const { cachedTokens, prefillTokensPerSecond } = outcomeOf(generation) ?? emptyOutcome;
+  const parts = generation.events.slice(0, reader.position).filter(({ event }) => event.tokens.length > 0);
+  const completionTokens = parts.reduce((sum, { event }) => sum + event.tokens.length, 0);
+  const [first, last] = [parts[0], parts.at(-1)];
+  const decodeMs = first && last ? last.atMs - first.atMs : 0;
+  const decodedTokens = completionTokens - (first?.event.tokens.length ?? 0);
+  return {
+    reason: "aborted",
+    promptTokens,
+    cachedTokens,
+    completionTokens,
+    queueMs: queueMsOf(generation, reader),
+    ttftMs: reader.firstPartMs === undefined ? 0 : reader.firstPartMs - reader.joinedMs,
+    prefillTokensPerSecond,
+    decodeTokensPerSecond: decodeMs > 0 ? (decodedTokens / decodeMs) * 1000 : 0,
   };
 }
 

@@ -55,7 +55,10 @@ interface Reader {
 }
 
 /** What a batch asks of its model. */
-export type BatchModel = Pick<Model, "generate" | "chat">;
+export interface BatchModel extends Pick<Model, "generate" | "chat"> {
+  /** Fires when the model is disposed of, with the error for whoever uses it then as its reason. */
+  readonly disposal: AbortSignal;
+}
 
 /**
  * The results of many requests, as `generateMany` gives them. Nothing is taken from the source before the first
@@ -82,6 +85,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
   #failure: { error: unknown } | undefined;
   #onRoom: (() => void) | undefined;
   #stopListening: (() => void) | undefined;
+  #stopAwaitingDisposal: (() => void) | undefined;
 
   constructor(
     model: BatchModel,
@@ -102,6 +106,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
 
   next(): Promise<IteratorResult<BatchResult, undefined>> {
     if (this.#state === "idle") this.#open();
+    this.#endIfDisposed();
     return new Promise((resolve, reject) => {
       this.#readers.push({ resolve, reject });
       this.#deliver();
@@ -129,7 +134,14 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
     };
     this.#stopListening = signal && !signal.aborted ? onAbort(signal, abort) : undefined;
     if (signal?.aborted) abort();
+    else if (this.#model.disposal.aborted) this.#endIfDisposed();
     else void this.#pump();
+  }
+
+  /** Ends a batch whose model is gone: what its source would still give could not be run. */
+  #endIfDisposed(): void {
+    const { disposal } = this.#model;
+    if (disposal.aborted && this.#state === "open") this.#fail(disposal.reason);
   }
 
   /** Takes items from the source while there is room for them. */
@@ -265,9 +277,9 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
 
   /** Ends the batch with an error, which comes after the results that are there. */
   #fail(error: unknown): void {
-    this.#failure = { error };
+    this.#failure ??= { error }; // it is the first error that counts
     this.#slots = this.#slots.filter((slot) => slot.result !== undefined);
-    this.#close().catch(() => undefined); // it is the first error that counts
+    this.#close().catch(() => undefined);
     this.#deliver();
   }
 
@@ -310,6 +322,20 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
         break;
       }
     }
+    this.#awaitDisposal();
     if (!this.#isFull()) this.#onRoom?.();
+  }
+
+  /**
+   * Has the model tell of its end while somebody waits for the source. Otherwise the next read finds it out, so that
+   * the model does not keep alive a batch that nobody reads any more.
+   */
+  #awaitDisposal(): void {
+    if (this.#state === "open" && this.#readers.length > 0) {
+      this.#stopAwaitingDisposal ??= onAbort(this.#model.disposal, () => this.#endIfDisposed());
+    } else {
+      this.#stopAwaitingDisposal?.();
+      this.#stopAwaitingDisposal = undefined;
+    }
   }
 }

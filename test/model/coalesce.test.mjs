@@ -1,5 +1,6 @@
 // Equal requests in flight share one generation, and nobody notices.
 import assert from "node:assert/strict";
+import { subscribe, unsubscribe } from "node:diagnostics_channel";
 import { after, test } from "node:test";
 import { loadModel } from "../../dist/index.mjs";
 import { failure } from "../support/failure.mjs";
@@ -149,4 +150,56 @@ test("dispose ends all of them", async () => {
   const ends = Promise.all(replies.map((reply) => failure(reply.then())));
   await own.dispose();
   for (const { code } of await ends) assert.equal(code, "Disposed");
+});
+
+test("requests that share a generation are each followed once, what happens to it once for all", async () => {
+  const path = tinyModel();
+  const probe = await loadModel(path, { contextLength: 256 });
+  await probe.generate("Hello", { maxTokens: 1 });
+  const { bytes, pages } = probe.stats();
+  await probe.dispose();
+  const budget = bytes.weights + bytes.scratch + (16 * bytes.kv) / (pages.used + pages.cached + pages.free);
+  const small = await loadModel(path, { contextLength: 256, memory: { budget } });
+  const messages = [];
+  const names = ["queued", "prefill", "first-token", "preempted", "finished"].map(
+    (name) => `tokenmill:request:${name}`,
+  );
+  const listeners = [...names, "tokenmill:cache:evicted"].map((name) => [
+    name,
+    (message) => messages.push({ name: name.split(":").at(-1), ...message }),
+  ]);
+  for (const [name, listener] of listeners) subscribe(name, listener);
+  const own = { coalesce: true, ignoreEos: true, maxTokens: 120 };
+  const leaving = new AbortController();
+  const replies = Array.from({ length: 24 }, (_, i) =>
+    small.generate(`${i % 8}`, i < 8 ? { ...own, signal: leaving.signal } : own),
+  );
+  await until(() => messages.some(({ name }) => name === "preempted"), "a preemption");
+  leaving.abort(); // the owners go: others are told what happens from now on
+  await Promise.allSettled(replies);
+  for (const [name, listener] of listeners) unsubscribe(name, listener);
+  const { preempted, prefix, finished } = small.stats();
+  const of = (stage) => messages.filter(({ name }) => name === stage);
+  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  assert.ok(finished === 8 && preempted > 0 && prefix.evictedPages > 0);
+  assert.equal(of("preempted").length, preempted);
+  assert.equal(sum(of("evicted").map(({ pages: evicted }) => evicted)), prefix.evictedPages);
+  const ids = of("queued").map(({ request }) => request);
+  assert.equal(new Set(ids).size, 24);
+  const left = new Set(of("finished").flatMap(({ request, error }) => (error ? [request] : [])));
+  assert.equal(left.size, 8);
+  for (const stage of ["prefill", "finished"])
+    assert.deepEqual(
+      of(stage)
+        .map(({ request }) => request)
+        .filter((id) => stage === "finished" || !left.has(id))
+        .sort((a, b) => a - b),
+      ids.filter((id) => stage === "finished" || !left.has(id)),
+    );
+  for (const { timings, durationMs, usage } of of("finished")) {
+    assert.ok(timings.queueMs > 0 && timings.queueMs <= durationMs);
+    assert.equal(timings.ttftMs > 0, usage.completionTokens > 0);
+    assert.ok(timings.ttftMs <= durationMs);
+  }
+  await small.dispose();
 });

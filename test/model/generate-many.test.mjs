@@ -119,6 +119,27 @@ test("dispose ends the batch with Disposed after what was done", async () => {
   assert.throws(() => own.generateMany([]), { code: "Disposed" });
 });
 
+test("dispose ends a batch whose source never answers again, and every request with it", async () => {
+  const own = await loadModel(path, { contextLength: 128 });
+  let left = 0;
+  const silent = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => new Promise(() => undefined),
+      return: async () => {
+        left += 1;
+        assert.throws(() => own.stats(), { code: "Disposed" }, "it is disposed of for everybody");
+      },
+    }),
+  };
+  const waiting = assert.rejects(gather(own.generateMany(silent)), { code: "Disposed" });
+  const unread = own.generateMany(silent);
+  await own.dispose();
+  await waiting;
+  assert.equal(left, 1);
+  await assert.rejects(unread.next(), { code: "Disposed" });
+  assert.equal(left, 2);
+});
+
 test("a run that was cut off goes on where it was, by the ids that are done", async () => {
   const inputs = Array.from({ length: 60 }, (_, i) => ({ id: `item ${i}`, prompt: `prompt ${i}` }));
   const options = { ...endless, maxTokens: 6, order: "completion" };

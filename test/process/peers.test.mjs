@@ -103,16 +103,20 @@ const telemetry = [
   "@opentelemetry/sdk-metrics",
 ];
 
+/** A tracer provider whose ended spans `exporter` has. */
+function traced({ BasicTracerProvider, InMemorySpanExporter, SimpleSpanProcessor }) {
+  const exporter = new InMemorySpanExporter();
+  const tracerProvider = new BasicTracerProvider({ spanProcessors: [new SimpleSpanProcessor(exporter)] });
+  return { tracerProvider, exporter };
+}
+
 peerTest(
   "requests become spans below the active one, with events and conventional names",
   telemetry,
   async (...sdk) => {
     const [api, { AsyncLocalStorageContextManager }, tracing] = sdk;
     api.context.setGlobalContextManager(new AsyncLocalStorageContextManager().enable());
-    const exporter = new tracing.InMemorySpanExporter();
-    const tracerProvider = new tracing.BasicTracerProvider({
-      spanProcessors: [new tracing.SimpleSpanProcessor(exporter)],
-    });
+    const { tracerProvider, exporter } = traced(tracing);
     const model = await loadModel(path);
     const instrumentation = instrument({ tracerProvider });
     const parent = tracerProvider.getTracer("test").startSpan("caller");
@@ -143,25 +147,96 @@ peerTest(
   },
 );
 
-peerTest("requests and observed models become metrics", telemetry, async (...sdk) => {
-  const { MeterProvider, MetricReader } = sdk[3];
+peerTest(
+  "spans of requests that run are ended when they are left, without a status",
+  telemetry,
+  async (...sdk) => {
+    const [api, , tracing] = sdk;
+    const { tracerProvider, exporter } = traced(tracing);
+    const model = await loadModel(path);
+    const instrumentation = instrument({ tracerProvider });
+    const reply = model.generate("Hello", { ignoreEos: true });
+    const iterator = reply[Symbol.asyncIterator]();
+    await iterator.next();
+    assert.equal(exporter.getFinishedSpans().length, 0);
+    instrumentation.disable();
+    const spans = exporter.getFinishedSpans();
+    assert.equal(spans.length, 1);
+    assert.equal(spans[0].ended, true);
+    assert.equal(spans[0].status.code, api.SpanStatusCode.UNSET);
+    assert.deepEqual(
+      spans[0].events.map(({ name }) => name),
+      ["prefill", "first token", "instrumentation disabled"],
+    );
+    reply.cancel();
+    assert.equal((await reply).finishReason, "aborted");
+    instrumentation.disable();
+    assert.equal(exporter.getFinishedSpans().length, 1, "each once");
+    await model.dispose();
+  },
+);
+
+/** A meter provider whose figures are had by `collect`, by the metrics' names. */
+function metered({ MeterProvider, MetricReader }) {
   class Reader extends MetricReader {
     async onShutdown() {}
     async onForceFlush() {}
   }
   const reader = new Reader();
   const meterProvider = new MeterProvider({ readers: [reader] });
-  const model = await loadModel(path);
-  const instrumentation = instrument({ meterProvider });
-  instrumentation.observe(model);
-  const options = { ignoreEos: true, maxTokens: 4 };
-  const { usage, timings } = await model.generate("Hello", options);
-  const collected = async () => {
+  const collect = async () => {
     const { resourceMetrics, errors } = await reader.collect();
     assert.deepEqual(errors, []);
     const metrics = resourceMetrics.scopeMetrics.flatMap((scope) => scope.metrics);
     return Object.fromEntries(metrics.map(({ descriptor, dataPoints }) => [descriptor.name, dataPoints]));
   };
+  return { meterProvider, collect };
+}
+
+peerTest("models of one name have series of their own", telemetry, async (...sdk) => {
+  const { meterProvider, collect } = metered(sdk[3]);
+  const { tracerProvider, exporter } = traced(sdk[2]);
+  const models = [await loadModel(path), await loadModel(path, { contextLength: 100 })];
+  assert.equal(models[0].info.name, models[1].info.name);
+  const instrumentation = instrument({ meterProvider, tracerProvider });
+  for (const model of models) instrumentation.observe(model);
+  for (const [i, model] of models.entries())
+    await model.generate("Hello", { ignoreEos: true, maxTokens: 4 + 8 * i });
+  const metrics = await collect();
+  const ids = exporter.getFinishedSpans().map(({ attributes }) => attributes["tokenmill.model.id"]);
+  assert.equal(new Set(ids).size, 2);
+  const seen = (name, label, value) =>
+    ids.map((id) => {
+      const points = metrics[name].filter(
+        ({ attributes }) => attributes["tokenmill.model.id"] === id && attributes[label] === value,
+      );
+      assert.equal(points.length, 1);
+      assert.equal(points[0].attributes["gen_ai.request.model"], models[0].info.name);
+      return points[0].value;
+    });
+  assert.deepEqual(
+    seen("tokenmill.events", "tokenmill.event", "steps"),
+    models.map((model) => model.stats().steps),
+  );
+  assert.notEqual(models[0].stats().steps, models[1].stats().steps);
+  assert.deepEqual(
+    seen("tokenmill.memory", "tokenmill.purpose", "scratch"),
+    models.map((model) => model.stats().bytes.scratch),
+  );
+  const [duration] = metrics["gen_ai.server.request.duration"];
+  assert.equal(duration.value.count, 2, "histograms of requests are the name's");
+  for (const model of models) await model.dispose();
+  instrumentation.disable();
+  await meterProvider.shutdown();
+});
+
+peerTest("requests and observed models become metrics", telemetry, async (...sdk) => {
+  const { meterProvider, collect: collected } = metered(sdk[3]);
+  const model = await loadModel(path);
+  const instrumentation = instrument({ meterProvider });
+  instrumentation.observe(model);
+  const options = { ignoreEos: true, maxTokens: 4 };
+  const { usage, timings } = await model.generate("Hello", options);
   const metrics = await collected();
   const [ttft] = metrics["gen_ai.server.time_to_first_token"];
   assert.deepEqual([ttft.value.count, ttft.value.sum], [1, timings.ttftMs / 1000]);

@@ -11,6 +11,8 @@ const { TokenmillError } = require("../../../dist/errors.js");
 
 /** Replies that end when the test says so; a cancelled one completes as aborted. */
 class FakeModel {
+  #disposal = new AbortController();
+  disposal = this.#disposal.signal;
   open = new Map();
   cancelled = [];
   started = [];
@@ -39,6 +41,12 @@ class FakeModel {
   finish(prompt, finishReason = "stop") {
     const usage = { promptTokens: 2, cachedTokens: 0, completionTokens: 3 };
     this.#end(prompt).resolve({ text: `${prompt}!`, finishReason, usage });
+  }
+
+  /** As a model does: whatever runs ends as well. */
+  dispose() {
+    this.#disposal.abort(new TokenmillError("Disposed", "the model was disposed"));
+    for (const prompt of [...this.open.keys()]) this.fail(prompt, "Disposed");
   }
 
   fail(prompt, code) {
@@ -320,6 +328,103 @@ test("a source that never answers does not hold up the end", async () => {
   await batch.return();
   assert.equal((await pending).done, true);
   assert.equal(returned, 1);
+});
+
+/** A source that gives some items and then never answers again, and counts how often it was left. */
+function silentAfter(...items) {
+  const log = { asked: 0, left: 0 };
+  const source = {
+    [Symbol.asyncIterator]: () => ({
+      next: () => {
+        const value = items[log.asked++];
+        return value === undefined ? new Promise(() => undefined) : Promise.resolve({ done: false, value });
+      },
+      return: () => {
+        log.left += 1;
+        return new Promise(() => undefined);
+      },
+    }),
+  };
+  return { source, log };
+}
+
+test("a disposed model ends the batch at once, however long its source takes for the next item", async () => {
+  const model = new FakeModel();
+  const { source: silent, log } = silentAfter("a", "b");
+  const batch = new Batch(model, silent, {});
+  const reads = [batch.next(), batch.next(), batch.next()];
+  await settled();
+  for (const prompt of ["a", "b"]) model.finish(prompt);
+  await settled();
+  assert.deepEqual([log.asked, log.left], [3, 0]);
+  model.dispose();
+  assert.equal((await reads[0]).value.completion.text, "a!");
+  assert.equal((await reads[1]).value.completion.text, "b!");
+  await assert.rejects(reads[2], { code: "Disposed", message: "the model was disposed" });
+  assert.equal(log.left, 1);
+  assert.deepEqual(await batch.next(), { done: true, value: undefined });
+});
+
+test("a model that is disposed while nobody reads ends the batch at the next read, after what was done", async () => {
+  const model = new FakeModel();
+  const { source: silent, log } = silentAfter("a", "b");
+  const batch = new Batch(model, silent, {});
+  const first = batch.next();
+  await settled();
+  for (const prompt of ["a", "b"]) model.finish(prompt);
+  await first;
+  model.dispose();
+  assert.equal((await batch.next()).value.completion.text, "b!");
+  await assert.rejects(batch.next(), { code: "Disposed" });
+  assert.equal(log.left, 1);
+});
+
+test("a batch on a model that was disposed before its first read asks its source for nothing", async () => {
+  const model = new FakeModel();
+  const { source: silent, log } = silentAfter("a");
+  const batch = new Batch(model, silent, {});
+  model.dispose();
+  await assert.rejects(batch.next(), { code: "Disposed" });
+  assert.deepEqual([log.asked, log.left, model.started.length], [0, 1, 0]);
+});
+
+test("what is complete is not spoiled by the model's end", async () => {
+  const model = new FakeModel();
+  const batch = new Batch(model, ["a", "b"], {});
+  const first = batch.next();
+  await settled();
+  for (const prompt of ["a", "b"]) model.finish(prompt);
+  await first;
+  await settled();
+  model.dispose();
+  assert.equal((await batch.next()).value.completion.text, "b!");
+  assert.equal((await batch.next()).done, true);
+});
+
+test("a model holds its batches only while somebody waits for a result", async () => {
+  const model = new FakeModel();
+  let listeners = 0;
+  const { addEventListener, removeEventListener } = model.disposal;
+  model.disposal.addEventListener = (...listener) => {
+    listeners += 1;
+    addEventListener.apply(model.disposal, listener);
+  };
+  model.disposal.removeEventListener = (...listener) => {
+    listeners -= 1;
+    removeEventListener.apply(model.disposal, listener);
+  };
+  const batch = new Batch(model, silentAfter("a").source, {});
+  const first = batch.next();
+  await settled();
+  assert.equal(listeners, 1);
+  model.finish("a");
+  await first;
+  assert.equal(listeners, 0, "nobody waits");
+  const second = batch.next();
+  assert.equal(listeners, 1);
+  await batch.return();
+  assert.equal((await second).done, true);
+  assert.equal(listeners, 0, "it has ended");
 });
 
 test("the signal ends the batch after what was done, and cancels the rest", async () => {
