@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
+import type { Adapter, AdapterOptions } from "./adapter";
 import type { GenerationOptions, MemoryBudget, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
 import type { Session } from "./session/session";
@@ -84,6 +85,11 @@ export interface ModelStats {
   /** Tokens guessed for replies with `draft`, and those of them that came true. */
   draft: { guessedTokens: number; acceptedTokens: number };
   bytes: { weights: number; kv: number; scratch: number; budget: number };
+  /**
+   * Different adapters that are loaded, those of them in memory, their bytes and what these may be, and how often one
+   * had to be read again.
+   */
+  adapters: { registered: number; loaded: number; bytes: number; budget: number; reloads: number };
 }
 
 export interface Score {
@@ -148,6 +154,21 @@ export interface Model extends Tokenizer, AsyncDisposable {
    * const session = await model.restore(await readFile("conversation.bin"));
    */
   restore(snapshot: Uint8Array): Promise<Session>;
+  /**
+   * Loads a low-rank adapter (LoRA), which requests then name in their option `adapter`: a folder as PEFT saves it, a
+   * GGUF file, or a source as `loadModel` takes it. What runs goes on meanwhile. Loaded again, equal ones take memory
+   * once.
+   *
+   * @throws TokenmillError ModelNotFound; CorruptFile, UnsupportedModel, UnsupportedQuantization or Incompatible (made
+   *   for another model) naming the setting or the tensor; InvalidArgument for wrong options or a name that another
+   *   adapter has; Download, Aborted, OutOfMemory, Disposed. Nothing has changed then.
+   * @example
+   * const polite = await model.loadAdapter("./adapters/polite");
+   * const [a, b] = await Promise.all([model.generate(prompt, { adapter: polite }), model.generate(prompt)]);
+   */
+  loadAdapter(source: string, options?: AdapterOptions): Promise<Adapter>;
+  /** The adapters that requests can name, in the order of their loading. */
+  adapters(): Adapter[];
   /** Log-probabilities of a given text. */
   score(input: string | readonly number[], options?: ScoreOptions): Promise<Score>;
   stats(): ModelStats;

@@ -18,5 +18,6 @@ export function nativeLoadOptions(options: LoadOptions): NativeLoadOptions {
     ...(maxQueue !== undefined ? { maxQueue } : {}),
     ...(targetTpot !== undefined ? { targetTpot } : {}),
     ...(memory?.budget !== undefined ? { budget: toNativeBudget("memory.budget", memory.budget) } : {}),
+    ...(memory?.adapters !== undefined ? { adapterBytes: memory.adapters } : {}),
   };
 }

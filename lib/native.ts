@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { AdapterSpec } from "./adapters/adapter-spec";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 import type { MemoryEstimate } from "./estimate-memory";
@@ -27,6 +28,12 @@ export interface NativeScheduling {
   deadline?: number;
 }
 
+/** An adapter's id, and a factor on what it adds. */
+export interface NativeAdapterChoice {
+  id: number;
+  scale: number;
+}
+
 export interface NativeRequest extends NativeSampling, NativeScheduling {
   id: number;
   pieces?: PromptPiece[];
@@ -39,6 +46,7 @@ export interface NativeRequest extends NativeSampling, NativeScheduling {
   ignoreEos?: boolean;
   logprobs?: number;
   cacheSalt?: string;
+  adapters?: NativeAdapterChoice[];
   promptLookup?: boolean;
   credits?: number;
   /** The name that its pages are held under when it ends well, unique within the model. */
@@ -140,7 +148,17 @@ export interface NativeModel {
   /** Verifies a snapshot, of which it takes a copy. */
   openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
   /** A request that ends when the pages are held, or there is no room for them. */
-  importHold(id: number, hold: number, pages: NativeSnapshot, cacheSalt: string): void;
+  importHold(
+    id: number,
+    hold: number,
+    pages: NativeSnapshot,
+    cacheSalt: string,
+    adapters: NativeAdapterChoice[],
+  ): void;
+  /** Reads an adapter's factors; `digest` is equal for equal adapters. */
+  loadAdapter(spec: AdapterSpec): Promise<{ id: number; digest: string; bytes: number; targets: string[] }>;
+  /** Requests cannot name it any more; those under way keep it. */
+  releaseAdapter(id: number): void;
   ref(): void;
   unref(): void;
   close(): Promise<void>;
@@ -163,6 +181,7 @@ export interface NativeLoadOptions {
   prefixCacheBytes?: number;
   packedFolder?: string;
   packedLimit?: number;
+  adapterBytes?: number;
 }
 
 export interface NativeLoad {

@@ -1,3 +1,4 @@
+import type { AdapterChoice } from "./adapter";
 /** How a request stands among the others. Results do not depend on it. */
 export interface SchedulingOptions {
   /**
@@ -24,6 +25,11 @@ export interface SchedulingOptions {
  * from the defaults named.
  */
 export interface GenerationOptions extends SchedulingOptions {
+  /**
+   * What changes the model's weights for this request: an adapter or its name, or several with factors, whose changes
+   * add up. Requests with other adapters or none run in the same batch. Default: none.
+   */
+  adapter?: AdapterChoice;
   /** Default: to the context's end. */
   maxTokens?: number;
   /** 0 (default) is greedy: the most likely token. */
@@ -73,6 +79,8 @@ export interface GenerationOptions extends SchedulingOptions {
 
 /** How a text is scored. */
 export interface ScoreOptions extends SchedulingOptions {
+  /** As in {@link GenerationOptions}. */
+  adapter?: AdapterChoice;
   /** Who may reuse the text's prefix, as in {@link GenerationOptions}; a score itself reuses none. */
   cacheSalt?: string;
 }
@@ -208,5 +216,11 @@ export interface LoadOptions extends SourceOptions {
   memory?: {
     /** For weights, KV cache and scratch together. Default: "50%"; committed as used. */
     budget?: MemoryBudget;
+    /**
+     * Bytes that adapters may take besides. Those that no request uses leave memory when others need their room, and
+     * are read from their files again; while those in use fill it, requests for others are refused as `Overloaded`.
+     * Default: an eighth of the free memory, 1 GiB at most.
+     */
+    adapters?: number;
   };
 }

@@ -105,6 +105,7 @@ function checkScheduling(options: SchedulingOptions): void {
 
 const generationKeys = [
   ...Object.keys(generationRanges),
+  "adapter", // LoadedAdapters knows which there are
   "stop",
   "ignoreEos",
   "cacheSalt",
@@ -129,7 +130,7 @@ export function checkGenerationOptions(options: GenerationOptions): void {
 /** Refuses options of `score` that are unknown or wrong. */
 export function checkScoreOptions(options: ScoreOptions): void {
   checkObject("options", options);
-  checkKeys("score", options, ["cacheSalt", ...schedulingKeys]);
+  checkKeys("score", options, ["adapter", "cacheSalt", ...schedulingKeys]);
   checkString("cacheSalt", options.cacheSalt);
   checkScheduling(options);
 }
@@ -205,7 +206,12 @@ export function checkLoadOptions(options: LoadOptions, name = "loadModel"): void
   checkChoice("quantize", options.quantize, ["int8", "int4"]);
   if (options.memory === undefined) return;
   checkObject("memory", options.memory);
-  checkKeys("memory", options.memory, ["budget"]);
+  checkKeys("memory", options.memory, ["budget", "adapters"]);
+  checkNumber("memory.adapters", options.memory.adapters, {
+    minimum: 1,
+    maximum: Number.MAX_SAFE_INTEGER,
+    integer: true,
+  });
   if (options.memory.budget !== undefined) toNativeBudget("memory.budget", options.memory.budget);
 }
 

@@ -121,6 +121,18 @@ std::vector<PromptPiece> ToPieces(const Napi::Value& value) {
   return pieces;
 }
 
+std::vector<AdapterChoice> ToAdapterChoices(const Napi::Value& value) {
+  std::vector<AdapterChoice> choices;
+  if (!value.IsArray()) return choices;
+  const Napi::Array array = value.As<Napi::Array>();
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object choice = array.Get(i).As<Napi::Object>();
+    choices.push_back({static_cast<AdapterId>(GetNumber(choice, "id", 0)),
+                       static_cast<float>(GetNumber(choice, "scale", 1))});
+  }
+  return choices;
+}
+
 Request ToRequest(const Napi::Object& object) {
   Request request;
   request.id = static_cast<RequestId>(GetNumber(object, "id", 0));
@@ -140,6 +152,7 @@ Request ToRequest(const Napi::Object& object) {
   request.ignore_eos = GetBool(object, "ignoreEos", false);
   request.logprobs = static_cast<int>(GetNumber(object, "logprobs", -1));
   request.cache_salt = GetString(object, "cacheSalt", "");
+  request.adapters = ToAdapterChoices(object.Get("adapters"));
   request.prompt_lookup = GetBool(object, "promptLookup", false);
   request.credits = static_cast<int>(GetNumber(object, "credits", 0));
   request.notices = GetBool(object, "notices", false);

@@ -30,6 +30,8 @@ Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens);
 
 /// The shapes are those of NativeRequest and NativeEvent in lib/native.ts, and ModelStats in lib/model.ts.
 std::vector<PromptPiece> ToPieces(const Napi::Value& value);
+/// Of { id, scale }; none for what is no array.
+std::vector<AdapterChoice> ToAdapterChoices(const Napi::Value& value);
 Request ToRequest(const Napi::Object& object);
 Napi::Object FromHistograms(Napi::Env env, const SchedulerHistograms& histograms);
 Napi::Object FromEvent(Napi::Env env, const Event& event);

@@ -28,6 +28,7 @@ EngineOptions ToEngineOptions(const Napi::Object& given) {
   options.kv_type = GetBool(given, "kvInt8", false) ? KvType::kInt8 : KvType::kF16;
   options.prefix_cache = GetBool(given, "prefixCache", true);
   options.prefix_cache_bytes = static_cast<uint64_t>(GetNumber(given, "prefixCacheBytes", 0));
+  options.adapter_bytes = static_cast<uint64_t>(GetNumber(given, "adapterBytes", 0));
   if (given.Has("packedFolder")) options.packed.folder = given.Get("packedFolder").As<Napi::String>();
   options.packed.limit_bytes = static_cast<uint64_t>(GetNumber(given, "packedLimit", 0));
   return options;

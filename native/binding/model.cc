@@ -1,10 +1,12 @@
 #include "binding/model.h"
 
 #include <algorithm>
+#include <cinttypes>
 #include <new>
 #include <system_error>
 #include <thread>
 
+#include "binding/adapter.h"
 #include "binding/convert.h"
 #include "binding/engine_options.h"
 #include "binding/instance.h"
@@ -78,6 +80,48 @@ class EncodeWorker final : public Napi::AsyncWorker {
   Napi::Promise::Deferred deferred_;
   std::vector<Token> tokens_;
   Status status_;
+};
+
+// Reads an adapter away from the event loop.
+class AdapterWorker final : public Napi::AsyncWorker {
+ public:
+  AdapterWorker(Napi::Env env, std::shared_ptr<Engine> engine, ClientId client, AdapterSpec spec)
+      : Napi::AsyncWorker(env),
+        engine_(std::move(engine)),
+        client_(client),
+        spec_(std::move(spec)),
+        deferred_(Napi::Promise::Deferred::New(env)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+  void Execute() override {
+    try {
+      result_ = engine_->LoadAdapter(client_, spec_);
+    } catch (const std::bad_alloc&) {
+      result_ = Status(Code::kOutOfMemory, "the system refused memory to load an adapter");
+    }
+    engine_.reset();
+  }
+
+  void OnOK() override {
+    const Napi::Env env = Env();
+    if (!result_.ok()) return deferred_.Reject(ToError(env, result_.status()).Value());
+    const AdapterInfo& info = result_.value();
+    Napi::Object object = Napi::Object::New(env);
+    object.Set("id", static_cast<double>(info.id));
+    object.Set("digest", Format("%016" PRIx64 "%016" PRIx64, info.digest.first, info.digest.second));
+    object.Set("bytes", static_cast<double>(info.bytes));
+    Napi::Array targets = Napi::Array::New(env, info.targets.size());
+    for (uint32_t i = 0; i < info.targets.size(); ++i) targets.Set(i, info.targets[i]);
+    object.Set("targets", targets);
+    deferred_.Resolve(object);
+  }
+
+ private:
+  std::shared_ptr<Engine> engine_;
+  const ClientId client_;
+  const AdapterSpec spec_;
+  Napi::Promise::Deferred deferred_;
+  Result<AdapterInfo> result_ = Status(Code::kInternal, "not loaded");
 };
 
 const char* PackedCacheName(PackedCache state) {
@@ -187,8 +231,11 @@ Napi::Function ModelHandle::Define(Napi::Env env) {
        InstanceMethod("releaseHold", &ModelHandle::ReleaseHold),
        InstanceMethod("exportHold", &ModelHandle::ExportHold),
        InstanceMethod("openSnapshot", &ModelHandle::OpenSnapshot),
-       InstanceMethod("importHold", &ModelHandle::ImportHold), InstanceMethod("ref", &ModelHandle::Ref),
-       InstanceMethod("unref", &ModelHandle::Unref), InstanceMethod("close", &ModelHandle::Close)});
+       InstanceMethod("importHold", &ModelHandle::ImportHold),
+       InstanceMethod("loadAdapter", &ModelHandle::LoadAdapter),
+       InstanceMethod("releaseAdapter", &ModelHandle::ReleaseAdapter),
+       InstanceMethod("ref", &ModelHandle::Ref), InstanceMethod("unref", &ModelHandle::Unref),
+       InstanceMethod("close", &ModelHandle::Close)});
 }
 
 Napi::Object ModelHandle::New(Napi::Env env, std::shared_ptr<Engine> engine,
@@ -278,7 +325,19 @@ void ModelHandle::ImportHold(const Napi::CallbackInfo& info) {
   engine(info.Env())
       .ImportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
                   static_cast<HoldId>(info[1].ToNumber().DoubleValue()), SnapshotOf(info.Env(), info[2]),
-                  info[3].ToString().Utf8Value());
+                  info[3].ToString().Utf8Value(), ToAdapterChoices(info[4]));
+}
+
+Napi::Value ModelHandle::LoadAdapter(const Napi::CallbackInfo& info) {
+  engine(info.Env());
+  auto* worker = new AdapterWorker(info.Env(), engine_, client_, ToAdapterSpec(info[0].As<Napi::Object>()));
+  const Napi::Promise promise = worker->promise();
+  worker->Queue();
+  return promise;
+}
+
+void ModelHandle::ReleaseAdapter(const Napi::CallbackInfo& info) {
+  if (engine_) engine_->ReleaseAdapter(client_, static_cast<AdapterId>(info[0].ToNumber().DoubleValue()));
 }
 
 void ModelHandle::Ref(const Napi::CallbackInfo& info) { channel_->Ref(info.Env()); }
@@ -377,6 +436,13 @@ Napi::Value ModelHandle::Stats(const Napi::CallbackInfo& info) {
   set(bytes, "scratch", stats.scratch_bytes);
   set(bytes, "budget", stats.budget_bytes);
   object.Set("bytes", bytes);
+  Napi::Object adapters = Napi::Object::New(env);
+  set(adapters, "registered", stats.adapters.registered);
+  set(adapters, "loaded", stats.adapters.loaded);
+  set(adapters, "bytes", stats.adapters.bytes);
+  set(adapters, "budget", stats.adapters.budget_bytes);
+  set(adapters, "reloads", stats.adapters.reloads);
+  object.Set("adapters", adapters);
   return object;
 }
 

@@ -33,6 +33,8 @@ class ModelHandle : public Napi::ObjectWrap<ModelHandle> {
   void ExportHold(const Napi::CallbackInfo& info);
   Napi::Value OpenSnapshot(const Napi::CallbackInfo& info);
   void ImportHold(const Napi::CallbackInfo& info);
+  Napi::Value LoadAdapter(const Napi::CallbackInfo& info);
+  void ReleaseAdapter(const Napi::CallbackInfo& info);
   void Ref(const Napi::CallbackInfo& info);
   void Unref(const Napi::CallbackInfo& info);
   Napi::Value Close(const Napi::CallbackInfo& info);

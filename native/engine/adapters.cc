@@ -72,7 +72,10 @@ Result<AdapterInfo> AdapterSet::Load(ClientId client, std::unique_ptr<const Adap
   ++entry->names;
   const AdapterId id = next_id_++;
   names_[{client, id}] = entry;
-  return AdapterInfo{id, digest, entry->bytes};
+  AdapterInfo info{id, digest, entry->bytes, {}};
+  for (const AdapterFactors& factors : entry->source->factors())
+    info.targets.push_back(program_->weights[static_cast<size_t>(factors.matrix)].name);
+  return info;
 }
 
 void AdapterSet::Release(ClientId client, AdapterId id) {

@@ -30,6 +30,7 @@ struct AdapterInfo {
   AdapterId id = 0;
   AdapterDigest digest;
   size_t bytes = 0;  // in memory
+  std::vector<std::string> targets;  // the matrices' names
 };
 
 struct AdapterStats {

@@ -127,7 +127,7 @@ void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_
 }
 
 Result<AdapterInfo> Engine::LoadAdapter(ClientId client, const AdapterSpec& spec) {
-  TM_ASSIGN_OR_RETURN(std::unique_ptr<const AdapterSource> source, OpenAdapter(model_->program, spec));
+  TM_ASSIGN_OR_RETURN(std::unique_ptr<const AdapterSource> source, OpenAdapter(spec, *model_));
   return adapters_->Load(client, std::move(source));
 }
 

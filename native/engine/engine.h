@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "adapter/adapter_file.h"
 #include "engine/adapters.h"
 #include "engine/device.h"
 #include "engine/page_transfers.h"
