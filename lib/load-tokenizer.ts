@@ -39,7 +39,7 @@ class LocalTokenizer implements Tokenizer {
 export async function loadTokenizer(source: string, options: SourceOptions = {}): Promise<Tokenizer> {
   if (typeof source !== "string" || source === "")
     throw invalid("source", source, "a path or model reference");
-  checkSourceOptions(options);
+  checkSourceOptions(options, "loadTokenizer");
   const { path } = await resolveSource(source, options);
   const isJson = path.endsWith(".json") || (await stat(path)).isDirectory();
   try {

@@ -1,4 +1,7 @@
 import { onAbort } from "./abort-callbacks";
+import type { Adapter, AdapterOptions } from "./adapter";
+import { loadAdapter } from "./adapters/load-adapter";
+import { type AdapterUse, LoadedAdapters } from "./adapters/loaded-adapters";
 import { Batch } from "./batch/batch";
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import { renderChat } from "./chat/render-chat";
@@ -15,6 +18,7 @@ import { TokenmillError } from "./errors";
 import type { Model, ModelInfo, ModelStats, Score, TokenizeOptions } from "./model";
 import {
   callNative,
+  type NativeAdapterChoice,
   type NativeEvent,
   type NativeModel,
   type NativeModelInfo,
@@ -93,6 +97,14 @@ function stopAfter(state: ReplyState, deadline: number): () => void {
   return () => clearTimeout(timer);
 }
 
+/** A reply whose request is being made, with the caller's options as they were. */
+interface StartedReply {
+  state: ReplyState;
+  options: GenerationOptions;
+  adapters: NativeAdapterChoice[] | undefined;
+  trace: RequestTrace | undefined;
+}
+
 /** A model in this process: a client of a native engine. */
 export class LocalModel implements Model {
   readonly info: ModelInfo;
@@ -104,7 +116,10 @@ export class LocalModel implements Model {
   readonly #states = new Set<ReplyState>();
   readonly #control: Omit<ReplyControl, "ended">;
   readonly #sessions: SessionHost;
+  readonly #adapters: LoadedAdapters;
   readonly #disposal = new AbortController();
+  /** Adapters that are being loaded. */
+  readonly #loads = new Set<Promise<unknown>>();
   #runnable = 0;
   #disposed: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -124,6 +139,7 @@ export class LocalModel implements Model {
       release: (id) => this.#release(id),
       evicted: (pages) => publishEvicted(this.info, pages),
     });
+    this.#adapters = new LoadedAdapters((id) => native.releaseAdapter(id));
     this.#control = {
       cancel: (id) => this.#shared.cancel(id) || native.cancel(id),
       addCredits: (id, credits) => this.#shared.addCredits(id, credits) || native.addCredits(id, credits),
@@ -141,9 +157,14 @@ export class LocalModel implements Model {
       releaseHold: (hold) => native.releaseHold(hold),
       exportHold: (hold, state) => this.#exportHold(hold, state),
       openSnapshot: (snapshot) => openSnapshot(native, snapshot),
-      importHold: async (hold, pages, cacheSalt) => {
-        await this.#transfer((id) => native.importHold(id, hold, pages, cacheSalt));
+      importHold: async (hold, pages, { cacheSalt = "", adapter }) => {
+        const use = this.#adapters.use(adapter);
+        await this.#transfer((id) =>
+          native.importHold(id, hold, pages, cacheSalt, use?.choices ?? []),
+        ).finally(use?.end);
       },
+      markAdapters: (choice) => this.#adapters.marks(choice),
+      findAdapters: (marks) => this.#adapters.find(marks),
     };
   }
 
@@ -152,9 +173,7 @@ export class LocalModel implements Model {
   }
 
   generate(prompt: string | readonly number[], options: GenerationOptions = {}): Reply {
-    return this.#start("generate", options, (state, own, trace) =>
-      this.#submit(state, own, this.#promptSource(prompt), trace),
-    );
+    return this.#start("generate", options, (started) => this.#submit(started, this.#promptSource(prompt)));
   }
 
   chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
@@ -183,6 +202,25 @@ export class LocalModel implements Model {
     return restoreSession(this.#sessions, snapshot);
   }
 
+  async loadAdapter(source: string, options: AdapterOptions = {}): Promise<Adapter> {
+    this.#checkUsable();
+    const loading = loadAdapter(this.#native, source, options);
+    this.#loads.add(loading);
+    this.#hold(true);
+    try {
+      const record = await loading;
+      this.#checkUsable();
+      return this.#adapters.add(record);
+    } finally {
+      this.#hold(false);
+      this.#loads.delete(loading);
+    }
+  }
+
+  adapters(): Adapter[] {
+    return this.#adapters.list();
+  }
+
   async score(input: string | readonly number[], options: ScoreOptions = {}): Promise<Score> {
     this.#checkUsable();
     checkScoreOptions(options);
@@ -190,6 +228,8 @@ export class LocalModel implements Model {
     const { signal, cacheSalt = "" } = options;
     const scheduling = schedulingOf(options, 0);
     if (signal?.aborted) throw abortError(signal);
+    const use = this.#adapters.use(options.adapter);
+    const adapters = use ? { adapters: use.choices } : {};
     const id = nextRequestId++;
     const trace = traceRequest(id, "score", this.info);
     trace?.queued();
@@ -199,12 +239,14 @@ export class LocalModel implements Model {
         if (!event.outcome) return;
         this.#release(id);
         this.#hold(false);
+        use?.end();
         stopListening?.();
         resolve(event.outcome);
       };
       this.#receivers.set(id, { accept: end });
       this.#hold(true);
-      this.#native.submit({ id, score: true, cacheSalt, ...source, ...scheduling, ...noticesFor(trace) });
+      const own = { cacheSalt, ...adapters, ...scheduling, ...noticesFor(trace) };
+      this.#native.submit({ id, score: true, ...source, ...own });
       const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
     });
     const error = scoreError(outcome, signal);
@@ -268,6 +310,7 @@ export class LocalModel implements Model {
     for (const state of this.#states) state.stop({ code, message });
     for (const id of this.#receivers.keys()) this.#control.cancel(id);
     if (this.#receivers.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
+    await Promise.allSettled(this.#loads);
     await this.#native.close();
   }
 
@@ -330,19 +373,21 @@ export class LocalModel implements Model {
   #start(
     operation: RequestMessage["operation"],
     options: GenerationOptions,
-    submit: (state: ReplyState, options: GenerationOptions, trace?: RequestTrace) => void | Promise<void>,
+    submit: (started: StartedReply) => void | Promise<void>,
     onEnd?: Turn["ended"],
   ): Reply {
     const own = { ...options };
     if (Array.isArray(own.stop)) own.stop = [...own.stop];
     const { signal } = own;
     let stopListening: (() => void) | undefined;
+    let adapters: AdapterUse | undefined;
     const id = nextRequestId++;
     const trace = traceRequest(id, operation, this.info);
     const state: ReplyState = new ReplyState(id, own.seed ?? randomSeed(), own.logprobs !== undefined, {
       ...this.#control,
       ended: () => {
         stopListening?.();
+        adapters?.end();
         this.#states.delete(state);
         this.#release(state.id);
         if (state.result) onEnd?.(state, state.result);
@@ -355,12 +400,13 @@ export class LocalModel implements Model {
     try {
       this.#checkUsable();
       checkGenerationOptions(options);
+      adapters = this.#adapters.use(own.adapter);
       trace?.queued();
       const abort = () => signal && state.stop(abortedBy(signal));
       if (signal?.aborted) abort();
       else {
         stopListening = signal && onAbort(signal, abort);
-        submit(state, own, trace)?.catch(fail);
+        submit({ state, options: own, adapters: adapters?.choices, trace })?.catch(fail);
       }
     } catch (error) {
       fail(error);
@@ -373,11 +419,12 @@ export class LocalModel implements Model {
     return this.#start(
       "chat",
       options,
-      async (state, own, trace) => {
-        const { deadline, signal } = own;
+      async (started) => {
+        const { state, options } = started;
+        const { deadline, signal } = options;
         const callOff = deadline === undefined ? undefined : stopAfter(state, deadline);
         const source = await prompt(state, signal).finally(callOff);
-        if (!state.ended) this.#submit(state, own, source, trace);
+        if (!state.ended) this.#submit(started, source);
       },
       onEnd,
     );
@@ -432,7 +479,7 @@ export class LocalModel implements Model {
     return { pieces, bos: addBos && !(first?.special && first.text === bos) };
   }
 
-  #submit(state: ReplyState, options: GenerationOptions, source: PromptSource, trace?: RequestTrace): void {
+  #submit({ state, options, adapters, trace }: StartedReply, source: PromptSource): void {
     const request: NativeRequest = {
       id: state.id,
       ...source,
@@ -451,6 +498,7 @@ export class LocalModel implements Model {
     if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
     if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
     if (options.draft === "promptLookup") request.promptLookup = true;
+    if (adapters) request.adapters = adapters;
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     const receiver = this.#receivers.get(state.id);
     const shares = options.coalesce && !request.temperature && options.deadline === undefined;

@@ -170,9 +170,9 @@ function checkSource(name: string, options: object, known: readonly string[]): v
   checkFunction("onLog", options.onLog);
 }
 
-/** Refuses options of `loadTokenizer` that are unknown or wrong. */
-export function checkSourceOptions(options: SourceOptions): void {
-  checkSource("loadTokenizer", options, sourceKeys);
+/** Refuses options of a call that takes a source which are unknown or wrong. */
+export function checkSourceOptions(options: SourceOptions, name: string): void {
+  checkSource(name, options, sourceKeys);
 }
 
 function checkPrefixCache(value: unknown): void {

@@ -43,7 +43,9 @@ export async function adapters({ model: name, streams, rank, rounds, threads, ou
     const loaded = [];
     for (const [i, source] of folders.entries())
       loaded.push(await model.loadAdapter(source, { name: `${i}` }));
-    note(`${name}: ${streams} streams, adapters of rank ${rank}, ${formatFigure(loaded[0].bytes / 1e6)} MB each`);
+    note(
+      `${name}: ${streams} streams, adapters of rank ${rank}, ${formatFigure(loaded[0].bytes / 1e6)} MB each`,
+    );
     const mixes = await measureMixes(model, loaded, { rounds, tokens: 64 });
     const settings = { streams, rank, rounds, threads: model.info.device.threads, bytes: loaded[0].bytes };
     await model.dispose();

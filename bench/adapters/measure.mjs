@@ -20,8 +20,16 @@ async function decode(model, prompts, adapters, tokens) {
 export const mixes = [
   { id: "own", text: "each stream has its own adapter", of: (all) => all },
   { id: "one", text: "all streams have one adapter", of: (all) => all.map(() => all[0]) },
-  { id: "half", text: "one adapter, for half of the streams", of: (all) => all.map((_, i) => (i % 2 ? all[0] : undefined)) },
-  { id: "single", text: "one adapter, for one stream", of: (all) => all.map((_, i) => (i === 0 ? all[0] : undefined)) },
+  {
+    id: "half",
+    text: "one adapter, for half of the streams",
+    of: (all) => all.map((_, i) => (i % 2 ? all[0] : undefined)),
+  },
+  {
+    id: "single",
+    text: "one adapter, for one stream",
+    of: (all) => all.map((_, i) => (i === 0 ? all[0] : undefined)),
+  },
 ];
 
 /** Tokens a second of all streams together, with adapters and right before without, round by round. */

@@ -35,8 +35,11 @@ function randomHalves(count, next) {
   });
 }
 
-/** Writes an adapter of this rank on all linear layers; the same seed gives the same. Returns its folder. */
-export function writeAdapter(folder, layers, { rank, seed }) {
+/**
+ * Writes an adapter of this rank on these layers; the same seed gives the same. What it adds is far below what the model
+ * computes, unless `alpha` is. Returns its folder.
+ */
+export function writeAdapter(folder, layers, { rank, seed, alpha = rank / 64 }) {
   let state = (Math.imul(seed + 1, 2654435761) ^ 0x9e3779b9) >>> 0;
   const next = () => {
     state ^= state << 13;
@@ -66,7 +69,7 @@ export function writeAdapter(folder, layers, { rank, seed }) {
     peft_type: "LORA",
     task_type: "CAUSAL_LM",
     r: rank,
-    lora_alpha: rank / 64,
+    lora_alpha: alpha,
     target_modules: Object.values(modules).map((name) => name.split(".")[1]),
   };
   writeFileSync(join(folder, "adapter_config.json"), JSON.stringify(config));

@@ -1,3 +1,4 @@
+import type { AdapterMark } from "../adapters/loaded-adapters";
 import { readConversation } from "../chat/conversation";
 import type { ChatMessage } from "../chat-message";
 import { TokenmillError } from "../errors";
@@ -60,6 +61,7 @@ export function checkSendOptions(options: SendOptions): void {
 }
 
 /** What a snapshot has of a session besides its pages. */
-export function stateOf({ messages, overflow, defaults }: SessionParts): string {
-  return JSON.stringify({ messages, options: { ...defaults, overflow } });
+export function stateOf({ messages, overflow, defaults }: SessionParts, adapters: AdapterMark[]): string {
+  const { adapter: _, ...options } = defaults;
+  return JSON.stringify({ messages, options: { ...options, overflow }, adapters });
 }

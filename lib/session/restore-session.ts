@@ -4,11 +4,13 @@ import { readSessionOptions, type SessionParts } from "./check-session";
 import { Session } from "./session";
 import type { SessionHost } from "./session-host";
 
-function partsOf(state: string): SessionParts {
+function partsOf(host: SessionHost, state: string): SessionParts {
   try {
-    const { messages, options } = JSON.parse(state);
-    return readSessionOptions({ ...options, messages });
+    const { messages, options, adapters = [] } = JSON.parse(state);
+    const adapter = adapters.length > 0 ? { adapter: host.findAdapters(adapters) } : {};
+    return readSessionOptions({ ...options, ...adapter, messages });
   } catch (cause) {
+    if (TokenmillError.isInstance(cause) && cause.code === "Incompatible") throw cause;
     throw new TokenmillError(
       "CorruptFile",
       `the snapshot's messages or options are not what a session writes: ${(cause as Error).message}`,
@@ -22,8 +24,8 @@ export async function restoreSession(host: SessionHost, snapshot: Uint8Array): P
   host.checkUsable();
   if (!(snapshot instanceof Uint8Array)) throw invalid("snapshot", snapshot, "a Buffer or Uint8Array");
   const { state, pages } = await host.openSnapshot(snapshot);
-  const parts = partsOf(state);
+  const parts = partsOf(host, state);
   const hold = host.newHold();
-  await host.importHold(hold, pages, parts.defaults.cacheSalt ?? "");
+  await host.importHold(hold, pages, parts.defaults);
   return new Session(host, hold, parts);
 }

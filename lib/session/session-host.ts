@@ -1,3 +1,5 @@
+import type { AdapterChoice, WeightedAdapter } from "../adapter";
+import type { AdapterMark } from "../adapters/loaded-adapters";
 import type { ChatMessage } from "../chat-message";
 import type { Completion } from "../completion";
 import type { TokenmillError } from "../errors";
@@ -39,5 +41,12 @@ export interface SessionHost {
   /** Verifies a snapshot. */
   openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
   /** Holds a snapshot's pages, as far as there is room. */
-  importHold(hold: number, pages: NativeSnapshot, cacheSalt: string): Promise<void>;
+  importHold(
+    hold: number,
+    pages: NativeSnapshot,
+    options: Pick<GenerationOptions, "cacheSalt" | "adapter">,
+  ): Promise<void>;
+  /** What tells adapters again in another process, and those that are loaded here for it. */
+  markAdapters(choice: AdapterChoice | undefined): AdapterMark[];
+  findAdapters(marks: readonly AdapterMark[]): WeightedAdapter[];
 }

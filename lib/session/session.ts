@@ -109,7 +109,9 @@ export class Session implements Disposable {
    */
   async snapshot(): Promise<Buffer> {
     this.#checkUsable();
-    return this.#host.exportHold(this.#hold, stateOf({ ...this.#parts, messages: this.#messages }));
+    const parts = { ...this.#parts, messages: this.#messages };
+    const state = stateOf(parts, this.#host.markAdapters(parts.defaults.adapter));
+    return this.#host.exportHold(this.#hold, state);
   }
 
   /** Ends a reply under way with `Disposed` and releases what is held; the messages stay. Idempotent. */
