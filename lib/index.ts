@@ -15,6 +15,7 @@ export { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 export { estimateMemory, type MemoryEstimate } from "./estimate-memory";
 export { loadModel } from "./load-model";
 export { loadTokenizer } from "./load-tokenizer";
+export { mergeAdapter } from "./merge-adapter";
 export type { Histogram, Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
 export {
   type FileType,
@@ -23,6 +24,7 @@ export {
   type LoadOptions,
   type LogEvent,
   type MemoryBudget,
+  type MergeOptions,
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import type { AdapterSpec } from "./adapters/adapter-spec";
+import type { AdapterFile, AdapterSpec } from "./adapters/adapter-spec";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 import type { MemoryEstimate } from "./estimate-memory";
@@ -209,7 +209,21 @@ export interface NativeQuantizeOptions {
   threads?: number;
 }
 
-export interface NativeQuantizeResult {
+/** As {@link NativeQuantizeOptions}; without a type each tensor keeps its own. */
+export interface NativeMergeOptions {
+  scale: number;
+  type?: string;
+  overwrite: boolean;
+  threads?: number;
+}
+
+/** Work that writes a file. */
+export interface NativeRewrite {
+  promise: Promise<NativeRewriteResult>;
+  abort(): void;
+}
+
+export interface NativeRewriteResult {
   inputBytes: number;
   outputBytes: number;
   types: { type: string; tensors: number; bytes: number }[];
@@ -254,7 +268,15 @@ interface NativeAddon {
     output: string,
     options: NativeQuantizeOptions,
     onProgress: (loaded: number, total: number) => void,
-  ): { promise: Promise<NativeQuantizeResult>; abort(): void };
+  ): NativeRewrite;
+  readGgufAdapter(path: string): Pick<AdapterFile, "spec" | "name" | "baseModel" | "alpha">;
+  mergeAdapter(
+    model: string,
+    adapter: AdapterSpec,
+    output: string,
+    options: NativeMergeOptions,
+    onProgress: (loaded: number, total: number) => void,
+  ): NativeRewrite;
 }
 
 let addon: NativeAddon | undefined;

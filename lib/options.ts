@@ -147,7 +147,19 @@ export interface QuantizeOptions extends SourceOptions {
   threads?: number;
 }
 
-/** What `quantizeModel` has written. */
+/** How an adapter is merged into a model. */
+export interface MergeOptions extends SourceOptions {
+  /** Multiplies what the adapter adds. Default 1. */
+  scale?: number;
+  /** What the weights become, as in {@link QuantizeOptions}. Default: each tensor keeps its own type. */
+  type?: FileType;
+  /** Replace the output where it exists. Default false. */
+  overwrite?: boolean;
+  /** Threads that compute. Default: physical cores within affinity and cgroup quota. */
+  threads?: number;
+}
+
+/** What `quantizeModel` or `mergeAdapter` has written. */
 export interface QuantizeResult {
   /** An absolute path. */
   path: string;

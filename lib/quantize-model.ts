@@ -1,9 +1,8 @@
-import { resolve } from "node:path";
-import { TokenmillError } from "./errors";
-import { type NativeQuantizeResult, native, toTokenmillError } from "./native";
+import { callNative, native } from "./native";
 import type { QuantizeOptions, QuantizeResult } from "./options";
 import { resolveSource } from "./sources/resolve-source";
 import { checkQuantizeOptions, invalid } from "./validate";
+import { writeModel } from "./write-model";
 
 /**
  * Writes a model in another type, such as Q4_K_M: a smaller file, and faster where reading weights takes the
@@ -28,41 +27,16 @@ export async function quantizeModel(
     throw invalid("source", source, "a path, alias or model reference");
   if (typeof output !== "string" || output === "") throw invalid("output", output, "the path of a file");
   checkQuantizeOptions(options);
-  const { signal, onProgress } = options;
   const { path } = await resolveSource(source, options);
-  const target = resolve(output);
-  let thrown: { error: unknown } | undefined;
-  const work = native().quantizeModel(
-    path,
-    target,
-    {
-      type: options.type,
-      pure: options.pure ?? false,
-      allowRequantize: options.allowRequantize ?? false,
-      overwrite: options.overwrite ?? false,
-      ...(options.threads !== undefined ? { threads: options.threads } : {}),
-    },
-    (loaded, total) => {
-      try {
-        if (thrown === undefined) onProgress?.({ phase: "quantize", loaded, total, file: path });
-      } catch (error) {
-        thrown = { error };
-        work.abort();
-      }
-    },
+  const { type, threads, pure = false, allowRequantize = false, overwrite = false } = options;
+  const nativeOptions = {
+    type,
+    pure,
+    allowRequantize,
+    overwrite,
+    ...(threads === undefined ? {} : { threads }),
+  };
+  return writeModel(output, options, { doing: `quantizing '${source}'`, file: path }, (target, report) =>
+    callNative(() => native().quantizeModel(path, target, nativeOptions, report)),
   );
-  if (signal?.aborted) work.abort();
-  signal?.addEventListener("abort", work.abort, { once: true });
-  try {
-    const result: NativeQuantizeResult = await work.promise;
-    return { path: target, ...result };
-  } catch (error) {
-    if (thrown) throw thrown.error;
-    if (!signal?.aborted) throw toTokenmillError(error);
-    throw new TokenmillError("Aborted", `quantizing '${source}' was aborted by its signal`, {
-      cause: signal.reason,
-    });
-  } finally {
-    signal?.removeEventListener("abort", work.abort);
-  }
 }

@@ -5,6 +5,7 @@ import {
   type GenerationOptions,
   type LoadOptions,
   type MemoryBudget,
+  type MergeOptions,
   type QuantizeOptions,
   type SchedulingOptions,
   type ScoreOptions,
@@ -240,6 +241,15 @@ export function checkQuantizeOptions(options: QuantizeOptions): void {
   }
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   for (const flag of quantizeFlags) checkFlag(flag, options[flag]);
+}
+
+/** Refuses options of `mergeAdapter` that are unknown or wrong. */
+export function checkMergeOptions(options: MergeOptions): void {
+  checkSource("mergeAdapter", options, [...sourceKeys, "type", "scale", "overwrite", "threads"]);
+  checkChoice("type", options.type, fileTypes);
+  checkNumber("scale", options.scale, { minimum: -1000, maximum: 1000 });
+  checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
+  checkFlag("overwrite", options.overwrite);
 }
 
 /** Token ids as native code takes them. */

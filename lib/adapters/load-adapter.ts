@@ -1,9 +1,10 @@
+import { resolve } from "node:path";
 import type { AdapterOptions } from "../adapter";
 import { TokenmillError } from "../errors";
 import { type NativeModel, toTokenmillError } from "../native";
 import { checkNumber, checkSourceOptions, invalid } from "../validate";
 import { type AdapterRecord, scaleRange } from "./loaded-adapters";
-import { openAdapter } from "./open-adapter";
+import { readAdapter } from "./read-adapter";
 
 const nameLengthMaximum = 256;
 
@@ -26,7 +27,7 @@ export async function loadAdapter(
 ): Promise<AdapterRecord> {
   checkOptions(source, options);
   const { signal, scale = 1 } = options;
-  const { spec, name } = await openAdapter(source, options);
+  const { spec, name } = await readAdapter(resolve(source));
   throwIfAborted(source, signal);
   const { id, ...loaded } = await native.loadAdapter(spec).catch((error: unknown) => {
     throw toTokenmillError(error);

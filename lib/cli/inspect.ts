@@ -1,6 +1,11 @@
+import { stat } from "node:fs/promises";
+import { basename } from "node:path";
+import { peftFiles } from "../adapters/read-peft-adapter";
 import { type ErrorCode, TokenmillError } from "../errors";
 import { estimateMemory, type MemoryEstimate } from "../estimate-memory";
 import { callNative, type NativeInspection, native } from "../native";
+import { resolveAdapterSource } from "../sources/resolve-adapter-source";
+import { inspectAdapter } from "./inspect-adapter";
 import { withInterrupt } from "./interrupt";
 import { write, writeJson } from "./output";
 import { fetchSource } from "./pull";
@@ -75,13 +80,20 @@ function describeInspection(
   ].join("");
 }
 
-/** `tokenmill inspect`: what a GGUF file says of itself. */
+function isGgufAdapter({ metadata }: NativeInspection): boolean {
+  return metadata.some(({ key, value }) => key === "general.type" && value === "adapter");
+}
+
+/** `tokenmill inspect`: what a GGUF file or an adapter says of itself. */
 export async function inspect(
   source: string,
   options: { json?: boolean; contextLength?: number },
 ): Promise<void> {
-  const { path } = await withInterrupt((signal) => fetchSource(source, signal));
+  const { path } = await withInterrupt((signal) => fetchSource(source, signal, resolveAdapterSource));
+  if ((await stat(path)).isDirectory() || basename(path) === peftFiles.weights)
+    return inspectAdapter(path, options);
   const inspection = callNative(() => native().inspectGguf(path));
+  if (isGgufAdapter(inspection)) return inspectAdapter(path, options);
   const memory = await memoryNeed(path, options.contextLength);
   if (options.json) await writeJson({ path, ...inspection, ...(memory === undefined ? {} : { memory }) });
   else await write(describeInspection(path, inspection, memory));

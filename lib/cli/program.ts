@@ -121,9 +121,12 @@ function addModels(program: Command): void {
     .action(async (options) => (await import("./list.js")).list(options));
   program
     .command("inspect")
-    .summary("show what is in a GGUF file")
-    .description("Shows a GGUF file's metadata and tensors, and the memory that it needs.")
-    .argument("<file>", sourceHelp)
+    .summary("show what is in a GGUF file or an adapter")
+    .description(
+      "Shows a GGUF file's metadata and tensors, and the memory that it needs; of an adapter (a PEFT folder or a GGUF " +
+        "file) its ranks, scales and what it changes.",
+    )
+    .argument("<file>", `${sourceHelp}; for an adapter also a folder or a repository`)
     .option("--context-length <number>", "tokens of context to count the memory for", wholeNumber(1))
     .option("--json", "print everything as JSON")
     .action(async (file, options) => (await import("./inspect.js")).inspect(file, options));
@@ -165,6 +168,24 @@ function addQuantize(program: Command): void {
     );
 }
 
+function addMerge(program: Command): void {
+  program
+    .command("merge")
+    .summary("merge an adapter into a model")
+    .description("Writes a GGUF file with an adapter (LoRA) merged into the model's weights.")
+    .argument("<model>", sourceHelp)
+    .argument("<adapter>", "a folder as PEFT saves it, a GGUF file, or a source of one")
+    .argument("<out>", "the file to write")
+    .option("--scale <number>", "multiplies what the adapter adds", numberBetween(-1000, 1000))
+    .option("--type <type>", "what the weights become; without it each tensor keeps its own type")
+    .option("--force", "replace the output where it exists")
+    .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
+    .option("--json", "print sizes and types as JSON")
+    .action(async (model, adapter, output, options) =>
+      (await import("./merge.js")).merge(model, adapter, output, options),
+    );
+}
+
 function createProgram(): Command {
   const program = new Command("tokenmill")
     .description("Run language models inside a Node.js process.")
@@ -176,6 +197,7 @@ function createProgram(): Command {
   addModels(program);
   addBench(program);
   addQuantize(program);
+  addMerge(program);
   return program;
 }
 

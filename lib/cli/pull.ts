@@ -5,10 +5,10 @@ import { write, writeJson } from "./output";
 import { ProgressDisplay } from "./progress-display";
 
 /** Fetches a source with its progress shown. */
-export async function fetchSource(source: string, signal: AbortSignal) {
+export async function fetchSource(source: string, signal: AbortSignal, resolve = resolveSource) {
   const display = new ProgressDisplay();
   try {
-    return await resolveSource(source, { signal, onProgress: display.update });
+    return await resolve(source, { signal, onProgress: display.update });
   } finally {
     display.stop();
   }

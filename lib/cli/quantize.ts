@@ -1,10 +1,5 @@
-import { type FileType, fileTypes, type QuantizeResult } from "../options";
 import { quantizeModel } from "../quantize-model";
-import { UsageError } from "./exit";
-import { withInterrupt } from "./interrupt";
-import { write, writeJson } from "./output";
-import { ProgressDisplay } from "./progress-display";
-import { formatBytes, formatTable } from "./text";
+import { fileTypeOf, writeModelFile } from "./written-model";
 
 /** The options of `tokenmill quantize`, as commander names them. */
 export interface QuantizeCommandOptions {
@@ -16,20 +11,6 @@ export interface QuantizeCommandOptions {
   json?: boolean;
 }
 
-function fileTypeOf(name: string): FileType {
-  const type = fileTypes.find((known) => known === name);
-  if (type === undefined) throw new UsageError(`--type is '${name}'; known are ${fileTypes.join(", ")}`);
-  return type;
-}
-
-function describeResult({ path, inputBytes, outputBytes, types }: QuantizeResult): string {
-  const rows = types.map(({ type, tensors, bytes }) => [type, String(tensors), formatBytes(bytes)]);
-  return [
-    `${path}: ${formatBytes(outputBytes)} from ${formatBytes(inputBytes)}\n`,
-    formatTable([["TYPE", "TENSORS", "SIZE"], ...rows], [1, 2]),
-  ].join("");
-}
-
 /** `tokenmill quantize`: writes a model in another type. */
 export async function quantize(
   source: string,
@@ -37,21 +18,7 @@ export async function quantize(
   { json, force, type: name, ...options }: QuantizeCommandOptions,
 ): Promise<void> {
   const type = fileTypeOf(name);
-  const display = new ProgressDisplay();
-  const result = await withInterrupt(async (signal) => {
-    try {
-      const overwrite = force === true;
-      return await quantizeModel(source, output, {
-        ...options,
-        type,
-        overwrite,
-        signal,
-        onProgress: display.update,
-      });
-    } finally {
-      display.stop();
-    }
-  });
-  if (json) await writeJson(result);
-  else await write(describeResult(result));
+  await writeModelFile(json === true, (progress) =>
+    quantizeModel(source, output, { ...options, type, overwrite: force === true, ...progress }),
+  );
 }

@@ -1,5 +1,6 @@
 #include <napi.h>
 
+#include "binding/adapter.h"
 #include "binding/estimate.h"
 #include "binding/inspect.h"
 #include "binding/instance.h"
@@ -39,6 +40,8 @@ Napi::Object Initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("loadModel", Napi::Function::New<LoadModel>(env));
   exports.Set("estimateMemory", Napi::Function::New<EstimateMemory>(env));
   exports.Set("quantizeModel", Napi::Function::New<QuantizeModel>(env));
+  exports.Set("readGgufAdapter", Napi::Function::New<ReadGgufAdapterFile>(env));
+  exports.Set("mergeAdapter", Napi::Function::New<MergeAdapterInto>(env));
   return exports;
 }
 

@@ -1,117 +1,23 @@
 #include "binding/quantize.h"
 
-#include <atomic>
-#include <memory>
-
-#include "binding/channel.h"
 #include "binding/convert.h"
-#include "core/cpu_features.h"
+#include "binding/rewrite_work.h"
 #include "quantize/quantize_file.h"
 
 namespace tokenmill::binding {
-namespace {
-
-class QuantizeWorker final : public Napi::AsyncWorker {
- public:
-  QuantizeWorker(Napi::Env env, std::string input, std::string output, const QuantizeOptions& options,
-                 std::shared_ptr<Channel> channel)
-      : Napi::AsyncWorker(env),
-        input_(std::move(input)),
-        output_(std::move(output)),
-        options_(options),
-        channel_(std::move(channel)),
-        aborted_(std::make_shared<std::atomic<bool>>(false)),
-        deferred_(Napi::Promise::Deferred::New(env)) {
-    napi_add_env_cleanup_hook(env, AbortAtExit, this);
-  }
-  ~QuantizeWorker() override { napi_remove_env_cleanup_hook(Env(), AbortAtExit, this); }
-
-  Napi::Promise promise() const { return deferred_.Promise(); }
-  std::shared_ptr<std::atomic<bool>> aborted() const { return aborted_; }
-
-  void Execute() override {
-    result_ = QuantizeFile(input_, output_, options_, [this](uint64_t done, uint64_t total) {
-      Report(done, total);
-      return !aborted_->load();
-    });
-  }
-
-  void OnOK() override {
-    channel_->Close();
-    if (!result_.ok()) return deferred_.Reject(ToError(Env(), result_.status()).Value());
-    const QuantizeResult& result = result_.value();
-    Napi::Object object = Napi::Object::New(Env());
-    object.Set("inputBytes", static_cast<double>(result.input_bytes));
-    object.Set("outputBytes", static_cast<double>(result.output_bytes));
-    Napi::Array types = Napi::Array::New(Env());
-    for (const auto& [type, share] : result.types) {
-      Napi::Object entry = Napi::Object::New(Env());
-      entry.Set("type", type);
-      entry.Set("tensors", share.tensors);
-      entry.Set("bytes", static_cast<double>(share.bytes));
-      types.Set(types.Length(), entry);
-    }
-    object.Set("types", types);
-    deferred_.Resolve(object);
-  }
-
-  void OnError(const Napi::Error& error) override {
-    channel_->Close();
-    deferred_.Reject(error.Value());
-  }
-
- private:
-  static void AbortAtExit(void* self) {
-    auto* worker = static_cast<QuantizeWorker*>(self);
-    worker->aborted_->store(true);
-    worker->channel_->Close();
-  }
-
-  /// A hundred reports; all come from the worker's thread.
-  void Report(uint64_t done, uint64_t total) {
-    const int percent = total > 0 ? static_cast<int>(done * 100 / total) : 100;
-    if (percent <= reported_) return;
-    reported_ = percent;
-    channel_->Send([done, total](Napi::Env env, Napi::Function callback) {
-      callback.Call({Napi::Number::New(env, static_cast<double>(done)),
-                     Napi::Number::New(env, static_cast<double>(total))});
-    });
-  }
-
-  const std::string input_, output_;
-  const QuantizeOptions options_;
-  const std::shared_ptr<Channel> channel_;
-  const std::shared_ptr<std::atomic<bool>> aborted_;
-  int reported_ = -1;
-  Napi::Promise::Deferred deferred_;
-  Result<QuantizeResult> result_ = Status(Code::kInternal, "not quantized");
-};
-
-}  // namespace
 
 Napi::Value QuantizeModel(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   const Napi::Object given = info[2].As<Napi::Object>();
-  const std::string name = GetString(given, "type", "");
-  const FileType* type = FindFileType(name);
-  if (type == nullptr) {
-    throw ToError(env, Error(Code::kInvalidArgument, "type is '%s'; expected one of %s", name.c_str(),
-                             FileTypeNames().c_str()));
-  }
-  QuantizeOptions options{{*type, GetBool(given, "pure", false), GetBool(given, "allowRequantize", false)}};
-  options.overwrite = GetBool(given, "overwrite", false);
-  const int threads = static_cast<int>(GetNumber(given, "threads", 0));
-  options.threads = threads > 0 ? threads : UsableCores();
-  auto channel = std::make_shared<Channel>(env, info[3].As<Napi::Function>(), "tokenmill");
-  auto* worker = new QuantizeWorker(env, info[0].As<Napi::String>().Utf8Value(),
-                                    info[1].As<Napi::String>().Utf8Value(), options, channel);
-  Napi::Object work = Napi::Object::New(env);
-  work.Set("promise", worker->promise());
-  work.Set("abort", Napi::Function::New(env, [aborted = worker->aborted()](const Napi::CallbackInfo&) {
-             aborted->store(true);
-           }));
-  worker->Queue();
-  return work;
+  const QuantizeOptions options{{ToFileType(env, GetString(given, "type", "")), GetBool(given, "pure", false),
+                                 GetBool(given, "allowRequantize", false)},
+                                ToRewriteOptions(given)};
+  return StartRewrite(
+      env, info[3].As<Napi::Function>(),
+      [input = info[0].As<Napi::String>().Utf8Value(), output = info[1].As<Napi::String>().Utf8Value(),
+       options](const RewriteProgress& on_progress) {
+        return QuantizeFile(input, output, options, on_progress);
+      });
 }
 
 }  // namespace tokenmill::binding

@@ -19,6 +19,13 @@ const DTypeInfo* FindDType(uint32_t gguf_id) {
   return nullptr;
 }
 
+const DTypeInfo* FindDType(std::string_view name) {
+  for (const DTypeInfo& info : kDTypes) {
+    if (name == info.name) return &info;
+  }
+  return nullptr;
+}
+
 const DTypeInfo& InfoOf(DType dtype) { return *FindDType(static_cast<uint32_t>(dtype)); }
 
 size_t RowBytes(DType dtype, int64_t elements) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace tokenmill {
 
@@ -21,6 +22,9 @@ struct DTypeInfo {
 
 /// The type with this GGUF number, or nullptr when there is none.
 const DTypeInfo* FindDType(uint32_t gguf_id);
+
+/// The type of this name, or nullptr.
+const DTypeInfo* FindDType(std::string_view name);
 
 const DTypeInfo& InfoOf(DType dtype);
 

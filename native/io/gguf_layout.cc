@@ -27,9 +27,9 @@ uint64_t Aligned(uint64_t bytes, uint64_t alignment) {
   return (bytes + alignment - 1) / alignment * alignment;
 }
 
-uint64_t TensorBytes(const GgufTensor& tensor, DType dtype) {
+uint64_t TensorBytes(const GgufTensor& tensor) {
   const uint64_t rows = tensor.shape[1] * tensor.shape[2] * tensor.shape[3];
-  return RowBytes(dtype, static_cast<int64_t>(tensor.shape[0])) * rows;
+  return RowBytes(tensor.dtype, static_cast<int64_t>(tensor.shape[0])) * rows;
 }
 
 /// Appends the metadata of `source` and gives their number.
@@ -59,7 +59,7 @@ Result<uint64_t> PutMetadata(const GgufFile& source, const std::vector<GgufUint>
 
 }  // namespace
 
-Result<GgufLayout> LayOutGguf(const GgufFile& source, const std::vector<DType>& types,
+Result<GgufLayout> LayOutGguf(const GgufFile& source, const std::vector<GgufTensor>& tensors,
                               const std::vector<GgufUint>& values) {
   GgufLayout layout;
   std::string metadata;
@@ -67,19 +67,18 @@ Result<GgufLayout> LayOutGguf(const GgufFile& source, const std::vector<DType>& 
   std::string& header = layout.header;
   header = "GGUF";
   Put(&header, kVersion);
-  Put(&header, static_cast<uint64_t>(source.tensors().size()));
+  Put(&header, static_cast<uint64_t>(tensors.size()));
   Put(&header, count);
   header += metadata;
   uint64_t data_bytes = 0;
-  for (size_t i = 0; i < source.tensors().size(); ++i) {
-    const GgufTensor& tensor = source.tensors()[i];
+  for (const GgufTensor& tensor : tensors) {
     PutString(&header, tensor.name);
     Put(&header, static_cast<uint32_t>(tensor.rank));
     for (int d = 0; d < tensor.rank; ++d) Put(&header, tensor.shape[static_cast<size_t>(d)]);
-    Put(&header, static_cast<uint32_t>(types[i]));
+    Put(&header, static_cast<uint32_t>(tensor.dtype));
     Put(&header, data_bytes);
     layout.offsets.push_back(data_bytes);
-    data_bytes = Aligned(data_bytes + TensorBytes(tensor, types[i]), source.alignment());
+    data_bytes = Aligned(data_bytes + TensorBytes(tensor), source.alignment());
   }
   header.resize(Aligned(header.size(), source.alignment()));
   for (uint64_t& offset : layout.offsets) offset += header.size();

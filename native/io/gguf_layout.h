@@ -20,9 +20,9 @@ struct GgufLayout {
 /// A metadata value of type uint32 to be set.
 using GgufUint = std::pair<std::string, uint32_t>;
 
-/// A file like `source` with `types[i]` for its tensor i. The metadata are copied byte for byte, whatever they
-/// are, but for `values`, which replace those of the same key or come last.
-Result<GgufLayout> LayOutGguf(const GgufFile& source, const std::vector<DType>& types,
+/// A file like `source` with these tensors, of which name, type and shape count. The metadata are copied byte for
+/// byte, whatever they are, but for `values`, which replace those of the same key or come last.
+Result<GgufLayout> LayOutGguf(const GgufFile& source, const std::vector<GgufTensor>& tensors,
                               const std::vector<GgufUint>& values);
 
 }  // namespace tokenmill

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,9 +43,21 @@ struct DecoderSpec {
 /// Reads one family's metadata. CorruptFile or UnsupportedModel with the key at fault.
 using ReadDecoderSpec = Result<DecoderSpec> (*)(const GgufFile& file);
 
+/// Which rows of a matrix the files have in another order than checkpoints: within each head (2i, 2i + 1) rotate
+/// together, where checkpoints have (i, i + head_dim / 2).
+enum class PairedRows : uint8_t { kNone, kQueryHeads, kKeyHeads };
+
+/// A layer's matrix, "blk.N.<tensor>.weight", and what checkpoints call its module, "model.layers.N.<module>".
+struct ModuleName {
+  const char* module;
+  const char* tensor;
+  PairedRows paired = PairedRows::kNone;
+};
+
 struct Architecture {
   const char* name;  // general.architecture
   ReadDecoderSpec read;
+  std::span<const ModuleName> modules;  // that adapters can change, beside the head
 };
 
 /// The families that run: one row each.

@@ -6,8 +6,8 @@ namespace tokenmill {
 const std::vector<Architecture>& Architectures() {
   // Never destroyed: threads may run at exit.
   static const std::vector<Architecture>& architectures = *new std::vector<Architecture>{
-      {"llama", ReadLlamaSpec},
-      {"gemma3", ReadGemma3Spec},
+      {"llama", ReadLlamaSpec, LlamaModules()},
+      {"gemma3", ReadGemma3Spec, Gemma3Modules()},
   };
   return architectures;
 }

@@ -49,7 +49,7 @@ Status Refuse(const RowConversion& conversion, int64_t row, float value) {
 }  // namespace
 
 Status ConvertRows(const RowConversion& conversion, int64_t first_row, int64_t rows, const void* in,
-                   void* out, std::vector<float>* scratch) {
+                   void* out, std::vector<float>* scratch, const RowEdit& edit) {
   const size_t in_bytes = RowBytes(conversion.from, conversion.cols);
   const size_t out_bytes = RowBytes(conversion.to, conversion.cols);
   const char* from = static_cast<const char*>(in);
@@ -57,6 +57,7 @@ Status ConvertRows(const RowConversion& conversion, int64_t first_row, int64_t r
   scratch->resize(static_cast<size_t>(conversion.cols));
   for (int64_t row = 0; row < rows; ++row, from += in_bytes, to += out_bytes) {
     DequantizeRow(conversion.from, from, scratch->data(), conversion.cols);
+    if (edit) edit(first_row + row, scratch->data());
     const float* beyond = FindBeyond(scratch->data(), conversion.cols, HoldableMax(conversion.to));
     if (beyond != nullptr) return Refuse(conversion, first_row + row, *beyond);
     EncodeRow(conversion.to, scratch->data(), to, conversion.cols);

@@ -13,7 +13,15 @@ namespace {
 constexpr int kFull = 0, kWindow = 1;  // indices of groups and ropes alike
 constexpr int kLayersOf27B = 62;  // the one size whose queries scale by width / heads
 
+constexpr ModuleName kModules[] = {
+    {"self_attn.q_proj", "attn_q"},      {"self_attn.k_proj", "attn_k"}, {"self_attn.v_proj", "attn_v"},
+    {"self_attn.o_proj", "attn_output"}, {"mlp.gate_proj", "ffn_gate"},  {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+};
+
 }  // namespace
+
+std::span<const ModuleName> Gemma3Modules() { return kModules; }
 
 Result<DecoderSpec> ReadGemma3Spec(const GgufFile& file) {
   const Metadata metadata(file, "gemma3");

@@ -5,6 +5,21 @@
 #include "model/metadata.h"
 
 namespace tokenmill {
+namespace {
+
+constexpr ModuleName kModules[] = {
+    {"self_attn.q_proj", "attn_q", PairedRows::kQueryHeads},
+    {"self_attn.k_proj", "attn_k", PairedRows::kKeyHeads},
+    {"self_attn.v_proj", "attn_v"},
+    {"self_attn.o_proj", "attn_output"},
+    {"mlp.gate_proj", "ffn_gate"},
+    {"mlp.up_proj", "ffn_up"},
+    {"mlp.down_proj", "ffn_down"},
+};
+
+}  // namespace
+
+std::span<const ModuleName> LlamaModules() { return kModules; }
 
 Result<DecoderSpec> ReadLlamaSpec(const GgufFile& file) {
   const Metadata metadata(file, "llama");

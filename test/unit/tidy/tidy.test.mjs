@@ -29,8 +29,9 @@ const dependencies = {
   model: ["quantize", "ops", "tokenizer", "io", "core"],
   "kernels/reference": ["ops", "quant", "core"],
   "kernels/cpu": ["ops", "quant", "core"],
+  adapter: ["model", "quantize", "quant", "ops", "io", "core"],
   engine: ["model", "kv", "ops", "tokenizer", "io", "core"],
-  binding: ["engine", "quantize", "tokenizer", "io", "core"],
+  binding: ["engine", "adapter", "quantize", "tokenizer", "io", "core"],
 };
 
 /** The module of a file or of an included path, relative to native/. */
