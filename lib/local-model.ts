@@ -193,20 +193,14 @@ export class LocalModel implements Model {
     const id = nextRequestId++;
     const trace = traceRequest(id, "score", this.info);
     trace?.queued();
-    const outcome = await new Promise<NativeOutcome>((resolve) => {
-      const end = (event: NativeEvent) => {
-        trace?.accept(event);
-        if (!event.outcome) return;
-        this.#release(id);
-        this.#hold(false);
-        stopListening?.();
-        resolve(event.outcome);
-      };
-      this.#receivers.set(id, { accept: end });
-      this.#hold(true);
-      this.#native.submit({ id, score: true, cacheSalt, ...source, ...scheduling, ...noticesFor(trace) });
-      const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
-    });
+    const ended = this.#endOf(
+      id,
+      () =>
+        this.#native.submit({ id, score: true, cacheSalt, ...source, ...scheduling, ...noticesFor(trace) }),
+      (event) => trace?.accept(event),
+    );
+    const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
+    const { outcome } = await ended.finally(stopListening);
     const error = scoreError(outcome, signal);
     trace?.finished(endOfScore(outcome, error));
     if (error) throw error;
@@ -234,22 +228,16 @@ export class LocalModel implements Model {
     this.#checkUsable();
     const nativeBudget = toNativeBudget("budget", budget);
     const id = nextRequestId++;
-    const { outcome, bytes } = await new Promise<{ outcome: NativeOutcome; bytes: ModelStats["bytes"] }>(
-      (resolve) => {
-        const accept = ({ outcome }: NativeEvent) => {
-          if (!outcome) return;
-          const { bytes } = this.#native.stats(); // before a dispose that waits for this goes on
-          this.#release(id);
-          this.#hold(false);
-          resolve({ outcome, bytes });
-        };
-        this.#receivers.set(id, { accept });
-        this.#hold(true);
-        this.#native.setMemoryBudget(id, nativeBudget);
+    let bytes: ModelStats["bytes"] | undefined;
+    const { outcome } = await this.#endOf(
+      id,
+      () => this.#native.setMemoryBudget(id, nativeBudget),
+      () => {
+        ({ bytes } = this.#native.stats()); // before a dispose that waits for this goes on
       },
     );
     if (outcome.code !== undefined) throw new TokenmillError(outcome.code, outcome.message ?? "");
-    return bytes;
+    return bytes as ModelStats["bytes"];
   }
 
   dispose(): Promise<void> {
@@ -288,18 +276,26 @@ export class LocalModel implements Model {
   }
 
   /** A request that moves pages; gives the event that it ends with. */
-  #transfer(start: (id: number) => void): Promise<NativeEvent> {
-    return new Promise((resolve, reject) => {
-      const id = nextRequestId++;
-      callNative(() => start(id));
+  async #transfer(start: (id: number) => void): Promise<NativeEvent> {
+    const id = nextRequestId++;
+    const event = await this.#endOf(id, () => start(id));
+    const { code, message = "" } = event.outcome;
+    if (code) throw code === "Aborted" ? disposedError() : new TokenmillError(code, message);
+    return event;
+  }
+
+  /** Starts a request that is no reply and gives the event that it ends with. `accept` is shown each before. */
+  #endOf(id: number, start: () => void, accept?: (event: NativeEvent) => void): Promise<EndEvent> {
+    return new Promise((resolve) => {
+      callNative(start);
       this.#hold(true);
       this.#receivers.set(id, {
         accept: (event) => {
+          accept?.(event);
+          if (!isEnd(event)) return;
           this.#release(id);
           this.#hold(false);
-          const { code, message = "" } = event.outcome ?? {};
-          if (code) reject(code === "Aborted" ? disposedError() : new TokenmillError(code, message));
-          else resolve(event);
+          resolve(event);
         },
       });
     });
@@ -458,6 +454,13 @@ export class LocalModel implements Model {
       shares && receiver ? this.#shared.submit(request, receiver) : this.#native.submit(request),
     );
   }
+}
+
+/** The last event of a request. */
+type EndEvent = NativeEvent & { outcome: NativeOutcome };
+
+function isEnd(event: NativeEvent): event is EndEvent {
+  return event.outcome !== undefined;
 }
 
 async function openSnapshot(native: NativeModel, snapshot: Uint8Array) {

@@ -71,8 +71,7 @@ void Scheduler::Measure(const StepPlan& plan) {
     decode_rows += entry.sequence->decoding();
     rows += entry.rows;
   }
-  const std::chrono::duration<double, std::milli> took = now_() - planned_at_;
-  step_budget_.Measured(decode_rows, rows - decode_rows, took.count());
+  step_budget_.Measured(decode_rows, rows - decode_rows, Milliseconds(now_() - planned_at_));
 }
 
 void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
@@ -154,9 +153,6 @@ void Scheduler::RemoveEnded() {
 }
 
 Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const {
-  const auto milliseconds = [](Clock::time_point from, Clock::time_point to) {
-    return std::chrono::duration<double, std::milli>(to - from).count();
-  };
   const auto rate = [](double tokens, double ms) { return ms > 0 ? tokens / ms * 1000 : 0; };
   const Clock::time_point now = now_();
   const bool first = sequence.first_token_at != Clock::time_point{};
@@ -166,15 +162,15 @@ Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishRe
   outcome.prompt_tokens = static_cast<int>(sequence.prompt_tokens);
   outcome.cached_tokens = static_cast<int>(sequence.cached);
   outcome.completion_tokens = static_cast<int>(sequence.replied());
-  outcome.queue_ms = milliseconds(sequence.submitted_at, sequence.started() ? sequence.started_at : now);
+  outcome.queue_ms = Milliseconds((sequence.started() ? sequence.started_at : now) - sequence.submitted_at);
   if (first) {
-    outcome.ttft_ms = milliseconds(sequence.submitted_at, sequence.first_token_at);
+    outcome.ttft_ms = Milliseconds(sequence.first_token_at - sequence.submitted_at);
     outcome.prefill_tokens_per_second = rate(static_cast<double>(sequence.prompt_tokens - sequence.cached),
-                                             milliseconds(sequence.started_at, sequence.first_token_at));
+                                             Milliseconds(sequence.first_token_at - sequence.started_at));
     // The first token belongs to the prefill; an end token counts as work.
     const double steps = static_cast<double>(sequence.replied()) - 1;
     outcome.decode_tokens_per_second =
-        rate(std::max(0.0, steps), milliseconds(sequence.first_token_at, sequence.last_token_at));
+        rate(std::max(0.0, steps), Milliseconds(sequence.last_token_at - sequence.first_token_at));
   }
   if (sequence.request.score && outcome.status.ok()) {
     outcome.score_tokens = sequence.tokens;

@@ -7,6 +7,7 @@
 #include <optional>
 #include <vector>
 
+#include "engine/clock.h"
 #include "engine/fair_queue.h"
 #include "engine/penalties.h"
 #include "engine/prompt_lookup.h"
@@ -18,7 +19,6 @@
 namespace tokenmill {
 
 using ClientId = uint64_t;
-using Clock = std::chrono::steady_clock;
 
 /// Who may take pages from whom: the smaller one from the greater. It is settled when a sequence first takes pages
 /// and stays, so that two never take them from each other in turn.
