@@ -5,6 +5,7 @@ import { provideModel } from "../models/catalog.mjs";
 import { formatFigure, formatPercent, formatRatio } from "../report/format.mjs";
 import { writeResult } from "../report/result-file.mjs";
 import { median } from "../report/statistics.mjs";
+import { measureFork, summarizeFork } from "./fork.mjs";
 import { measureDraft, measurePrefix } from "./measure.mjs";
 import { prefix } from "./works.mjs";
 
@@ -38,6 +39,28 @@ function describePrefix({ coldMs, warmMs, laterShare }) {
   ].join("");
 }
 
+/** @param {ReturnType<typeof summarizeFork>} summary */
+export function describeFork({ depth, count, medianMs, maxMs, rssBytes, kvBytes, pages, demanded, ...rest }) {
+  const kilobytes = (bytes) => String(Math.round(bytes / 1000));
+  return formatTable(
+    [
+      ["FORKS", "TOKENS", "MEDIAN MS", "MAX MS", "RESIDENT KB", "KV KB", "PAGES", "SAME REPLIES", "HOLDS"],
+      [
+        `${count}`,
+        `${depth}`,
+        formatFigure(medianMs),
+        formatFigure(maxMs),
+        kilobytes(rssBytes),
+        kilobytes(kvBytes),
+        `${pages}`,
+        rest.identical ? "yes" : "NO",
+        `${rest.holds ? "yes" : "NO"}: < ${demanded.maxMs} ms each, < ${kilobytes(demanded.bytes)} KB in all`,
+      ],
+    ],
+    [0, 1, 2, 3, 4, 5, 6],
+  );
+}
+
 /** @param {{ model: string, rounds: number, threads?: number, out?: string }} options */
 export async function reuse({ model: name, rounds, threads, out }) {
   const path = await provideModel(name, { announce: note });
@@ -46,9 +69,13 @@ export async function reuse({ model: name, rounds, threads, out }) {
   const draft = await measureDraft(model, rounds);
   note(`${name}: shared prefixes`);
   const shared = await measurePrefix(model, rounds);
+  note(`${name}: forks`);
+  const forks = await measureFork(model);
+  const fork = { ...forks, ...summarizeFork(forks) };
   await model.dispose();
-  process.stdout.write(`\n${describeDraft(draft)}\n${describePrefix(shared)}`);
+  process.stdout.write(`\n${describeDraft(draft)}\n${describePrefix(shared)}\n${describeFork(fork)}`);
   const settings = { rounds, threads: model.info.device.threads };
-  process.stdout.write(`\n${writeResult("reuse", { settings, model: name, draft, prefix: shared }, out)}\n`);
-  return draft.every(({ identical }) => identical);
+  const result = { settings, model: name, draft, prefix: shared, fork };
+  process.stdout.write(`\n${writeResult("reuse", result, out)}\n`);
+  return [...draft, fork].every(({ identical }) => identical);
 }
