@@ -140,7 +140,6 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   Notify(*sequence, Notice::kPreempted, static_cast<double>(sequence->computed));
-  sequence->lost = std::max(sequence->lost, sequence->computed);
   GiveBack(sequence);
   ++totals_.preempted;
 }
@@ -185,6 +184,8 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
     if (held_.GiveUpOldest()) continue;
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
+      // It is the most senior, and its own pages lie scattered.
+      sequence->alone_until = std::max(sequence->alone_until, sequence->computed);
       sequence->computed > sequence->adopted ? Preempt(sequence) : GiveBack(sequence);
       return false;
     }

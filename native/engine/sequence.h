@@ -55,7 +55,7 @@ struct Sequence {
   size_t computed = 0;  // tokens whose keys and values are in pages
   size_t adopted = 0;  // of these, what came from the prefix index when it was admitted
   size_t cached = 0;  // of the prompt, what came from there when it started
-  size_t lost = 0;  // most tokens that were computed when it was preempted
+  size_t alone_until = 0;  // tokens that it gave up itself, and computes anew without company; 0: none
   BlockTable table;
   PrefixIndex::Cursor prefix;
   StreamDecoder decoder;

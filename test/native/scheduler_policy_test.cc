@@ -208,6 +208,50 @@ TEST(a_crowd_of_lower_priority_disturbs_no_more_than_one_request) {
   EXPECT(longest_ms[0] > 3 * alone && longest_ms[0] < 8 * alone);
 }
 
+namespace {
+
+// A reply that another one took the pages of while it was paused. What it had computed is not in the cache either.
+void PauseAndPreempt(Rig* rig, RequestId id, const std::vector<Token>& prompt) {
+  Request paused = Ask(id, 60, 0, "paused");
+  paused.credits = 1;
+  rig->Submit(std::move(paused), prompt);
+  while (rig->replies[id].empty()) rig->Step();
+  rig->Submit(Ask(id + 1, 1, 0, "other"), Prompt(id + 1, 385));
+  Finish(rig);
+  EXPECT_EQ(rig->scheduler.Stats().preempted, 1u);
+  EXPECT(rig->outcomes.count(id + 1) == 1 && rig->outcomes.count(id) == 0);
+  rig->pool.EvictCached();
+}
+
+}  // namespace
+
+TEST(a_preempted_reply_that_its_reader_goes_on_with_waits_for_its_turn) {
+  Rig rig(32, 32);
+  PauseAndPreempt(&rig, 1, Prompt(1, 300));
+  rig.Submit(Ask(3, 5, 5), Prompt(3, 300));
+  rig.scheduler.AddCredits(1, 1, 1000);
+  EXPECT(rig.Step());
+  EXPECT_EQ(rig.plan.entries().size(), 1u);
+  EXPECT_EQ(rig.plan.entries()[0].sequence->request.id, 3u);
+  Finish(&rig);
+  EXPECT_EQ(rig.ended.back(), 1u);
+  EXPECT_EQ(rig.scheduler.Stats().preempted, 1u);
+  ExpectReply(rig, 1, Prompt(1, 300), 60);
+  ExpectReply(rig, 3, Prompt(3, 300), 5);
+}
+
+TEST(a_preempted_reply_that_its_reader_goes_on_with_keeps_nobody_out) {
+  Rig rig(32, 32);
+  PauseAndPreempt(&rig, 1, Prompt(1, 300));
+  rig.scheduler.AddCredits(1, 1, 1000);
+  rig.Submit(Ask(3, 5, 0, "third"), Prompt(3, 20));
+  while (rig.replies[1].size() < 2) rig.Step();
+  EXPECT_EQ(rig.ended.back(), 3u);
+  Finish(&rig);
+  ExpectReply(rig, 1, Prompt(1, 300), 60);
+  ExpectReply(rig, 3, Prompt(3, 20), 5);
+}
+
 TEST(a_full_queue_refuses_with_the_numbers) {
   SchedulerLimits limits{32, 400};
   limits.max_queue = 3;
