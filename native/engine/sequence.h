@@ -12,6 +12,7 @@
 #include "engine/prompt_lookup.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
+#include "engine/waiting_room.h"
 #include "kv/block_table.h"
 #include "kv/prefix_index.h"
 
@@ -65,6 +66,7 @@ struct Sequence {
   int64_t credits;  // parts that may be sent; a reply without any is paused
   Clock::time_point submitted_at;
   std::optional<Clock::time_point> deadline;
+  WaitingRoom::Place waiting;  // until its first step
   FairQueue::Membership place;  // among those that wait for rows
   Seniority seniority;
   int planned = 0;  // rows of the step that is being planned
