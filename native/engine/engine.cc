@@ -73,6 +73,8 @@ void Engine::RemoveClient(ClientId client, Status reason) {
 }
 
 void Engine::Submit(ClientId client, Request request) {
+  WaitingRoom::Place waiting = waiting_room_->Enter();
+  if (!waiting.taken()) return commands_.Push({Command::Kind::kOverloaded, client, request.id});
   Command command(Command::Kind::kSubmit, client, request.id);
   if (request.deadline) {
     // Past the intake thread: the deadline holds also while that is busy with prompts.
@@ -81,6 +83,7 @@ void Engine::Submit(ClientId client, Request request) {
     commands_.Push(std::move(expect));
   }
   command.request = std::move(request);
+  command.waiting = std::move(waiting);
   intake_.Push(std::move(command));
 }
 
@@ -251,10 +254,18 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kSubmit:
       if (command->reason.ok()) {
         scheduler_->Submit(command->client, std::move(command->request), std::move(command->prompt),
-                           command->at);
+                           command->at, std::move(command->waiting));
       } else {
         scheduler_->Refuse(command->client, command->id, command->reason);
       }
+      break;
+    case Command::Kind::kOverloaded:
+      scheduler_->Refuse(
+          command->client, command->id,
+          Error(Code::kOverloaded,
+                "%d requests wait already, as many as maxQueue allows. Try again later, or load "
+                "the model with a larger maxQueue",
+                waiting_room_->places()));
       break;
     case Command::Kind::kCancel:
       scheduler_->Cancel(command->client, command->id);

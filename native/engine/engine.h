@@ -16,6 +16,7 @@
 #include "engine/scheduler.h"
 #include "engine/sizing.h"
 #include "engine/snapshot.h"
+#include "engine/waiting_room.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
 #include "model/model_file.h"
@@ -89,6 +90,7 @@ class Engine {
   ClientId AddClient(std::shared_ptr<EventSink> sink);
   /// Ends the client's requests with `reason`, delivers that, and lets go of its sink.
   void RemoveClient(ClientId client, Status reason);
+  /// Ends with Overloaded when as many requests wait as may, from those on that are still to be tokenized.
   void Submit(ClientId client, Request request);
   /// The tokens of a prompt, as for a request with these pieces.
   std::vector<Token> Encode(const std::vector<PromptPiece>& pieces, bool bos) const;
@@ -120,6 +122,7 @@ class Engine {
     enum class Kind {
       kExpect,
       kSubmit,
+      kOverloaded,  // a request that found no place
       kCancel,
       kCredits,
       kBudget,
@@ -141,6 +144,7 @@ class Engine {
     std::shared_ptr<const Snapshot> snapshot;
     Status reason;
     Request request;
+    WaitingRoom::Place waiting;  // of kSubmit
     std::vector<Token> prompt;  // of kSubmit, once tokenized
     Clock::time_point at = Clock::now();
     Clock::time_point deadline{};  // of kExpect
@@ -200,6 +204,7 @@ class Engine {
   SnapshotIdentity snapshot_identity_;
   bool identified_ = false;
 
+  std::unique_ptr<WaitingRoom> waiting_room_;
   Channel intake_;
   Channel commands_;
   std::atomic<bool> stopping_{false};

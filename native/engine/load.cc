@@ -103,10 +103,11 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   engine->pool_->SetCachedMaximum(options.prefix_cache_bytes);
   if (options.prefix_cache)
     engine->prefix_ = std::make_unique<PrefixIndex>(engine->pool_.get(), &program.kv_groups);
+  engine->waiting_room_ =
+      std::make_unique<WaitingRoom>(options.max_queue > 0 ? options.max_queue : kDefaultMaxQueue);
   SchedulerLimits limits;
   limits.max_rows = engine->max_rows_;
   limits.context_length = engine->context_length_;
-  limits.max_queue = options.max_queue > 0 ? options.max_queue : kDefaultMaxQueue;
   limits.target_tpot_ms = options.target_tpot_ms;
   engine->scheduler_ = std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups,
                                                    engine->pool_.get(), limits, engine->prefix_.get());

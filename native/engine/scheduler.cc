@@ -25,26 +25,15 @@ Status Scheduler::CheckPrompt(const std::vector<Token>& prompt, bool score) cons
   return {};
 }
 
-Status Scheduler::CheckQueue() const {
-  const auto waiting = std::count_if(sequences_.begin(), sequences_.end(),
-                                     [](const SequencePtr& sequence) { return !sequence->started(); });
-  if (waiting < limits_.max_queue) return {};
-  return Error(
-      Code::kOverloaded,
-      "%td requests wait already, as many as maxQueue allows, and %zu are under way. Try again later, "
-      "or load the model with a larger maxQueue",
-      waiting, sequences_.size() - static_cast<size_t>(waiting));
-}
-
 void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
-                       Clock::time_point submitted_at) {
+                       Clock::time_point submitted_at, WaitingRoom::Place waiting) {
   if (!Arrives(client, request.id)) return;
   Status refusal = CheckPrompt(prompt, request.score);
-  if (refusal.ok()) refusal = CheckQueue();
   if (!refusal.ok()) return Refuse(client, request.id, std::move(refusal));
   sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt), submitted_at,
                                                   tokenizer_, pool_, groups_));
   Sequence* sequence = sequences_.back().get();
+  sequence->waiting = std::move(waiting);
   sequence->place = queue_.Join(sequence->request.priority, sequence->request.tenant);
   sequence->seniority.arrival = ++arrivals_;
   totals_.prompt_tokens += sequence->prompt_tokens;
@@ -140,7 +129,6 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   Notify(*sequence, Notice::kPreempted, static_cast<double>(sequence->computed));
-  sequence->lost = std::max(sequence->lost, sequence->computed);
   GiveBack(sequence);
   ++totals_.preempted;
 }
@@ -185,6 +173,8 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
     if (held_.GiveUpOldest()) continue;
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
+      // It is the most senior, and its own pages lie scattered.
+      sequence->alone_until = std::max(sequence->alone_until, sequence->computed);
       sequence->computed > sequence->adopted ? Preempt(sequence) : GiveBack(sequence);
       return false;
     }
@@ -217,6 +207,7 @@ void Scheduler::Start(Sequence* sequence) {
   prefix_.CountStart(*sequence);
   if (sequence->started()) return;
   sequence->started_at = now_();
+  sequence->waiting.Leave();
   sequence->cached = sequence->adopted;
   totals_.cached_tokens += sequence->cached;
 }

@@ -21,7 +21,6 @@ namespace tokenmill {
 struct SchedulerLimits {
   int max_rows = 512;
   int context_length = 0;
-  int max_queue = 4096;  // requests that wait for their first pages
   double target_tpot_ms = 0;  // 0: none
 };
 
@@ -57,8 +56,10 @@ class Scheduler {
   /// Announces a request that is still being tokenized, so that it can end at its deadline.
   void Expect(ClientId client, RequestId id, Clock::time_point deadline);
 
-  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
-  void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at);
+  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once. It gives its place back with its
+  /// first step.
+  void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at,
+              WaitingRoom::Place waiting = {});
   /// Ends a request that could not be taken, or not be worked off after it was.
   void Refuse(ClientId client, RequestId id, Status status);
   void Cancel(ClientId client, RequestId id);
@@ -106,7 +107,6 @@ class Scheduler {
   };
 
   Status CheckPrompt(const std::vector<Token>& prompt, bool score) const;
-  Status CheckQueue() const;
   bool Arrives(ClientId client, RequestId id);
   bool TryPlan(StepPlan* plan);
   std::vector<Sequence*> Offer();

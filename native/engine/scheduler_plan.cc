@@ -16,9 +16,9 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   const int decode_rows = std::min(static_cast<int>(decoding.size()), limits_.max_rows);
   int budget =
       std::min(limits_.max_rows - decode_rows, step_budget_.PrefillRows(decode_rows, Waiting(decoding)));
-  if (Sequence* senior = MostSenior(); senior != nullptr && senior->computed < senior->lost) {
-    // What gave up pages that lay scattered gets them first, and alone until it is as far as it was: with company
-    // they could scatter as before.
+  if (Sequence* senior = MostSenior(); senior != nullptr && senior->alone_until > 0) {
+    // Who gave up its own pages, which lay scattered, gets them first, and alone until it is as far as it was: with
+    // company they could scatter as before. A paused reply that others took the pages of waits for its turn.
     const int rows = PlanRows(senior, budget);
     queue_.Charge(senior->place, rows);
     budget -= rows;
@@ -126,7 +126,8 @@ int Scheduler::PlanRows(Sequence* sequence, int rows_max) {
     return 0;
   }
   sequence->planned += rows;
-  admitting_ = admitting_ && sequence->computed + static_cast<size_t>(sequence->planned) >= sequence->lost;
+  const size_t until = sequence->computed + static_cast<size_t>(sequence->planned);
+  admitting_ = admitting_ && until >= sequence->alone_until;
   return rows;
 }
 

@@ -28,6 +28,7 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
   Sequence* sequence = entry.sequence;
   const std::vector<Token> guesses = std::exchange(sequence->guesses, {});
   sequence->computed += static_cast<size_t>(entry.rows) - guesses.size();
+  if (sequence->computed >= sequence->alone_until) sequence->alone_until = 0;
   const std::span heads = std::span(result.head).subspan(entry.head_begin, entry.head_count);
   const std::span sure = heads.first(heads.size() - std::min(heads.size(), guesses.size()));
   const bool finite = std::ranges::all_of(sure, [](const HeadResult& head) { return head.finite; });

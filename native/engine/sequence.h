@@ -13,6 +13,7 @@
 #include "engine/prompt_lookup.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
+#include "engine/waiting_room.h"
 #include "kv/block_table.h"
 #include "kv/prefix_index.h"
 
@@ -55,7 +56,7 @@ struct Sequence {
   size_t computed = 0;  // tokens whose keys and values are in pages
   size_t adopted = 0;  // of these, what came from the prefix index when it was admitted
   size_t cached = 0;  // of the prompt, what came from there when it started
-  size_t lost = 0;  // most tokens that were computed when it was preempted
+  size_t alone_until = 0;  // tokens that it gave up itself, and computes anew without company; 0: none
   BlockTable table;
   PrefixIndex::Cursor prefix;
   StreamDecoder decoder;
@@ -65,6 +66,7 @@ struct Sequence {
   int64_t credits;  // parts that may be sent; a reply without any is paused
   Clock::time_point submitted_at;
   std::optional<Clock::time_point> deadline;
+  WaitingRoom::Place waiting;  // until its first step
   FairQueue::Membership place;  // among those that wait for rows
   Seniority seniority;
   int planned = 0;  // rows of the step that is being planned
