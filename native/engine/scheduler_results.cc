@@ -4,6 +4,7 @@
 #include <cmath>
 #include <new>
 
+#include "engine/drafter.h"
 #include "engine/scheduler.h"
 
 namespace tokenmill {
@@ -40,11 +41,7 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
     ++sequence->computed;
     ++right;
   }
-  if (sequence->request.prompt_lookup) sequence->odds.Fade();
-  if (guesses.empty()) return;
-  sequence->odds.Note(sequence->guessed_from.length, guesses.size(), right);
-  totals_.guessed_tokens += guesses.size();
-  totals_.right_guesses += right;
+  LearnFrom(guesses, right, sequence);
 }
 
 // Returns the token that was drawn, if one was.
@@ -66,12 +63,15 @@ Token Scheduler::TakeHead(const StepPlan& plan, size_t index, const HeadResult& 
 
 void Scheduler::Measure(const StepPlan& plan) {
   int decode_rows = 0, rows = 0;
+  bool guessed = false;
   for (const StepPlan::Entry& entry : plan.entries()) {
-    if (!entry.sequence->guesses.empty()) return;  // more rows than decode alone has
+    guessed = guessed || !entry.sequence->guesses.empty();
     decode_rows += entry.sequence->decoding();
     rows += entry.rows;
   }
   const std::chrono::duration<double, std::milli> took = now_() - planned_at_;
+  if (guessed || decode_rows == rows) TellDrafters(plan, took.count());
+  if (guessed) return;  // more rows than decode alone has
   step_budget_.Measured(decode_rows, rows - decode_rows, took.count());
 }
 
@@ -125,6 +125,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
                     : reason == FinishReason::kAborted ? totals_.aborted
                                                        : totals_.finished;
   ++total;
+  if (Drafter* drafter = sequence->request.drafter.get()) drafter->Forget(*sequence);
   ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();
