@@ -11,6 +11,7 @@ import {
   type RequestTrace,
   traceRequest,
 } from "./diagnostics";
+import { lendAsDraft, nativeDraft } from "./draft-model";
 import { TokenmillError } from "./errors";
 import type { Model, ModelInfo, ModelStats, Score, TokenizeOptions } from "./model";
 import {
@@ -129,6 +130,12 @@ export class LocalModel implements Model {
       addCredits: (id, credits) => this.#shared.addCredits(id, credits) || native.addCredits(id, credits),
       setRunnable: (runnable) => this.#hold(runnable),
     };
+    lendAsDraft(this, () => {
+      if (this.#disposed) {
+        throw new TokenmillError("Disposed", "the draft model was disposed; load it again to guess with it");
+      }
+      return native;
+    });
     this.#sessions = {
       checkUsable: () => this.#checkUsable(),
       reply: (options, turn) =>
@@ -446,7 +453,7 @@ export class LocalModel implements Model {
     if (options.maxTokens !== undefined) request.maxTokens = options.maxTokens;
     if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
     if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
-    if (options.draft === "promptLookup") request.promptLookup = true;
+    Object.assign(request, draftOf(options.draft));
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     const receiver = this.#receivers.get(state.id);
     const shares = options.coalesce && !request.temperature && options.deadline === undefined;
@@ -483,6 +490,14 @@ function observed(receiver: Receiver, trace: RequestTrace): Receiver {
 
 function noticesFor(trace: RequestTrace | undefined): { notices?: true } {
   return trace?.wantsNotices ? { notices: true } : {};
+}
+
+/** What guesses for a request. */
+function draftOf(draft: GenerationOptions["draft"]): Pick<NativeRequest, "promptLookup" | "draftModel"> {
+  if (draft === undefined) return {};
+  if (draft === "promptLookup") return { promptLookup: true };
+  const draftModel = nativeDraft(draft);
+  return draftModel ? { draftModel } : {};
 }
 
 function scoreError(outcome: NativeOutcome, signal: AbortSignal | undefined): TokenmillError | undefined {

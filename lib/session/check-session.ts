@@ -59,7 +59,11 @@ export function checkSendOptions(options: SendOptions): void {
   }
 }
 
-/** What a snapshot has of a session besides its pages. */
+/** What a snapshot has of a session besides its pages; a draft model is not part of it. */
 export function stateOf({ messages, overflow, defaults }: SessionParts): string {
-  return JSON.stringify({ messages, options: { ...defaults, overflow } });
+  const { draft, ...others } = defaults;
+  return JSON.stringify({
+    messages,
+    options: { ...others, ...(draft === "promptLookup" ? { draft } : {}), overflow },
+  });
 }

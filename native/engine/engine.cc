@@ -171,13 +171,25 @@ void Engine::Tokenize(Command* command) const {
   command->request.pieces.clear();
 }
 
+// A request has the drafter from here on, not the draft model, whose end it does not hold up.
+Status Engine::FindDrafter(Request* request) {
+  const auto source = std::exchange(request->draft, nullptr);
+  if (source == nullptr) return {};
+  TM_ASSIGN_OR_RETURN(request->drafter, drafters_.Get(source, *model_->tokenizer));
+  return {};
+}
+
 // Tokenizes prompts, off the event loop and off the loop thread; passes everything on in order.
 void Engine::IntakeLoop() {
-  for (bool closed = false; !closed;) {
-    for (Command& command : intake_.Take(kWhenever, &closed)) {
+  Clock::time_point until = kWhenever;
+  for (bool closed = false; !closed; until = drafters_.Expire(Clock::now())) {
+    for (Command& command : intake_.Take(until, &closed)) {
       if (stopping_.load()) return;
       if (command.kind == Command::Kind::kSubmit) {
-        const Code failure = Attempt([&] { Tokenize(&command); });
+        const Code failure = Attempt([&] {
+          Tokenize(&command);
+          if (command.reason.ok()) command.reason = FindDrafter(&command.request);
+        });
         if (failure != Code::kOk)
           Insist([&] { command.reason = Error(failure, "the prompt was not tokenized"); });
       }

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "engine/device.h"
+#include "engine/draft_source.h"
+#include "engine/drafters.h"
 #include "engine/page_transfers.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
@@ -110,6 +112,8 @@ class Engine {
   /// What snapshots must agree in. Reads from the file the first time; from any thread.
   Result<SnapshotIdentity> IdentifySnapshots();
   EngineStats Stats() const;
+  /// What other engines need to guess with this model.
+  std::shared_ptr<const DraftSource> draft_source() const { return draft_source_; }
 
   const ModelFile& model() const { return *model_; }
   const Device& device() const { return device_; }
@@ -174,9 +178,11 @@ class Engine {
   uint64_t AvailableWithOwn() const;
   Status ApplyBudget(const MemoryBudget& wanted);
   void DescribeSnapshots(const EngineOptions& options);
+  std::shared_ptr<const DraftSource> LendAsDraft(const EngineOptions& options) const;
   void StartTransfer(Command* command);
   void IntakeLoop();
   void Tokenize(Command* command) const;
+  Status FindDrafter(Request* request);
   void StepLoop();
   bool RunStep(StepPlan* plan, StepResult* result);
   std::string CheckIntegrity() const;
@@ -195,7 +201,8 @@ class Engine {
   int max_rows_ = 0;
   bool integrity_ = false;  // check pages and prefix index after each step
   size_t token_bytes_max_ = 1;  // of the longest token
-  std::unique_ptr<Executor> executor_;
+  std::shared_ptr<Executor> executor_;
+  std::shared_ptr<const DraftSource> draft_source_;
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<PrefixIndex> prefix_;  // null when prefixes are not shared
   std::unique_ptr<Scheduler> scheduler_;
@@ -205,6 +212,7 @@ class Engine {
   bool identified_ = false;
 
   std::unique_ptr<WaitingRoom> waiting_room_;
+  Drafters drafters_;
   Channel intake_;
   Channel commands_;
   std::atomic<bool> stopping_{false};

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/drafter.h"
+
 namespace tokenmill {
 
 // What keeps a prompt from running.
@@ -230,6 +232,11 @@ std::string Scheduler::CheckIntegrity() const {
     }
     if (references.size() != pool_->used(g))
       return Format("group %d: %zu pages are in tables, %zu are used", g, references.size(), pool_->used(g));
+  }
+  for (const SequencePtr& sequence : sequences_) {
+    if (const Drafter* drafter = sequence->request.drafter.get()) {
+      if (std::string finding = drafter->CheckIntegrity(); !finding.empty()) return finding;
+    }
   }
   return held_.CheckIntegrity();
 }

@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -113,7 +114,12 @@ class Scheduler {
   int Waiting(const std::vector<Sequence*>& decoding) const;
   void PlanPrefill(int budget);
   void PlanGuesses(const std::vector<Sequence*>& decoding);
+  void LookUp(Sequence* sequence, int most);
+  int WriteAhead(Drafter* drafter, std::span<Sequence* const> decoding, int budget);
+  static int ReserveGuesses(Sequence* sequence);
   int GuessesAtMost(const Sequence& sequence) const;
+  void LearnFrom(const std::vector<Token>& guesses, size_t right, Sequence* sequence);
+  static void TellDrafters(const StepPlan& plan, double ms);
   int PlanRows(Sequence* sequence, int rows_max);
   bool Admit(Sequence* sequence);
   void Settle(Sequence* sequence) const;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <new>
 
+#include "engine/drafter.h"
 #include "engine/scheduler.h"
 
 namespace tokenmill {
@@ -41,11 +42,7 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
     ++sequence->computed;
     ++right;
   }
-  if (sequence->request.prompt_lookup) sequence->odds.Fade();
-  if (guesses.empty()) return;
-  sequence->odds.Note(sequence->guessed_from.length, guesses.size(), right);
-  totals_.guessed_tokens += guesses.size();
-  totals_.right_guesses += right;
+  LearnFrom(guesses, right, sequence);
 }
 
 // Returns the token that was drawn, if one was.
@@ -67,12 +64,16 @@ Token Scheduler::TakeHead(const StepPlan& plan, size_t index, const HeadResult& 
 
 void Scheduler::Measure(const StepPlan& plan) {
   int decode_rows = 0, rows = 0;
+  bool guessed = false;
   for (const StepPlan::Entry& entry : plan.entries()) {
-    if (!entry.sequence->guesses.empty()) return;  // more rows than decode alone has
+    guessed = guessed || !entry.sequence->guesses.empty();
     decode_rows += entry.sequence->decoding();
     rows += entry.rows;
   }
-  step_budget_.Measured(decode_rows, rows - decode_rows, Milliseconds(now_() - planned_at_));
+  const double took = Milliseconds(now_() - planned_at_);
+  if (guessed || decode_rows == rows) TellDrafters(plan, took);
+  if (guessed) return;  // more rows than decode alone has
+  step_budget_.Measured(decode_rows, rows - decode_rows, took);
 }
 
 void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
@@ -125,6 +126,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
                     : reason == FinishReason::kAborted ? totals_.aborted
                                                        : totals_.finished;
   ++total;
+  if (Drafter* drafter = sequence->request.drafter.get()) drafter->Forget(*sequence);
   ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();

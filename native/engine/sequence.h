@@ -9,6 +9,7 @@
 
 #include "engine/clock.h"
 #include "engine/fair_queue.h"
+#include "engine/guess_odds.h"
 #include "engine/penalties.h"
 #include "engine/prompt_lookup.h"
 #include "engine/request.h"
@@ -71,8 +72,8 @@ struct Sequence {
   Seniority seniority;
   int planned = 0;  // rows of the step that is being planned
   std::vector<Token> guesses;  // more rows of it: how the reply may go on after `tokens`
+  std::vector<GuessOdds::Evidence> evidence;  // for each of them
   PromptLookup lookup;
-  PromptLookup::Match guessed_from;
   GuessOdds odds;
   Clock::time_point started_at{};  // its first step
   Clock::time_point first_token_at{};
@@ -81,6 +82,11 @@ struct Sequence {
   bool ended = false;
   bool observed = false;  // its first step has been counted
 
+  void DropGuesses() {
+    guesses.clear();
+    evidence.clear();
+  }
+  bool guesses_ahead() const { return request.prompt_lookup || request.drafter != nullptr; }
   /// Tokens that have to be computed: a score does not need its last one.
   size_t wanted() const { return tokens.size() - (request.score ? 1 : 0); }
   size_t remaining() const { return wanted() - computed; }
