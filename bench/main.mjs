@@ -74,10 +74,10 @@ function addKernels(program) {
 function addReuse(program) {
   program
     .command("reuse")
-    .summary("measure shared prefixes and guessed tokens")
+    .summary("measure shared prefixes, guessed tokens and forks")
     .description(
-      "Measures what is gained where work need not be done again: decoding with guesses from the prompt over " +
-        "decoding without, and requests whose prompts begin alike.",
+      "Measures what is gained where work need not be done again: decoding with guesses from the prompt or of a draft " +
+        "model over decoding without, requests whose prompts begin alike, and forks of a long conversation.",
     )
     .option(
       "--model <name>",

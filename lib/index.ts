@@ -1,5 +1,5 @@
-export type { BatchInput, BatchItem, BatchOptions, BatchProgress, BatchResult } from "./batch/batch-item";
 export type { Adapter, AdapterChoice, AdapterOptions, WeightedAdapter } from "./adapter";
+export type { BatchInput, BatchItem, BatchOptions, BatchProgress, BatchResult } from "./batch/batch-item";
 export type { ChatMessage, ContentPart } from "./chat-message";
 export type {
   Completion,

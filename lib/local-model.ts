@@ -14,6 +14,7 @@ import {
   type RequestTrace,
   traceRequest,
 } from "./diagnostics";
+import { lendAsDraft, nativeDraft } from "./draft-model";
 import { TokenmillError } from "./errors";
 import type { Model, ModelInfo, ModelStats, Score, TokenizeOptions } from "./model";
 import {
@@ -145,6 +146,12 @@ export class LocalModel implements Model {
       addCredits: (id, credits) => this.#shared.addCredits(id, credits) || native.addCredits(id, credits),
       setRunnable: (runnable) => this.#hold(runnable),
     };
+    lendAsDraft(this, () => {
+      if (this.#disposed) {
+        throw new TokenmillError("Disposed", "the draft model was disposed; load it again to guess with it");
+      }
+      return native;
+    });
     this.#sessions = {
       checkUsable: () => this.#checkUsable(),
       reply: (options, turn) =>
@@ -233,22 +240,14 @@ export class LocalModel implements Model {
     const id = nextRequestId++;
     const trace = traceRequest(id, "score", this.info);
     trace?.queued();
-    const outcome = await new Promise<NativeOutcome>((resolve) => {
-      const end = (event: NativeEvent) => {
-        trace?.accept(event);
-        if (!event.outcome) return;
-        this.#release(id);
-        this.#hold(false);
-        use?.end();
-        stopListening?.();
-        resolve(event.outcome);
-      };
-      this.#receivers.set(id, { accept: end });
-      this.#hold(true);
-      const own = { cacheSalt, ...adapters, ...scheduling, ...noticesFor(trace) };
-      this.#native.submit({ id, score: true, ...source, ...own });
-      const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
-    });
+    const own = { cacheSalt, ...adapters, ...scheduling, ...noticesFor(trace) };
+    const ended = this.#endOf(
+      id,
+      () => this.#native.submit({ id, score: true, ...source, ...own }),
+      (event) => trace?.accept(event),
+    ).finally(use?.end);
+    const stopListening = signal && onAbort(signal, () => this.#native.cancel(id));
+    const { outcome } = await ended.finally(stopListening);
     const error = scoreError(outcome, signal);
     trace?.finished(endOfScore(outcome, error));
     if (error) throw error;
@@ -276,22 +275,16 @@ export class LocalModel implements Model {
     this.#checkUsable();
     const nativeBudget = toNativeBudget("budget", budget);
     const id = nextRequestId++;
-    const { outcome, bytes } = await new Promise<{ outcome: NativeOutcome; bytes: ModelStats["bytes"] }>(
-      (resolve) => {
-        const accept = ({ outcome }: NativeEvent) => {
-          if (!outcome) return;
-          const { bytes } = this.#native.stats(); // before a dispose that waits for this goes on
-          this.#release(id);
-          this.#hold(false);
-          resolve({ outcome, bytes });
-        };
-        this.#receivers.set(id, { accept });
-        this.#hold(true);
-        this.#native.setMemoryBudget(id, nativeBudget);
+    let bytes: ModelStats["bytes"] | undefined;
+    const { outcome } = await this.#endOf(
+      id,
+      () => this.#native.setMemoryBudget(id, nativeBudget),
+      () => {
+        ({ bytes } = this.#native.stats()); // before a dispose that waits for this goes on
       },
     );
     if (outcome.code !== undefined) throw new TokenmillError(outcome.code, outcome.message ?? "");
-    return bytes;
+    return bytes as ModelStats["bytes"];
   }
 
   dispose(): Promise<void> {
@@ -331,18 +324,26 @@ export class LocalModel implements Model {
   }
 
   /** A request that moves pages; gives the event that it ends with. */
-  #transfer(start: (id: number) => void): Promise<NativeEvent> {
-    return new Promise((resolve, reject) => {
-      const id = nextRequestId++;
-      callNative(() => start(id));
+  async #transfer(start: (id: number) => void): Promise<NativeEvent> {
+    const id = nextRequestId++;
+    const event = await this.#endOf(id, () => start(id));
+    const { code, message = "" } = event.outcome;
+    if (code) throw code === "Aborted" ? disposedError() : new TokenmillError(code, message);
+    return event;
+  }
+
+  /** Starts a request that is no reply and gives the event that it ends with. `accept` is shown each before. */
+  #endOf(id: number, start: () => void, accept?: (event: NativeEvent) => void): Promise<EndEvent> {
+    return new Promise((resolve) => {
+      callNative(start);
       this.#hold(true);
       this.#receivers.set(id, {
         accept: (event) => {
+          accept?.(event);
+          if (!isEnd(event)) return;
           this.#release(id);
           this.#hold(false);
-          const { code, message = "" } = event.outcome ?? {};
-          if (code) reject(code === "Aborted" ? disposedError() : new TokenmillError(code, message));
-          else resolve(event);
+          resolve(event);
         },
       });
     });
@@ -497,8 +498,8 @@ export class LocalModel implements Model {
     if (options.maxTokens !== undefined) request.maxTokens = options.maxTokens;
     if (options.ignoreEos !== undefined) request.ignoreEos = options.ignoreEos;
     if (options.cacheSalt !== undefined) request.cacheSalt = options.cacheSalt;
-    if (options.draft === "promptLookup") request.promptLookup = true;
     if (adapters) request.adapters = adapters;
+    Object.assign(request, draftOf(options.draft));
     if (options.logprobs !== undefined) request.logprobs = options.logprobs;
     const receiver = this.#receivers.get(state.id);
     const shares = options.coalesce && !request.temperature && options.deadline === undefined;
@@ -506,6 +507,13 @@ export class LocalModel implements Model {
       shares && receiver ? this.#shared.submit(request, receiver) : this.#native.submit(request),
     );
   }
+}
+
+/** The last event of a request. */
+type EndEvent = NativeEvent & { outcome: NativeOutcome };
+
+function isEnd(event: NativeEvent): event is EndEvent {
+  return event.outcome !== undefined;
 }
 
 async function openSnapshot(native: NativeModel, snapshot: Uint8Array) {
@@ -528,6 +536,14 @@ function observed(receiver: Receiver, trace: RequestTrace): Receiver {
 
 function noticesFor(trace: RequestTrace | undefined): { notices?: true } {
   return trace?.wantsNotices ? { notices: true } : {};
+}
+
+/** What guesses for a request. */
+function draftOf(draft: GenerationOptions["draft"]): Pick<NativeRequest, "promptLookup" | "draftModel"> {
+  if (draft === undefined) return {};
+  if (draft === "promptLookup") return { promptLookup: true };
+  const draftModel = nativeDraft(draft);
+  return draftModel ? { draftModel } : {};
 }
 
 function scoreError(outcome: NativeOutcome, signal: AbortSignal | undefined): TokenmillError | undefined {

@@ -1,7 +1,8 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+
+import type { Adapter, AdapterOptions } from "./adapter";
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
-import type { Adapter, AdapterOptions } from "./adapter";
 import type { GenerationOptions, MemoryBudget, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
 import type { Session } from "./session/session";
@@ -82,7 +83,7 @@ export interface ModelStats {
   pages: { size: number; used: number; cached: number; free: number; maximum: number };
   /** Starts and resumptions that looked for a known prefix, those that found one and its tokens; pages given up. */
   prefix: { lookups: number; hits: number; hitTokens: number; evictedPages: number };
-  /** Tokens guessed for replies with `draft`, and those of them that came true. */
+  /** Tokens guessed for replies with `draft`, from the prompt or by a draft model, and those of them that came true. */
   draft: { guessedTokens: number; acceptedTokens: number };
   bytes: { weights: number; kv: number; scratch: number; budget: number };
   /**

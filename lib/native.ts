@@ -48,6 +48,8 @@ export interface NativeRequest extends NativeSampling, NativeScheduling {
   cacheSalt?: string;
   adapters?: NativeAdapterChoice[];
   promptLookup?: boolean;
+  /** Guess with this model. */
+  draftModel?: NativeModel;
   credits?: number;
   /** The name that its pages are held under when it ends well, unique within the model. */
   hold?: number;

@@ -1,4 +1,6 @@
 import type { AdapterChoice } from "./adapter";
+import type { Model } from "./model";
+
 /** How a request stands among the others. Results do not depend on it. */
 export interface SchedulingOptions {
   /**
@@ -66,9 +68,13 @@ export interface GenerationOptions extends SchedulingOptions {
    * Guess several tokens ahead and check them all in one step; what the model would not have drawn is dropped, so the
    * reply is the same bit for bit, only sooner. "promptLookup" guesses that the reply goes on as the prompt or the
    * reply did after the same tokens: it pays where replies quote (summaries, edits, code, extracted fields), and
-   * costs next to nothing elsewhere. Guesses are made while few replies run. Default: none.
+   * costs next to nothing elsewhere. Another loaded model, a several times smaller one with the same vocabulary, writes
+   * ahead as far as its guesses come true often enough for what they cost; beyond its own context it guesses nothing.
+   * It reads the prompt too, in pieces beside the reply's first tokens, and its keys and values for this take as much
+   * again as its own memory budget leaves for such. Guesses are made while few replies run. A draft model of another
+   * vocabulary is refused as `Incompatible`, a disposed one as `Disposed`. Default: none.
    */
-  draft?: "promptLookup";
+  draft?: "promptLookup" | Model;
   /**
    * Share one generation with equal requests of this model object that are in flight: the same prompt, options,
    * tenant and salt, temperature 0 and no deadline. Each reply keeps its own pace and can be left by itself. Default

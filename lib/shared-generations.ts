@@ -258,6 +258,7 @@ function keyOf({
   credits: _credits,
   seed: _seed,
   notices: _notices,
+  draftModel: _draftModel,
   tokens,
   ...rest
 }: NativeRequest) {

@@ -1,3 +1,4 @@
+import { isDraftModel } from "./draft-model";
 import { TokenmillError } from "./errors";
 import type { NativeBudget } from "./native";
 import {
@@ -115,6 +116,11 @@ const generationKeys = [
   ...schedulingKeys,
 ];
 
+function checkDraft(draft: unknown): void {
+  if (draft === undefined || draft === "promptLookup" || isDraftModel(draft)) return;
+  throw invalid("draft", draft, '"promptLookup" or a model that was loaded in this thread');
+}
+
 /** Refuses options that are unknown or out of range. */
 export function checkGenerationOptions(options: GenerationOptions): void {
   checkObject("options", options);
@@ -124,7 +130,7 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   checkFlag("ignoreEos", options.ignoreEos);
   checkString("cacheSalt", options.cacheSalt);
   checkFlag("coalesce", options.coalesce);
-  checkChoice("draft", options.draft, ["promptLookup"]);
+  checkDraft(options.draft);
   checkScheduling(options);
 }
 

@@ -76,6 +76,16 @@ export async function provideModel(name, { announce }) {
   );
 }
 
+/** The F16 file of a quantized model's weights, which is what that model can guess for. Rejects with ModelUnavailable. */
+export function provideWidened(path, { announce }) {
+  return provideMade(`${basename(path, ".gguf")}-widened-f16`, announce, (output) => {
+    const flags = ["--type", "F16", "--allow-requantize"];
+    const { status, stderr } = run("dist/cli/main.js", "quantize", path, output, ...flags);
+    if (status === 0 && existsSync(output)) return;
+    throw new ModelUnavailable(`'tokenmill quantize' did not make it: ${stderr.trim().split("\n")[0]}`);
+  });
+}
+
 /** What a result calls a model. */
 export function modelLabel(name) {
   return modelNames.includes(name) ? name : basename(name, ".gguf");

@@ -16,8 +16,11 @@ async function decode(model, content, options) {
   return { tokens, speed: timings.decodeTokensPerSecond };
 }
 
-/** Decoding with guesses over without, round by round, the two in turn; and whether the replies were the same. */
-export async function measureDraft(model, rounds) {
+/**
+ * Decoding with guesses, from the prompt or of a draft model, over without, round by round, the two in turn; and whether
+ * the replies were the same.
+ */
+export async function measureDraft(model, rounds, draft = "promptLookup") {
   const works = [];
   for (const { id, quotes, content } of draftPrompts) {
     await decode(model, content, {});
@@ -25,7 +28,7 @@ export async function measureDraft(model, rounds) {
     for (let round = 0; round < rounds; round += 1) {
       const plain = await decode(model, content, {});
       const before = model.stats().draft;
-      const drafted = await decode(model, content, { draft: "promptLookup" });
+      const drafted = await decode(model, content, { draft });
       const after = model.stats().draft;
       measured.plain.push(plain.speed);
       measured.drafted.push(drafted.speed);

@@ -66,3 +66,12 @@ export const draftTokens = 192;
 
 /** The shared prefix: so many tokens, and each request's own suffix behind it. */
 export const prefix = { tokens: 2000, suffix: 8, requests: 32, answer: 4 };
+
+/** Forks of a conversation of so many tokens, the questions that a few of them get, and what is demanded of all. */
+export const fork = {
+  depth: 2000,
+  count: 100,
+  answer: 16,
+  questions: ["How many ships on day 3?", "And on the next day?", "Who lit the lamp?"],
+  demanded: { maxMs: 1, bytes: 1e6 },
+};

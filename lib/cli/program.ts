@@ -70,6 +70,10 @@ function addRun(program: Command): void {
     .addOption(kvCacheOption())
     .addOption(packedCacheOption())
     .addOption(prefixCacheOption())
+    .option(
+      "--draft <model>",
+      "guess ahead with a smaller model of the same vocabulary, or with promptLookup from the prompt",
+    )
     .option("--json", "print the finished completion as JSON")
     .action(async (model, prompt, options) => (await import("./run.js")).run(model, prompt, options));
 }

@@ -3,7 +3,7 @@ import type { ChatMessage } from "../chat-message";
 import { TokenmillError } from "../errors";
 import { loadModel } from "../load-model";
 import type { Model } from "../model";
-import type { GenerationOptions } from "../options";
+import type { GenerationOptions, LoadOptions } from "../options";
 import type { Reply } from "../reply";
 import { checkGenerationOptions, checkLoadOptions } from "../validate";
 import { UsageError } from "./exit";
@@ -19,11 +19,20 @@ export interface RunOptions extends LoadChoices, SamplingChoices {
   system?: string;
   raw?: boolean;
   json?: boolean;
+  /** A model's source, or "promptLookup". */
+  draft?: string;
 }
 
-function generationOptions(options: RunOptions): GenerationOptions {
-  const { system, raw, json, ...generation } = withoutLoadChoices(options);
-  return generation;
+/** What is loaded for a run. */
+interface Models {
+  model: Model;
+  draft: Model | undefined;
+}
+
+function generationOptions(options: RunOptions, draft?: Model): GenerationOptions {
+  const { system, raw, json, draft: choice, ...generation } = withoutLoadChoices(options);
+  const guesses = choice === "promptLookup" ? choice : draft;
+  return { ...generation, ...(guesses === undefined ? {} : { draft: guesses }) };
 }
 
 /** Has the library refuse at once what it would refuse only after the download. */
@@ -36,18 +45,42 @@ function checkOptions(options: RunOptions): void {
   }
 }
 
-async function load(source: string, options: RunOptions, signal: AbortSignal): Promise<Model> {
+async function loadOne(source: string, options: LoadOptions): Promise<Model> {
   const display = new ProgressDisplay();
   try {
-    return await loadModel(source, { ...loadOptions(options), signal, onProgress: display.update });
+    return await loadModel(source, { ...options, onProgress: display.update });
   } finally {
     display.stop();
   }
 }
 
+/** The model and the draft; `quantize` and `contextLength` are the model's alone. */
+async function load(source: string, options: RunOptions, signal: AbortSignal): Promise<Models> {
+  const own = { ...loadOptions(options), signal };
+  const model = await loadOne(source, own);
+  if (options.draft === undefined || options.draft === "promptLookup") return { model, draft: undefined };
+  try {
+    const { quantize, contextLength, ...shared } = own;
+    return { model, draft: await loadOne(options.draft, { ...shared, precision: "fast" }) };
+  } catch (error) {
+    await model.dispose();
+    throw error;
+  }
+}
+
+async function dispose({ model, draft }: Models): Promise<void> {
+  await model.dispose();
+  await draft?.dispose();
+}
+
 /** Starts the answer: through the chat template, or where there is none, as a continuation of the prompt. */
-function startReply(model: Model, prompt: string, options: RunOptions, signal: AbortSignal): Reply {
-  const generation = { ...generationOptions(options), signal };
+function startReply(
+  { model, draft }: Models,
+  prompt: string,
+  options: RunOptions,
+  signal: AbortSignal,
+): Reply {
+  const generation = { ...generationOptions(options, draft), signal };
   if (options.raw) return model.generate(prompt, generation);
   if (!model.info.capabilities.chat) {
     if (options.system !== undefined) {
@@ -82,18 +115,19 @@ async function answer(
   options: RunOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const model = await load(source, options, signal);
+  const models = await load(source, options, signal);
   try {
-    const reply = startReply(model, prompt, options, signal);
+    const reply = startReply(models, prompt, options, signal);
     if (options.json) return await writeJson(await reply);
     await stream(reply);
   } finally {
-    await model.dispose();
+    await dispose(models);
   }
 }
 
 async function chat(source: string, options: RunOptions): Promise<void> {
-  const model = await withInterrupt((signal) => load(source, options, signal));
+  const models = await withInterrupt((signal) => load(source, options, signal));
+  const { model, draft } = models;
   try {
     if (!model.info.capabilities.chat) {
       throw new UsageError("The model has no chat template, so it cannot chat: give it a prompt to continue");
@@ -101,9 +135,14 @@ async function chat(source: string, options: RunOptions): Promise<void> {
     const { chatLoop } = await import("./chat-loop.js");
     const { openChatTerminal } = await import("./chat-terminal.js");
     const { system } = options;
-    await chatLoop({ model, terminal: openChatTerminal(), system, generation: generationOptions(options) });
+    await chatLoop({
+      model,
+      terminal: openChatTerminal(),
+      system,
+      generation: generationOptions(options, draft),
+    });
   } finally {
-    await model.dispose();
+    await dispose(models);
   }
 }
 

@@ -60,8 +60,9 @@ export function checkSendOptions(options: SendOptions): void {
   }
 }
 
-/** What a snapshot has of a session besides its pages. */
+/** What a snapshot has of a session besides its pages; a draft model is not part of it. */
 export function stateOf({ messages, overflow, defaults }: SessionParts, adapters: AdapterMark[]): string {
-  const { adapter: _, ...options } = defaults;
-  return JSON.stringify({ messages, options: { ...options, overflow }, adapters });
+  const { draft, adapter: _, ...others } = defaults;
+  const options = { ...others, ...(draft === "promptLookup" ? { draft } : {}), overflow };
+  return JSON.stringify({ messages, options, adapters });
 }

@@ -100,8 +100,8 @@ export class Session implements Disposable {
 
   /**
    * The conversation with its options and what is held of it, as bytes for `model.restore`, here or in another process
-   * or on another machine. A turn under way is not part of it. It holds the `cacheSalt`, and it has checksums but no
-   * signature: keep it where only those can write whom you let speak for the user.
+   * or on another machine. A turn under way is not part of it, nor is a draft model. It holds the `cacheSalt`, and it
+   * has checksums but no signature: keep it where only those can write whom you let speak for the user.
    *
    * @throws TokenmillError Disposed, OutOfMemory
    * @example

@@ -282,7 +282,14 @@ Napi::Value ModelHandle::EncodePrompt(const Napi::CallbackInfo& info) {
 }
 
 void ModelHandle::Submit(const Napi::CallbackInfo& info) {
-  engine(info.Env()).Submit(client_, ToRequest(info[0].As<Napi::Object>()));
+  const Napi::Object object = info[0].As<Napi::Object>();
+  Request request = ToRequest(object);
+  const Napi::Value draft = object.Get("draftModel");
+  if (draft.IsObject()) {
+    ModelHandle* lender = Napi::ObjectWrap<ModelHandle>::Unwrap(draft.As<Napi::Object>());
+    request.draft = lender->engine(info.Env()).draft_source();
+  }
+  engine(info.Env()).Submit(client_, std::move(request));
 }
 
 void ModelHandle::Cancel(const Napi::CallbackInfo& info) {

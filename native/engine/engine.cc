@@ -73,6 +73,8 @@ void Engine::RemoveClient(ClientId client, Status reason) {
 }
 
 void Engine::Submit(ClientId client, Request request) {
+  WaitingRoom::Place waiting = waiting_room_->Enter();
+  if (!waiting.taken()) return commands_.Push({Command::Kind::kOverloaded, client, request.id});
   Command command(Command::Kind::kSubmit, client, request.id);
   if (request.deadline) {
     // Past the intake thread: the deadline holds also while that is busy with prompts.
@@ -81,6 +83,7 @@ void Engine::Submit(ClientId client, Request request) {
     commands_.Push(std::move(expect));
   }
   command.request = std::move(request);
+  command.waiting = std::move(waiting);
   intake_.Push(std::move(command));
 }
 
@@ -176,20 +179,33 @@ void Engine::Tokenize(Command* command) const {
   command->request.pieces.clear();
 }
 
+// A request has the drafter from here on, not the draft model, whose end it does not hold up.
+Status Engine::FindDrafter(Request* request) {
+  const auto source = std::exchange(request->draft, nullptr);
+  if (source == nullptr) return {};
+  TM_ASSIGN_OR_RETURN(request->drafter, drafters_.Get(source, *model_->tokenizer));
+  return {};
+}
+
+Status Engine::OpenAdapters(Command* command) {
+  if (command->request.adapters.empty()) return {};
+  TM_ASSIGN_OR_RETURN(command->adapters, adapters_->Open(command->client, command->request.adapters));
+  return {};
+}
+
 // What may take long or read files: not on the event loop, nor on the loop thread.
 void Engine::Prepare(Command* command) {
   if (command->kind == Command::Kind::kSubmit) Tokenize(command);
   if (command->kind == Command::Kind::kExport) command->reason = IdentifySnapshots().status();
-  if (command->request.adapters.empty() || !command->reason.ok()) return;
-  Result<AdapterStack> adapters = adapters_->Open(command->client, command->request.adapters);
-  command->reason = adapters.status();
-  if (adapters.ok()) command->adapters = std::move(adapters).value();
+  if (command->reason.ok()) command->reason = FindDrafter(&command->request);
+  if (command->reason.ok()) command->reason = OpenAdapters(command);
 }
 
 // Prepares commands and passes them on in order.
 void Engine::IntakeLoop() {
-  for (bool closed = false; !closed;) {
-    for (Command& command : intake_.Take(kWhenever, &closed)) {
+  Clock::time_point until = kWhenever;
+  for (bool closed = false; !closed; until = drafters_.Expire(Clock::now())) {
+    for (Command& command : intake_.Take(until, &closed)) {
       if (stopping_.load()) return;
       const Code failure = Attempt([&] { Prepare(&command); });
       if (failure != Code::kOk)
@@ -261,10 +277,18 @@ void Engine::Apply(Command* command) {
     case Command::Kind::kSubmit:
       if (command->reason.ok()) {
         scheduler_->Submit(command->client, std::move(command->request), std::move(command->prompt),
-                           command->at, std::move(command->adapters));
+                           command->at, std::move(command->waiting), std::move(command->adapters));
       } else {
         scheduler_->Refuse(command->client, command->id, command->reason);
       }
+      break;
+    case Command::Kind::kOverloaded:
+      scheduler_->Refuse(
+          command->client, command->id,
+          Error(Code::kOverloaded,
+                "%d requests wait already, as many as maxQueue allows. Try again later, or load "
+                "the model with a larger maxQueue",
+                waiting_room_->places()));
       break;
     case Command::Kind::kCancel:
       scheduler_->Cancel(command->client, command->id);

@@ -13,11 +13,14 @@
 #include "adapter/adapter_file.h"
 #include "engine/adapters.h"
 #include "engine/device.h"
+#include "engine/draft_source.h"
+#include "engine/drafters.h"
 #include "engine/page_transfers.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "engine/sizing.h"
 #include "engine/snapshot.h"
+#include "engine/waiting_room.h"
 #include "kv/block_pool.h"
 #include "kv/prefix_index.h"
 #include "model/model_file.h"
@@ -93,6 +96,7 @@ class Engine {
   ClientId AddClient(std::shared_ptr<EventSink> sink);
   /// Ends the client's requests with `reason`, delivers that, and lets go of its sink.
   void RemoveClient(ClientId client, Status reason);
+  /// Ends with Overloaded when as many requests wait as may, from those on that are still to be tokenized.
   void Submit(ClientId client, Request request);
   /// The tokens of a prompt, as for a request with these pieces.
   std::vector<Token> Encode(const std::vector<PromptPiece>& pieces, bool bos) const;
@@ -116,6 +120,8 @@ class Engine {
   Result<AdapterInfo> LoadAdapter(ClientId client, const AdapterSpec& spec);
   /// Takes the name away; what is under way keeps the adapter.
   void ReleaseAdapter(ClientId client, AdapterId id);
+  /// What other engines need to guess with this model.
+  std::shared_ptr<const DraftSource> draft_source() const { return draft_source_; }
 
   const ModelFile& model() const { return *model_; }
   const Device& device() const { return device_; }
@@ -128,6 +134,7 @@ class Engine {
     enum class Kind {
       kExpect,
       kSubmit,
+      kOverloaded,  // a request that found no place
       kCancel,
       kCredits,
       kBudget,
@@ -149,6 +156,7 @@ class Engine {
     std::shared_ptr<const Snapshot> snapshot;
     Status reason;
     Request request;
+    WaitingRoom::Place waiting;  // of kSubmit
     std::vector<Token> prompt;  // of kSubmit, once tokenized
     AdapterStack adapters;  // of kSubmit and kImport, once they are in memory
     Clock::time_point at = Clock::now();
@@ -179,10 +187,13 @@ class Engine {
   uint64_t AvailableWithOwn() const;
   Status ApplyBudget(const MemoryBudget& wanted);
   void DescribeSnapshots(const EngineOptions& options);
+  std::shared_ptr<const DraftSource> LendAsDraft(const EngineOptions& options) const;
   void StartTransfer(Command* command);
   void IntakeLoop();
   void Prepare(Command* command);
   void Tokenize(Command* command) const;
+  Status FindDrafter(Request* request);
+  Status OpenAdapters(Command* command);
   void StepLoop();
   bool RunStep(StepPlan* plan, StepResult* result);
   std::string CheckIntegrity() const;
@@ -201,7 +212,8 @@ class Engine {
   int max_rows_ = 0;
   bool integrity_ = false;  // check pages and prefix index after each step
   size_t token_bytes_max_ = 1;  // of the longest token
-  std::unique_ptr<Executor> executor_;
+  std::shared_ptr<Executor> executor_;
+  std::shared_ptr<const DraftSource> draft_source_;
   std::unique_ptr<AdapterSet> adapters_;
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<PrefixIndex> prefix_;  // null when prefixes are not shared
@@ -211,6 +223,8 @@ class Engine {
   SnapshotIdentity snapshot_identity_;
   bool identified_ = false;
 
+  std::unique_ptr<WaitingRoom> waiting_room_;
+  Drafters drafters_;
   Channel intake_;
   Channel commands_;
   std::atomic<bool> stopping_{false};

@@ -17,7 +17,7 @@ namespace tokenmill {
 /// over gains a level every kAgeing until it has had a turn, so that none waits for ever. Within one priority the
 /// tenant that has been given the fewest rows goes next, at most a quantum at a time (deficit round-robin with the
 /// rounds left out); within a tenant the oldest. Rows count while somebody of that priority waits, and who had
-/// nothing to do meanwhile saves nothing up. Not thread-safe.
+/// nothing to do meanwhile saves nothing up. A turn costs the logarithm of the tenants. Not thread-safe.
 class FairQueue {
   struct Flow;
   struct Level;
@@ -73,6 +73,9 @@ class FairQueue {
   /// Takes the items from the offer that the function names.
   void Withdraw(const std::function<bool(size_t)>& named);
 
+  /// How often two tenants or two priorities have been compared, for tests.
+  uint64_t comparisons() const { return comparisons_; }
+
  private:
   struct Flow {
     explicit Flow(Level* at) : level(at) {}
@@ -98,15 +101,23 @@ class FairQueue {
     Time passed_since{};  // its last turn, or the beginning of its wait
     bool contended = false;  // somebody has had something on offer in this step
     bool was_contended = false;
+    std::vector<Flow*> order;  // a heap of the flows on offer, the one whose turn is next first
   };
 
   double AgedPriority(const Level& level) const;
-  Flow* Poorest(Level* level) const;
+  bool FlowAfter(const Flow* a, const Flow* b);
+  bool LevelAfter(const Level* a, const Level* b);
+  void Arrange();
+  void TakeOut();
+  void PutBack();
   static void Leave(Flow* flow);
 
   std::map<int, Level, std::greater<>> levels_;
   Time now_{};
   Flow* turn_ = nullptr;
+  std::vector<Level*> order_;  // a heap of the levels with flows on offer, the one whose turn is next first
+  bool arranged_ = false;  // order_ and the levels' are those of this step's offers
+  uint64_t comparisons_ = 0;
 };
 
 }  // namespace tokenmill

@@ -108,20 +108,35 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
   engine->pool_->SetCachedMaximum(options.prefix_cache_bytes);
   if (options.prefix_cache)
     engine->prefix_ = std::make_unique<PrefixIndex>(engine->pool_.get(), &program.kv_groups);
+  engine->waiting_room_ =
+      std::make_unique<WaitingRoom>(options.max_queue > 0 ? options.max_queue : kDefaultMaxQueue);
   SchedulerLimits limits;
   limits.max_rows = engine->max_rows_;
   limits.context_length = engine->context_length_;
-  limits.max_queue = options.max_queue > 0 ? options.max_queue : kDefaultMaxQueue;
   limits.target_tpot_ms = options.target_tpot_ms;
   engine->scheduler_ = std::make_unique<Scheduler>(engine->model_->tokenizer.get(), &program.kv_groups,
                                                    engine->pool_.get(), limits, engine->prefix_.get());
   engine->transfers_ = std::make_unique<PageTransfers>(engine->executor_.get(), engine->scheduler_.get());
   engine->DescribeSnapshots(options);
+  engine->draft_source_ = engine->LendAsDraft(options);
   engine->PublishStats();
   ReleaseFreeMemory();  // what reading the header and the vocabulary took
   engine->intake_thread_ = std::thread([raw = engine.get()] { raw->IntakeLoop(); });
   engine->step_thread_ = std::thread([raw = engine.get()] { raw->StepLoop(); });
   return engine;
+}
+
+std::shared_ptr<const DraftSource> Engine::LendAsDraft(const EngineOptions& options) const {
+  auto source = std::make_shared<DraftSource>();
+  source->name = model_->name.empty() ? model_->file->file().path() : model_->name;
+  source->tokenizer = model_->tokenizer;
+  source->groups = model_->program.kv_groups;
+  source->executor = executor_;
+  source->threads = threads_;
+  source->context_length = context_length_;
+  source->prefix_cache = options.prefix_cache;
+  source->kv_bytes->store(pool_->limit_bytes());
+  return source;
 }
 
 Result<MemoryEstimate> Engine::Estimate(const ModelFile& model, const EngineOptions& options) {
@@ -155,6 +170,7 @@ Status Engine::ApplyBudget(const MemoryBudget& wanted) {
   if (!scheduler_->SetMemoryLimit(size.budget - size.fixed()))
     return Error(Code::kOutOfMemory, "pages of the KV cache cannot be given back now; try again");
   budget_bytes_ = size.budget;
+  draft_source_->kv_bytes->store(pool_->limit_bytes());
   return {};
 }
 

@@ -26,7 +26,9 @@ bool PrefixSharing::Computes(const Sequence& owner, const Sequence& waiting) con
     return std::equal(owner.tokens.data() + from, owner.tokens.data() + to, waiting.tokens.data() + from);
   };
   // The block itself first: it tells apart what goes on differently after a long common prefix.
-  return same(begin, end) && same(0, begin) && SpaceOf(owner) == SpaceOf(waiting);
+  if (!same(begin, end) || !same(0, begin) || SpaceOf(owner) != SpaceOf(waiting)) return false;
+  // Who computes it may do so again: a score does, whatever is known.
+  return !index_->Knows(owner.prefix, std::span<const Token>(owner.tokens).subspan(begin, kPageTokens));
 }
 
 void PrefixSharing::Adopt(Sequence* sequence) {

@@ -59,37 +59,4 @@ void PromptLookup::Index(std::span<const Token> tokens) {
   }
 }
 
-size_t GuessOdds::ClassOf(size_t match) {
-  constexpr size_t kBounds[kClasses - 1] = {4, 6, 9, 15};
-  return static_cast<size_t>(std::upper_bound(std::begin(kBounds), std::end(kBounds), match) - kBounds);
-}
-
-// Before anything is known, as if two guesses had been made in each class.
-double GuessOdds::Chance(size_t match) const {
-  constexpr double kAtFirst[kClasses] = {0.5, 0.6, 0.7, 0.8, 0.9};
-  constexpr double kWeight = 2;
-  const size_t index = ClassOf(match);
-  const Odds& odds = odds_[index];
-  return (kWeight * kAtFirst[index] + odds.right) / (kWeight + odds.right + odds.wrong);
-}
-
-size_t GuessOdds::Worth(size_t match, size_t most) const {
-  double needed = 1;  // the chance that all up to here come true
-  size_t count = 0;
-  while (count < most && (needed *= Chance(match + count)) >= kRowCost) ++count;
-  return count;
-}
-
-void GuessOdds::Note(size_t match, size_t guessed, size_t right) {
-  for (size_t i = 0; i < right; ++i) odds_[ClassOf(match + i)].right += 1;
-  if (right < guessed) odds_[ClassOf(match + right)].wrong += 1;
-}
-
-void GuessOdds::Fade() {
-  for (Odds& odds : odds_) {
-    odds.right *= kFading;
-    odds.wrong *= kFading;
-  }
-}
-
 }  // namespace tokenmill

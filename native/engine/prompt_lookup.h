@@ -1,7 +1,5 @@
 #pragma once
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
 #include <span>
 #include <unordered_map>
@@ -34,34 +32,6 @@ class PromptLookup {
 
   std::unordered_map<uint64_t, uint32_t> latest_;  // by hash of a gram: the latest position behind it
   std::vector<uint32_t> earlier_;  // by position: the one before it in its chain, 0 at the end
-};
-
-/// How likely guesses are to come true, by how long the match is that they follow, learnt from those before: what tells
-/// how many of them are worth the rows that they take. Belongs to one sequence; what it has learnt fades.
-class GuessOdds {
- public:
-  /// What a row more costs, as a part of a step of one row. Measured: 0.25 with AVX2, less with AVX-512 VNNI.
-  static constexpr double kRowCost = 0.25;
-  /// Part of what was learnt that a step leaves.
-  static constexpr double kFading = 0.99;
-
-  /// Guesses behind a match of so many tokens: as many as will each be needed with a chance of kRowCost at least.
-  size_t Worth(size_t match, size_t most) const;
-  /// `right` of the tokens guessed behind a match came true, and the next one did not.
-  void Note(size_t match, size_t guessed, size_t right);
-  /// A step has passed.
-  void Fade();
-
- private:
-  static constexpr size_t kClasses = 5;  // of lengths of matches
-  struct Odds {
-    double right = 0, wrong = 0;
-  };
-
-  static size_t ClassOf(size_t match);
-  double Chance(size_t match) const;
-
-  std::array<Odds, kClasses> odds_ = {};
 };
 
 }  // namespace tokenmill

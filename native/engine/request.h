@@ -16,6 +16,9 @@
 
 namespace tokenmill {
 
+struct DraftSource;
+class Drafter;
+
 using ClientId = uint64_t;
 using RequestId = uint64_t;
 using HoldId = uint64_t;
@@ -58,6 +61,8 @@ struct Request {
   std::string cache_salt;  // only requests with the same one share prefixes
   std::vector<AdapterChoice> adapters;  // their changes add up
   bool prompt_lookup = false;  // guess tokens from those before, and check several in one step
+  std::shared_ptr<const DraftSource> draft;  // guess with this model, likewise
+  std::shared_ptr<Drafter> drafter;  // of that model for this engine, which fills it in
   int credits = 0;  // parts that may be sent before the reader asks for more
   bool notices = false;  // tell of what happens to it besides its results
   int priority = 0;  // higher first

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <array>
 
+#include "engine/drafter.h"
+
 namespace tokenmill {
 
 // What keeps a prompt from running.
@@ -25,27 +27,16 @@ Status Scheduler::CheckPrompt(const std::vector<Token>& prompt, bool score) cons
   return {};
 }
 
-Status Scheduler::CheckQueue() const {
-  const auto waiting = std::count_if(sequences_.begin(), sequences_.end(),
-                                     [](const SequencePtr& sequence) { return !sequence->started(); });
-  if (waiting < limits_.max_queue) return {};
-  return Error(
-      Code::kOverloaded,
-      "%td requests wait already, as many as maxQueue allows, and %zu are under way. Try again later, "
-      "or load the model with a larger maxQueue",
-      waiting, sequences_.size() - static_cast<size_t>(waiting));
-}
-
 void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prompt,
-                       Clock::time_point submitted_at, AdapterStack adapters) {
+                       Clock::time_point submitted_at, WaitingRoom::Place waiting, AdapterStack adapters) {
   if (!Arrives(client, request.id)) return;
   Status refusal = CheckPrompt(prompt, request.score);
-  if (refusal.ok()) refusal = CheckQueue();
   if (!refusal.ok()) return Refuse(client, request.id, std::move(refusal));
   sequences_.push_back(std::make_unique<Sequence>(client, std::move(request), std::move(prompt),
                                                   std::move(adapters), submitted_at, tokenizer_, pool_,
                                                   groups_));
   Sequence* sequence = sequences_.back().get();
+  sequence->waiting = std::move(waiting);
   sequence->place = queue_.Join(sequence->request.priority, sequence->request.tenant);
   sequence->seniority.arrival = ++arrivals_;
   totals_.prompt_tokens += sequence->prompt_tokens;
@@ -141,7 +132,6 @@ Sequence* Scheduler::Victim(const Sequence* asking) {
 
 void Scheduler::Preempt(Sequence* sequence) {
   Notify(*sequence, Notice::kPreempted, static_cast<double>(sequence->computed));
-  sequence->lost = std::max(sequence->lost, sequence->computed);
   GiveBack(sequence);
   ++totals_.preempted;
 }
@@ -186,6 +176,8 @@ bool Scheduler::Reserve(Sequence* sequence, int rows) {
     if (held_.GiveUpOldest()) continue;
     Sequence* victim = Victim(sequence);
     if (victim == nullptr) {
+      // It is the most senior, and its own pages lie scattered.
+      sequence->alone_until = std::max(sequence->alone_until, sequence->computed);
       sequence->computed > sequence->adopted ? Preempt(sequence) : GiveBack(sequence);
       return false;
     }
@@ -218,6 +210,7 @@ void Scheduler::Start(Sequence* sequence) {
   prefix_.CountStart(*sequence);
   if (sequence->started()) return;
   sequence->started_at = now_();
+  sequence->waiting.Leave();
   sequence->cached = sequence->adopted;
   totals_.cached_tokens += sequence->cached;
 }
@@ -240,6 +233,11 @@ std::string Scheduler::CheckIntegrity() const {
     }
     if (references.size() != pool_->used(g))
       return Format("group %d: %zu pages are in tables, %zu are used", g, references.size(), pool_->used(g));
+  }
+  for (const SequencePtr& sequence : sequences_) {
+    if (const Drafter* drafter = sequence->request.drafter.get()) {
+      if (std::string finding = drafter->CheckIntegrity(); !finding.empty()) return finding;
+    }
   }
   return held_.CheckIntegrity();
 }

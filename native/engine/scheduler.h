@@ -4,6 +4,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,6 @@ namespace tokenmill {
 struct SchedulerLimits {
   int max_rows = 512;
   int context_length = 0;
-  int max_queue = 4096;  // requests that wait for their first pages
   double target_tpot_ms = 0;  // 0: none
 };
 
@@ -57,9 +57,10 @@ class Scheduler {
   /// Announces a request that is still being tokenized, so that it can end at its deadline.
   void Expect(ClientId client, RequestId id, Clock::time_point deadline);
 
-  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once.
+  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once. It gives its place back with its
+  /// first step.
   void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at,
-              AdapterStack adapters = {});
+              WaitingRoom::Place waiting = {}, AdapterStack adapters = {});
   /// Ends a request that could not be taken, or not be worked off after it was.
   void Refuse(ClientId client, RequestId id, Status status);
   void Cancel(ClientId client, RequestId id);
@@ -107,14 +108,18 @@ class Scheduler {
   };
 
   Status CheckPrompt(const std::vector<Token>& prompt, bool score) const;
-  Status CheckQueue() const;
   bool Arrives(ClientId client, RequestId id);
   bool TryPlan(StepPlan* plan);
   std::vector<Sequence*> Offer();
   int Waiting(const std::vector<Sequence*>& decoding) const;
   void PlanPrefill(int budget);
   void PlanGuesses(const std::vector<Sequence*>& decoding);
+  void LookUp(Sequence* sequence, int most);
+  int WriteAhead(Drafter* drafter, std::span<Sequence* const> decoding, int budget);
+  static int ReserveGuesses(Sequence* sequence);
   int GuessesAtMost(const Sequence& sequence) const;
+  void LearnFrom(const std::vector<Token>& guesses, size_t right, Sequence* sequence);
+  static void TellDrafters(const StepPlan& plan, double ms);
   int PlanRows(Sequence* sequence, int rows_max);
   bool Admit(Sequence* sequence);
   void Settle(Sequence* sequence) const;

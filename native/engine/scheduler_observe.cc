@@ -5,13 +5,6 @@
 #include "engine/scheduler.h"
 
 namespace tokenmill {
-namespace {
-
-double Milliseconds(Clock::duration duration) {
-  return std::chrono::duration<double, std::milli>(duration).count();
-}
-
-}  // namespace
 
 // Before a step's results are taken, so that a notice of prefill comes before the first token.
 void Scheduler::ObserveStep(const StepPlan& plan) {

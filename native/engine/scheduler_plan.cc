@@ -16,9 +16,9 @@ bool Scheduler::TryPlan(StepPlan* plan) {
   const int decode_rows = std::min(static_cast<int>(decoding.size()), limits_.max_rows);
   int budget =
       std::min(limits_.max_rows - decode_rows, step_budget_.PrefillRows(decode_rows, Waiting(decoding)));
-  if (Sequence* senior = MostSenior(); senior != nullptr && senior->computed < senior->lost) {
-    // What gave up pages that lay scattered gets them first, and alone until it is as far as it was: with company
-    // they could scatter as before.
+  if (Sequence* senior = MostSenior(); senior != nullptr && senior->alone_until > 0) {
+    // Who gave up its own pages, which lay scattered, gets them first, and alone until it is as far as it was: with
+    // company they could scatter as before. A paused reply that others took the pages of waits for its turn.
     const int rows = PlanRows(senior, budget);
     queue_.Charge(senior->place, rows);
     budget -= rows;
@@ -44,7 +44,7 @@ std::vector<Sequence*> Scheduler::Offer() {
   for (size_t i = 0; i < sequences_.size(); ++i) {
     Sequence* sequence = sequences_[i].get();
     sequence->planned = 0;
-    sequence->guesses.clear();
+    sequence->DropGuesses();
     if (sequence->paused()) continue;
     if (sequence->decoding()) {
       decoding.push_back(sequence);
@@ -84,37 +84,6 @@ void Scheduler::PlanPrefill(int budget) {
   }
 }
 
-// Adds guesses to decode rows, where these do not keep the machine busy and nobody waits for prefill. They take no
-// pages from anyone.
-void Scheduler::PlanGuesses(const std::vector<Sequence*>& decoding) {
-  const auto waits = [](const SequencePtr& sequence) { return !sequence->paused() && !sequence->decoding(); };
-  if (std::ranges::any_of(sequences_, waits)) return;
-  int budget = std::min(limits_.max_rows, kGuessRows) - static_cast<int>(decoding.size());
-  for (Sequence* sequence : decoding) {
-    if (budget <= 0) return;
-    if (sequence->planned == 0 || !sequence->request.prompt_lookup) continue;
-    sequence->guessed_from = sequence->lookup.Find(sequence->tokens);
-    const size_t most = static_cast<size_t>(std::min(budget, GuessesAtMost(*sequence)));
-    const size_t count = sequence->odds.Worth(sequence->guessed_from.length, most);
-    if (sequence->guessed_from.length == 0 || count == 0) continue;
-    PromptLookup::Guess(sequence->tokens, sequence->guessed_from, count, &sequence->guesses);
-    const int computed = static_cast<int>(sequence->computed);
-    const int guesses = static_cast<int>(sequence->guesses.size());
-    if (!sequence->table.Reserve(computed, computed + 1 + guesses)) sequence->guesses.clear();
-    budget -= static_cast<int>(sequence->guesses.size());
-  }
-}
-
-// So many tokens that the reply could go on by, besides the one that is drawn anyway.
-int Scheduler::GuessesAtMost(const Sequence& sequence) const {
-  const Request& request = sequence.request;
-  int64_t most = std::min<int64_t>(kGuessRows, sequence.credits - 1);
-  most = std::min(most, limits_.context_length - static_cast<int64_t>(sequence.tokens.size()) - 1);
-  if (request.max_tokens >= 0)
-    most = std::min(most, request.max_tokens - static_cast<int64_t>(sequence.replied()) - 1);
-  return static_cast<int>(std::max<int64_t>(0, most));
-}
-
 // Gives a sequence at most so many more rows of the step, and the pages for them. None when it has to wait; then it
 // may have lost those that it had.
 int Scheduler::PlanRows(Sequence* sequence, int rows_max) {
@@ -126,7 +95,8 @@ int Scheduler::PlanRows(Sequence* sequence, int rows_max) {
     return 0;
   }
   sequence->planned += rows;
-  admitting_ = admitting_ && sequence->computed + static_cast<size_t>(sequence->planned) >= sequence->lost;
+  const size_t until = sequence->computed + static_cast<size_t>(sequence->planned);
+  admitting_ = admitting_ && until >= sequence->alone_until;
   return rows;
 }
 

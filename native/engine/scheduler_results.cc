@@ -4,6 +4,7 @@
 #include <cmath>
 #include <new>
 
+#include "engine/drafter.h"
 #include "engine/scheduler.h"
 
 namespace tokenmill {
@@ -28,6 +29,7 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
   Sequence* sequence = entry.sequence;
   const std::vector<Token> guesses = std::exchange(sequence->guesses, {});
   sequence->computed += static_cast<size_t>(entry.rows) - guesses.size();
+  if (sequence->computed >= sequence->alone_until) sequence->alone_until = 0;
   const std::span heads = std::span(result.head).subspan(entry.head_begin, entry.head_count);
   const std::span sure = heads.first(heads.size() - std::min(heads.size(), guesses.size()));
   const bool finite = std::ranges::all_of(sure, [](const HeadResult& head) { return head.finite; });
@@ -40,11 +42,7 @@ void Scheduler::Take(const StepPlan& plan, const StepPlan::Entry& entry, const S
     ++sequence->computed;
     ++right;
   }
-  if (sequence->request.prompt_lookup) sequence->odds.Fade();
-  if (guesses.empty()) return;
-  sequence->odds.Note(sequence->guessed_from.length, guesses.size(), right);
-  totals_.guessed_tokens += guesses.size();
-  totals_.right_guesses += right;
+  LearnFrom(guesses, right, sequence);
 }
 
 // Returns the token that was drawn, if one was.
@@ -66,13 +64,16 @@ Token Scheduler::TakeHead(const StepPlan& plan, size_t index, const HeadResult& 
 
 void Scheduler::Measure(const StepPlan& plan) {
   int decode_rows = 0, rows = 0;
+  bool guessed = false;
   for (const StepPlan::Entry& entry : plan.entries()) {
-    if (!entry.sequence->guesses.empty()) return;  // more rows than decode alone has
+    guessed = guessed || !entry.sequence->guesses.empty();
     decode_rows += entry.sequence->decoding();
     rows += entry.rows;
   }
-  const std::chrono::duration<double, std::milli> took = now_() - planned_at_;
-  step_budget_.Measured(decode_rows, rows - decode_rows, took.count());
+  const double took = Milliseconds(now_() - planned_at_);
+  if (guessed || decode_rows == rows) TellDrafters(plan, took);
+  if (guessed) return;  // more rows than decode alone has
+  step_budget_.Measured(decode_rows, rows - decode_rows, took);
 }
 
 void Scheduler::AcceptScore(Sequence* sequence, const HeadResult& head) {
@@ -125,6 +126,7 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
                     : reason == FinishReason::kAborted ? totals_.aborted
                                                        : totals_.finished;
   ++total;
+  if (Drafter* drafter = sequence->request.drafter.get()) drafter->Forget(*sequence);
   ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();
@@ -154,9 +156,6 @@ void Scheduler::RemoveEnded() {
 }
 
 Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishReason reason) const {
-  const auto milliseconds = [](Clock::time_point from, Clock::time_point to) {
-    return std::chrono::duration<double, std::milli>(to - from).count();
-  };
   const auto rate = [](double tokens, double ms) { return ms > 0 ? tokens / ms * 1000 : 0; };
   const Clock::time_point now = now_();
   const bool first = sequence.first_token_at != Clock::time_point{};
@@ -166,15 +165,15 @@ Outcome Scheduler::MakeOutcome(const Sequence& sequence, Status status, FinishRe
   outcome.prompt_tokens = static_cast<int>(sequence.prompt_tokens);
   outcome.cached_tokens = static_cast<int>(sequence.cached);
   outcome.completion_tokens = static_cast<int>(sequence.replied());
-  outcome.queue_ms = milliseconds(sequence.submitted_at, sequence.started() ? sequence.started_at : now);
+  outcome.queue_ms = Milliseconds((sequence.started() ? sequence.started_at : now) - sequence.submitted_at);
   if (first) {
-    outcome.ttft_ms = milliseconds(sequence.submitted_at, sequence.first_token_at);
+    outcome.ttft_ms = Milliseconds(sequence.first_token_at - sequence.submitted_at);
     outcome.prefill_tokens_per_second = rate(static_cast<double>(sequence.prompt_tokens - sequence.cached),
-                                             milliseconds(sequence.started_at, sequence.first_token_at));
+                                             Milliseconds(sequence.first_token_at - sequence.started_at));
     // The first token belongs to the prefill; an end token counts as work.
     const double steps = static_cast<double>(sequence.replied()) - 1;
     outcome.decode_tokens_per_second =
-        rate(std::max(0.0, steps), milliseconds(sequence.first_token_at, sequence.last_token_at));
+        rate(std::max(0.0, steps), Milliseconds(sequence.last_token_at - sequence.first_token_at));
   }
   if (sequence.request.score && outcome.status.ok()) {
     outcome.score_tokens = sequence.tokens;

@@ -8,17 +8,18 @@
 #include <vector>
 
 #include "engine/adapters.h"
+#include "engine/clock.h"
 #include "engine/fair_queue.h"
+#include "engine/guess_odds.h"
 #include "engine/penalties.h"
 #include "engine/prompt_lookup.h"
 #include "engine/request.h"
 #include "engine/stop_matcher.h"
+#include "engine/waiting_room.h"
 #include "kv/block_table.h"
 #include "kv/prefix_index.h"
 
 namespace tokenmill {
-
-using Clock = std::chrono::steady_clock;
 
 /// Who may take pages from whom: the smaller one from the greater. It is settled when a sequence first takes pages
 /// and stays, so that two never take them from each other in turn.
@@ -58,7 +59,7 @@ struct Sequence {
   size_t computed = 0;  // tokens whose keys and values are in pages
   size_t adopted = 0;  // of these, what came from the prefix index when it was admitted
   size_t cached = 0;  // of the prompt, what came from there when it started
-  size_t lost = 0;  // most tokens that were computed when it was preempted
+  size_t alone_until = 0;  // tokens that it gave up itself, and computes anew without company; 0: none
   BlockTable table;
   PrefixIndex::Cursor prefix;
   StreamDecoder decoder;
@@ -68,12 +69,13 @@ struct Sequence {
   int64_t credits;  // parts that may be sent; a reply without any is paused
   Clock::time_point submitted_at;
   std::optional<Clock::time_point> deadline;
+  WaitingRoom::Place waiting;  // until its first step
   FairQueue::Membership place;  // among those that wait for rows
   Seniority seniority;
   int planned = 0;  // rows of the step that is being planned
   std::vector<Token> guesses;  // more rows of it: how the reply may go on after `tokens`
+  std::vector<GuessOdds::Evidence> evidence;  // for each of them
   PromptLookup lookup;
-  PromptLookup::Match guessed_from;
   GuessOdds odds;
   Clock::time_point started_at{};  // its first step
   Clock::time_point first_token_at{};
@@ -82,6 +84,11 @@ struct Sequence {
   bool ended = false;
   bool observed = false;  // its first step has been counted
 
+  void DropGuesses() {
+    guesses.clear();
+    evidence.clear();
+  }
+  bool guesses_ahead() const { return request.prompt_lookup || request.drafter != nullptr; }
   /// Tokens that have to be computed: a score does not need its last one.
   size_t wanted() const { return tokens.size() - (request.score ? 1 : 0); }
   size_t remaining() const { return wanted() - computed; }

@@ -112,6 +112,11 @@ size_t PrefixIndex::LongestPartial(NodeId parent, Block rest, NodeId* found) con
   return longest;
 }
 
+bool PrefixIndex::Knows(const Cursor& cursor, std::span<const int32_t> block) const {
+  const NodeId id = Find(cursor.node_, block);
+  return id != kNone && HasAllPages(node(id));
+}
+
 void PrefixIndex::Enter(std::span<const int32_t> tokens, size_t computed, BlockTable* table, Cursor* cursor) {
   while (cursor->valid() && (cursor->blocks_ + 1) * kPageTokens <= computed) {
     const Block block = BlockOf(tokens, cursor->blocks_);

@@ -64,6 +64,8 @@ class PrefixIndex final : public PageCache {
   /// where they are known: for who may go on from an earlier token.
   size_t Adopt(const PrefixSpace& space, std::span<const int32_t> tokens, BlockTable* table, Cursor* cursor,
                size_t seen_from = SIZE_MAX);
+  /// Whether the block that goes on from a valid cursor has all its pages.
+  bool Knows(const Cursor& cursor, std::span<const int32_t> block) const;
   /// Enters the whole blocks among the first `computed` tokens that are not yet behind the cursor. Blocks that are
   /// known already give the table their pages for its own.
   void Enter(std::span<const int32_t> tokens, size_t computed, BlockTable* table, Cursor* cursor);

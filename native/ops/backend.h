@@ -55,6 +55,9 @@ class Executor : public PageMemory {
  public:
   /// Reads the weights of a program that was compiled without; once.
   virtual Status LoadWeights(const WeightSource& source) = 0;
+  /// Another executor of the program, with steps of so many rows at most. It shares the weights, which are loaded and
+  /// stay as long as either lives; scratch and pages are its own. From any thread, also while a step runs.
+  virtual Result<std::unique_ptr<Executor>> Twin(int max_rows) const = 0;
 
   /// Runs one step. The input has at most max_rows rows and refers only to mapped pages; a failure leaves
   /// pages of the step's own rows undefined.

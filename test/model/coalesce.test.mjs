@@ -5,6 +5,7 @@ import { after, test } from "node:test";
 import { loadModel } from "../../dist/index.mjs";
 import { failure } from "../support/failure.mjs";
 import { tinyModel, until } from "../support/models.mjs";
+import { loadWithPages } from "../support/small-pool.mjs";
 
 const model = await loadModel(tinyModel({ context: 8192 }), { prefixCache: false });
 after(() => model.dispose());
@@ -153,13 +154,7 @@ test("dispose ends all of them", async () => {
 });
 
 test("requests that share a generation are each followed once, what happens to it once for all", async () => {
-  const path = tinyModel();
-  const probe = await loadModel(path, { contextLength: 256 });
-  await probe.generate("Hello", { maxTokens: 1 });
-  const { bytes, pages } = probe.stats();
-  await probe.dispose();
-  const budget = bytes.weights + bytes.scratch + (16 * bytes.kv) / (pages.used + pages.cached + pages.free);
-  const small = await loadModel(path, { contextLength: 256, memory: { budget } });
+  const small = await loadWithPages(tinyModel(), 16, { contextLength: 256 });
   const messages = [];
   const names = ["queued", "prefill", "first-token", "preempted", "finished"].map(
     (name) => `tokenmill:request:${name}`,

@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { test } from "node:test";
 import { loadModel } from "../../dist/index.mjs";
 import { tinyModel, until } from "../support/models.mjs";
+import { loadWithPages } from "../support/small-pool.mjs";
 
 const path = tinyModel();
 const model = await loadModel(path);
@@ -107,12 +108,7 @@ test("a subscriber to some channels gets those alone; one who comes late gets no
 });
 
 test("preemptions and evictions are told of as often as stats() counts them, with what they cost", async () => {
-  const probe = await loadModel(path, { contextLength: 256 });
-  await probe.generate("Hello", { maxTokens: 1 });
-  const { bytes, pages } = probe.stats();
-  await probe.dispose();
-  const budget = bytes.weights + bytes.scratch + (16 * bytes.kv) / (pages.used + pages.cached + pages.free);
-  const small = await loadModel(path, { contextLength: 256, memory: { budget } });
+  const small = await loadWithPages(path, 16, { contextLength: 256 });
   const messages = await listen([names[3], "tokenmill:cache:evicted"], () =>
     Promise.all(Array.from({ length: 8 }, (_, i) => small.generate(`${i}`, { ...endless, maxTokens: 120 }))),
   );

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { loadModel, TokenmillError } from "../../dist/index.mjs";
 import { tinyModel, until } from "../support/models.mjs";
+import { loadWithPages } from "../support/small-pool.mjs";
 
 process.env.TOKENMILL_INTEGRITY = "1"; // the engine checks its pages after each step
 const path = tinyModel();
@@ -159,23 +160,11 @@ test("a run that was cut off goes on where it was, by the ids that are done", as
   assert.deepEqual([...done].sort(), whole.map(({ id, completion }) => [id, completion.text]).sort());
 });
 
-/** Loads the model with a budget that leaves so many pages for the KV cache. */
-async function loadWithPages(pages) {
-  const probe = await loadModel(path, { contextLength: 256 });
-  await probe.generate("Hello", { maxTokens: 1 });
-  const { bytes, pages: mapped } = probe.stats();
-  await probe.dispose();
-  const pageBytes = bytes.kv / (mapped.used + mapped.cached + mapped.free);
-  const budget = bytes.weights + bytes.scratch + pages * pageBytes;
-  const loaded = await loadModel(path, { contextLength: 256, memory: { budget } });
-  assert.equal(loaded.stats().pages.maximum, pages);
-  return loaded;
-}
-
 const requests = process.env.TOKENMILL_SOAK ? 10_000 : 600;
 
 test(`${requests} requests on 64 pages: preempted all the time, each gives what it gives alone`, async () => {
-  const small = await loadWithPages(64);
+  const small = await loadWithPages(path, 64, { contextLength: 256 });
+  assert.equal(small.stats().pages.maximum, 64);
   let seed = 11;
   const random = (below) => {
     seed = (seed * 48271) % 2147483647;

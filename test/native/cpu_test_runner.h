@@ -29,10 +29,15 @@ class Runner {
     EXPECT(compiled.ok());
     if (!compiled.ok()) std::printf("    %s\n", compiled.status().message().c_str());
     executor_ = std::move(compiled).value();
-    for (size_t g = 0; g < program_.kv_groups.size(); ++g) {
-      for (int slab = 0; slab < kSlabs; ++slab)
-        EXPECT(executor_->AddSlab(static_cast<int>(g), slab, kSlabPages).ok());
-    }
+    AddSlabs();
+  }
+
+  // On a twin of another one's executor.
+  Runner(const Runner& other, int max_rows) : program_(other.program_) {
+    auto twin = other.executor_->Twin(max_rows);
+    EXPECT(twin.ok());
+    executor_ = std::move(twin).value();
+    AddSlabs();
   }
 
   // Pages of a sequence: slot 0 … 3 have a quarter of all pages each.
@@ -59,6 +64,13 @@ class Runner {
   static constexpr int kSlabs = 8, kSlabPages = 40;
 
  private:
+  void AddSlabs() {
+    for (size_t g = 0; g < program_.kv_groups.size(); ++g) {
+      for (int slab = 0; slab < kSlabs; ++slab)
+        EXPECT(executor_->AddSlab(static_cast<int>(g), slab, kSlabPages).ok());
+    }
+  }
+
   const Program& program_;
   std::unique_ptr<Executor> executor_;
   std::map<int, std::vector<int32_t>> pages_;

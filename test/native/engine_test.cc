@@ -16,12 +16,30 @@ constexpr size_t kRequests = 600;
 class Ends final : public EventSink {
  public:
   void Deliver(std::vector<Event> events) override {
-    const std::lock_guard<std::mutex> lock(mutex_);
+    std::unique_lock<std::mutex> lock(mutex_);
     for (const Event& event : events) {
       if (!event.outcome) continue;
       ++times_[event.id];
       codes_[event.id] = event.outcome->status.code();
     }
+    blocking_ = block_;
+    ended_.notify_all();
+    ended_.wait(lock, [&] { return !block_; });
+    blocking_ = false;
+  }
+
+  /// Keeps the loop thread from the next events on, until Unblock.
+  void Block() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    block_ = true;
+  }
+  void WaitForBlock() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    ended_.wait(lock, [&] { return blocking_; });
+  }
+  void Unblock() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    block_ = false;
     ended_.notify_all();
   }
 
@@ -42,12 +60,12 @@ class Ends final : public EventSink {
  private:
   std::mutex mutex_;
   std::condition_variable ended_;
+  bool block_ = false, blocking_ = false;
   std::array<int, kRequests> times_ = {};
   std::array<Code, kRequests> codes_ = {};
 };
 
-std::shared_ptr<Engine> LoadTiny() {
-  EngineOptions options;
+std::shared_ptr<Engine> LoadTiny(EngineOptions options = {}) {
   options.threads = 2;
   options.budget.bytes = 64 << 20;
   auto engine = AcquireEngine("test/fixtures/model/tiny/llama-tied.gguf", options, nullptr);
@@ -126,6 +144,38 @@ TEST(a_prompt_beyond_the_context_never_reaches_the_scheduler) {
   engine->Submit(client, std::move(request));
   EXPECT(ends->Wait(1) && ends->code(1) == Code::kContextOverflow);
   EXPECT_EQ(engine->Stats().scheduler.prompt_tokens, 0u);
+}
+
+TEST(a_full_queue_refuses_before_it_tokenizes) {
+  EngineOptions options;
+  options.max_queue = 3;
+  const auto engine = LoadTiny(options);
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  const auto beyond = [&](RequestId id) {
+    Request request = Ask(id);
+    request.tokens.emplace(static_cast<size_t>(engine->context_length()) + 1, Token{5});
+    return request;
+  };
+  for (RequestId round = 1; round < 200; round += 20) {
+    ends->Block();  // the loop thread, with the end of this one
+    engine->Submit(client, beyond(round));
+    ends->WaitForBlock();
+    for (RequestId id = round + 1; id <= round + 3; ++id) {
+      Request request = id % 20 == 2 ? beyond(id) : Ask(id);
+      if (id % 20 == 3) request.deadline = std::chrono::nanoseconds(1);
+      engine->Submit(client, std::move(request));
+    }
+    if (round % 40 == 1) engine->Cancel(client, round + 3);
+    for (RequestId id = round + 4; id < round + 20; ++id) engine->Submit(client, beyond(id));
+    ends->Unblock();
+    for (RequestId id = round; id < round + 20; ++id) EXPECT(ends->Wait(id));
+    EXPECT(ends->code(round + 1) == Code::kContextOverflow);
+    EXPECT(ends->code(round + 2) == Code::kDeadlineExceeded);
+    EXPECT(ends->code(round + 3) == Code::kOk);
+    for (RequestId id = round + 4; id < round + 20; ++id) EXPECT(ends->code(id) == Code::kOverloaded);
+  }
+  for (RequestId id = 1; id < 200; ++id) EXPECT_EQ(ends->times(id), 1);
 }
 
 TEST(a_deadline_ends_a_request_while_nothing_runs) {

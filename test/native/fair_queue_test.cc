@@ -1,6 +1,7 @@
 #include "engine/fair_queue.h"
 
 #include <algorithm>
+#include <map>
 #include <random>
 
 #include "harness.h"
@@ -210,6 +211,190 @@ TEST(withdrawn_items_are_offered_no_more) {
   }
   std::sort(left.begin(), left.end());
   EXPECT(left == std::vector<size_t>({0, 5, 10, 15}));
+}
+
+namespace {
+
+// The rules of FairQueue, every tenant asked at every turn.
+class SimpleQueue {
+ public:
+  using Place = std::pair<int, std::string>;
+
+  void Join(const Place& place) { ++levels_[place.first].flows[place.second].members; }
+  void Leave(const Place& place) {
+    Level& level = levels_[place.first];
+    if (--level.flows[place.second].members == 0) level.flows.erase(place.second);
+    if (level.flows.empty()) levels_.erase(place.first);
+  }
+
+  void Begin(FairQueue::Time now) {
+    now_ = now;
+    for (auto& [priority, level] : levels_) {
+      level.was_contended = std::exchange(level.contended, false);
+      for (auto& [tenant, flow] : level.flows) {
+        flow.was_on_offer = !flow.items.empty();
+        flow.items.clear();
+        flow.head = 0;
+      }
+    }
+  }
+
+  void Offer(const Place& place, size_t item) {
+    Level& level = levels_[place.first];
+    Flow& flow = level.flows[place.second];
+    if (!std::exchange(level.contended, true) && !level.was_contended) level.passed_since = now_;
+    if (flow.items.empty() && !flow.was_on_offer) flow.rows = std::max(flow.rows, level.floor);
+    flow.items.push_back(item);
+  }
+
+  void Charge(const Place& place, int rows) {
+    Level& level = levels_[place.first];
+    if (level.contended) level.flows[place.second].rows += rows;
+  }
+
+  std::optional<size_t> Next() {
+    level_ = nullptr;
+    for (auto& [priority, level] : levels_) {
+      Flow* poorest = nullptr;
+      for (auto& [tenant, flow] : level.flows) {
+        if (flow.head == flow.items.size()) continue;
+        if (poorest == nullptr || flow.rows < poorest->rows) poorest = &flow;
+      }
+      if (poorest == nullptr) continue;
+      using Levels = std::chrono::duration<double, std::ratio<FairQueue::kAgeing.count()>>;
+      const double urgency = priority + Levels(now_ - level.passed_since).count();
+      if (level_ != nullptr && urgency <= urgency_) continue;
+      level_ = &level;
+      flow_ = poorest;
+      urgency_ = urgency;
+    }
+    if (level_ == nullptr) return std::nullopt;
+    return flow_->items[flow_->head];
+  }
+
+  void Served(int rows, bool more) {
+    flow_->rows += rows;
+    level_->floor = std::max(level_->floor, flow_->rows);
+    level_->passed_since = now_;
+    if (!more) ++flow_->head;
+  }
+  void Skip() { ++flow_->head; }
+  void Withdraw(const std::function<bool(size_t)>& named) {
+    for (auto& [priority, level] : levels_) {
+      for (auto& [tenant, flow] : level.flows) {
+        const auto head = flow.items.begin() + static_cast<std::ptrdiff_t>(flow.head);
+        flow.items.erase(std::remove_if(head, flow.items.end(), named), flow.items.end());
+      }
+    }
+  }
+
+ private:
+  struct Flow {
+    int members = 0;
+    int64_t rows = 0;
+    bool was_on_offer = false;
+    std::vector<size_t> items;
+    size_t head = 0;
+  };
+  struct Level {
+    std::map<std::string, Flow> flows;
+    int64_t floor = 0;
+    FairQueue::Time passed_since{};
+    bool contended = false, was_contended = false;
+  };
+
+  std::map<int, Level, std::greater<>> levels_;
+  FairQueue::Time now_{};
+  Level* level_ = nullptr;
+  Flow* flow_ = nullptr;
+  double urgency_ = 0;
+};
+
+}  // namespace
+
+TEST(turns_are_those_of_asking_everyone) {
+  for (uint32_t seed = 0; seed < 40; ++seed) {
+    std::mt19937 random(seed);
+    const auto below = [&](uint32_t limit) { return static_cast<int>(random() % limit); };
+    FairQueue queue;
+    SimpleQueue simple;
+    struct Work {
+      SimpleQueue::Place place;
+      FairQueue::Membership member;
+    };
+    std::vector<Work> work;
+    FairQueue::Time now = FairQueue::Time{} + std::chrono::hours(1);
+    const uint32_t tenants = 1 + random() % 40, priorities = 1 + random() % 5;
+    size_t turns = 0;
+    for (int step = 0; step < 300; ++step) {
+      for (int i = below(6); i > 0; --i) {
+        const SimpleQueue::Place place(below(priorities), std::to_string(below(tenants)));
+        simple.Join(place);
+        work.push_back({place, queue.Join(place.first, place.second)});
+      }
+      while (!work.empty() && below(3) == 0) {
+        const size_t leaves = static_cast<size_t>(below(static_cast<uint32_t>(work.size())));
+        simple.Leave(work[leaves].place);
+        work.erase(work.begin() + static_cast<std::ptrdiff_t>(leaves));
+      }
+      queue.Begin(now);
+      simple.Begin(now);
+      for (size_t i = 0; i < work.size(); ++i) {
+        if (below(5) == 0) continue;
+        queue.Offer(work[i].member, i);
+        simple.Offer(work[i].place, i);
+      }
+      for (int i = below(4); i > 0 && !work.empty(); --i) {
+        const Work& charged = work[static_cast<size_t>(below(static_cast<uint32_t>(work.size())))];
+        const int rows = below(40);
+        queue.Charge(charged.member, rows);
+        simple.Charge(charged.place, rows);
+      }
+      for (int left = below(100); left > 0; --left, ++turns) {
+        const auto turn = queue.Next();
+        const auto expected = simple.Next();
+        EXPECT_EQ(turn.has_value(), expected.has_value());
+        if (!turn || !expected) break;
+        EXPECT_EQ(turn->item, *expected);
+        const int what = below(8);
+        const int rows = below(3) * 32 + 1;
+        if (what < 3) {
+          queue.Skip();
+          simple.Skip();
+        } else {
+          queue.Served(rows, what == 7);
+          simple.Served(rows, what == 7);
+        }
+        if (below(40) != 0) continue;
+        const size_t divisor = 2 + random() % 3;
+        const auto named = [divisor](size_t item) { return item % divisor == 0; };
+        queue.Withdraw(named);
+        simple.Withdraw(named);
+      }
+      now += std::chrono::milliseconds(below(3) == 0 ? 5000 : 0);
+    }
+    EXPECT(turns > 300);
+  }
+}
+
+TEST(a_turn_costs_the_logarithm_of_the_tenants) {
+  constexpr size_t kRequests = 4000;
+  for (const bool by_priority : {false, true}) {
+    for (const bool served : {false, true}) {
+      FairQueue queue;
+      std::vector<FairQueue::Membership> places;
+      for (size_t i = 0; i < kRequests; ++i) {
+        const int name = static_cast<int>(i % 1000);
+        places.push_back(queue.Join(by_priority ? name : 0, by_priority ? "" : std::to_string(name)));
+      }
+      queue.Begin({});
+      for (size_t i = 0; i < kRequests; ++i) queue.Offer(places[i], i);
+      size_t turns = 0;
+      for (; queue.Next(); ++turns) served ? queue.Served(16, false) : queue.Skip();
+      EXPECT_EQ(turns, kRequests);
+      EXPECT_LE(queue.comparisons(), kRequests * 32);  // a thousand for each when everyone is asked
+    }
+  }
 }
 
 HARNESS_MAIN()

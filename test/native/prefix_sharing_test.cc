@@ -198,6 +198,39 @@ TEST(a_score_gives_its_prefix_and_takes_none) {
   EXPECT_EQ(rig.outcomes[3].cached_tokens, 199);
 }
 
+TEST(nobody_waits_behind_a_score_for_what_is_known) {
+  for (const bool windowed : {false, true}) {
+    Rig rig(windowed ? TwoGroups() : std::vector<KvGroup>{{0, 1}}, 4000, 128, 1000);
+    const auto prompt = Prompt(1, 60);
+    rig.Submit(1, prompt, 5);
+    RunAll(&rig);
+    rig.score = true;
+    rig.Submit(2, prompt);
+    rig.score = false;
+    rig.Submit(3, prompt, 5);
+    rig.Step();  // the score computes all of it again
+    EXPECT_EQ(rig.replies[3].size(), 1u);
+    RunAll(&rig);
+    EXPECT_EQ(rig.outcomes[3].cached_tokens, 59);
+    EXPECT(rig.replies[3] == Expected(prompt, 5));
+  }
+}
+
+// Who waits for a block of a score that is not known yet takes it as soon as it is.
+TEST(who_waits_behind_a_score_takes_what_it_computes) {
+  Rig rig(1000, 64, 1000);
+  const auto prompt = Prompt(1, 60);
+  rig.score = true;
+  rig.Submit(1, prompt);
+  rig.score = false;
+  rig.Submit(2, prompt, 5);
+  rig.Step();
+  EXPECT_EQ(rig.model.rows_run, 59u);
+  RunAll(&rig);
+  EXPECT_EQ(rig.outcomes[2].cached_tokens, 59);
+  EXPECT(rig.replies[2] == Expected(prompt, 5));
+}
+
 TEST(a_sequence_of_full_length_fits_whatever_is_cached) {
   for (const bool windowed : {false, true}) {
     const int pages = windowed ? (2 * ToyModel::kLargePage + 1) * BlockPool::kSlabPages : 32;

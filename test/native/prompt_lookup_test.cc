@@ -1,5 +1,7 @@
 #include "engine/prompt_lookup.h"
 
+#include "engine/guess_odds.h"
+
 #include <cmath>
 
 #include "engine/random.h"
@@ -78,12 +80,22 @@ TEST(AgreesWithItsDefinitionHoweverTokensArrive) {
   }
 }
 
+namespace {
+
+void Note(GuessOdds* odds, size_t match, size_t guessed, size_t right) {
+  std::vector<GuessOdds::Evidence> evidence;
+  for (size_t i = 0; i < guessed; ++i) evidence.push_back(GuessOdds::OfMatch(match + i));
+  odds->Note(evidence, right);
+}
+
+}  // namespace
+
 TEST(GuessesMoreWhileTheyComeTrue) {
   GuessOdds odds;
   size_t last = odds.Worth(3, 100);
   EXPECT(last > 0);
   for (int step = 0; step < 5; ++step) {
-    odds.Note(3, last, last);
+    Note(&odds, 3, last, last);
     const size_t next = odds.Worth(3, 100);
     EXPECT(next > last);
     last = next;
@@ -103,7 +115,7 @@ TEST(LearnsHowManyGuessesAreWorthTheirRows) {
       const size_t guessed = odds.Worth(3 + step % 20, 15);
       size_t right = 0;
       while (right < guessed && UniformAt(step, right) < chance) ++right;
-      odds.Note(3 + step % 20, guessed, right);
+      Note(&odds, 3 + step % 20, guessed, right);
       odds.Fade();
       sum += guessed;
     }
@@ -118,7 +130,7 @@ TEST(TriesAgainAfterAWhile) {
   constexpr size_t kSteps = 1000;
   for (size_t step = 0; step < kSteps; ++step) {
     const size_t guessed = odds.Worth(3, 15);
-    odds.Note(3, guessed, 0);
+    Note(&odds, 3, guessed, 0);
     odds.Fade();
     rows += guessed;
   }

@@ -208,22 +208,102 @@ TEST(a_crowd_of_lower_priority_disturbs_no_more_than_one_request) {
   EXPECT(longest_ms[0] > 3 * alone && longest_ms[0] < 8 * alone);
 }
 
-TEST(a_full_queue_refuses_with_the_numbers) {
-  SchedulerLimits limits{32, 400};
-  limits.max_queue = 3;
-  Rig rig = RigOf(32, limits);
-  rig.Submit(Ask(1, 100), Prompt(1, 300));
-  rig.Step();  // it does not wait any more
-  for (RequestId id = 2; id <= 5; ++id) rig.Submit(Ask(id, 10, 100), Prompt(id, 300));
-  EXPECT_EQ(rig.outcomes.count(4), 0u);
-  EXPECT(rig.outcomes[5].status.code() == Code::kOverloaded);
-  const std::string& message = rig.outcomes[5].status.message();
-  EXPECT(message.find("3 requests wait") == 0 && message.find("1 are under way") != std::string::npos);
+namespace {
+
+// A reply that another one took the pages of while it was paused. What it had computed is not in the cache either.
+void PauseAndPreempt(Rig* rig, RequestId id, const std::vector<Token>& prompt) {
+  Request paused = Ask(id, 60, 0, "paused");
+  paused.credits = 1;
+  rig->Submit(std::move(paused), prompt);
+  while (rig->replies[id].empty()) rig->Step();
+  rig->Submit(Ask(id + 1, 1, 0, "other"), Prompt(id + 1, 385));
+  Finish(rig);
+  EXPECT_EQ(rig->scheduler.Stats().preempted, 1u);
+  EXPECT(rig->outcomes.count(id + 1) == 1 && rig->outcomes.count(id) == 0);
+  rig->pool.EvictCached();
+}
+
+}  // namespace
+
+TEST(a_preempted_reply_that_its_reader_goes_on_with_waits_for_its_turn) {
+  Rig rig(32, 32);
+  PauseAndPreempt(&rig, 1, Prompt(1, 300));
+  rig.Submit(Ask(3, 5, 5), Prompt(3, 300));
+  rig.scheduler.AddCredits(1, 1, 1000);
+  EXPECT(rig.Step());
+  EXPECT_EQ(rig.plan.entries().size(), 1u);
+  EXPECT_EQ(rig.plan.entries()[0].sequence->request.id, 3u);
   Finish(&rig);
-  rig.Submit(Ask(6, 10), Prompt(6, 30));
+  EXPECT_EQ(rig.ended.back(), 1u);
+  EXPECT_EQ(rig.scheduler.Stats().preempted, 1u);
+  ExpectReply(rig, 1, Prompt(1, 300), 60);
+  ExpectReply(rig, 3, Prompt(3, 300), 5);
+}
+
+TEST(a_preempted_reply_that_its_reader_goes_on_with_keeps_nobody_out) {
+  Rig rig(32, 32);
+  PauseAndPreempt(&rig, 1, Prompt(1, 300));
+  rig.scheduler.AddCredits(1, 1, 1000);
+  rig.Submit(Ask(3, 5, 0, "third"), Prompt(3, 20));
+  while (rig.replies[1].size() < 2) rig.Step();
+  EXPECT_EQ(rig.ended.back(), 3u);
   Finish(&rig);
-  for (RequestId id = 2; id <= 4; ++id) ExpectReply(rig, id, Prompt(id, 300), 10);
-  ExpectReply(rig, 6, Prompt(6, 30), 10);
+  ExpectReply(rig, 1, Prompt(1, 300), 60);
+  ExpectReply(rig, 3, Prompt(3, 20), 5);
+}
+
+TEST(a_place_is_given_back_once_when_a_request_starts_or_ends) {
+  WaitingRoom room(5);
+  Rig rig(32, 32);
+  const auto submit = [&](RequestId id, int length, int max_tokens = 10) {
+    rig.scheduler.Submit(1, Ask(id, max_tokens), Prompt(id, length), rig.now, room.Enter());
+    rig.Drain();
+  };
+  submit(1, 0);
+  submit(2, 500);
+  submit(3, 20, 0);
+  EXPECT_EQ(rig.ended.size(), 3u);  // none of them can run, or has to
+  EXPECT_EQ(room.taken(), 0);
+  submit(4, 300, 100);
+  submit(5, 300);
+  EXPECT_EQ(room.taken(), 2);
+  rig.Step();
+  EXPECT_EQ(room.taken(), 1);
+  for (RequestId id = 6; id <= 9; ++id) submit(id, 300);
+  EXPECT_EQ(room.taken(), 5);
+  EXPECT(!room.Enter().taken());
+  rig.scheduler.Cancel(1, 6);
+  EXPECT_EQ(room.taken(), 4);
+  rig.scheduler.Refuse(1, 7, Status(Code::kOutOfMemory, "no"));
+  EXPECT_EQ(room.taken(), 3);
+  Request hurry = Ask(10, 10);
+  hurry.deadline = milliseconds(5);
+  rig.scheduler.Expect(1, 11, rig.now + milliseconds(5));
+  rig.scheduler.Submit(1, std::move(hurry), Prompt(10, 300), rig.now, room.Enter());
+  WaitingRoom::Place in_the_intake = room.Enter();
+  rig.Pass(10);
+  rig.scheduler.Expire();
+  EXPECT_EQ(room.taken(), 4);
+  rig.scheduler.Submit(1, Ask(11, 10), Prompt(11, 30), rig.now, std::move(in_the_intake));
+  EXPECT_EQ(room.taken(), 3);
+  rig.scheduler.EndAll(Status(Code::kDisposed, "gone"));
+  EXPECT_EQ(room.taken(), 0);
+}
+
+TEST(what_has_started_takes_no_place_when_it_is_preempted) {
+  WaitingRoom room(1);
+  Rig rig(32, 64);
+  for (RequestId id = 1; id <= 2; ++id) {
+    rig.scheduler.Submit(1, Ask(id, 200), Prompt(id, 100), rig.now, room.Enter());
+    rig.Step();
+    EXPECT_EQ(room.taken(), 0);
+  }
+  rig.scheduler.Submit(1, Ask(3, 20, 1), Prompt(3, 300), rig.now, room.Enter());
+  while (rig.scheduler.Stats().preempted == 0) rig.Step();
+  EXPECT_EQ(room.taken(), 0);
+  Finish(&rig);
+  EXPECT_EQ(rig.ended.size(), 3u);
+  EXPECT_EQ(room.taken(), 0);
 }
 
 namespace {

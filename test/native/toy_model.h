@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "allocations.h"
+#include "engine/drafter.h"
 #include "engine/random.h"
 #include "engine/scheduler.h"
 #include "harness.h"
@@ -104,6 +105,7 @@ class ToyModel final : public PageMemory {
   }
 
   static constexpr int kLargePage = 4;
+  std::function<Token(std::span<const Token>)> next = NextToken;  // what it says
   int rows_seen = 0;
   size_t rows_run = 0;
   bool refuses_memory = false;
@@ -133,7 +135,7 @@ class ToyModel final : public PageMemory {
     result->finite = poisoned.count(tokens[0]) == 0;
     const std::span<const Token> before = std::span(tokens).first(tokens.size() - 1);
     if (tokens.size() > poisoned_guesses && tokens.back() != NextToken(before)) result->finite = false;
-    if (row.candidates > 0) result->candidates = {{NextToken(tokens), 1, 1}};
+    if (row.candidates > 0) result->candidates = {{next(tokens), 1, 1}};
     result->log_sum_exp = 2;
     for (const int32_t target : row.targets)
       result->targets.push_back(target == NextToken(tokens) ? 1.0f : -5.0f);
@@ -143,7 +145,7 @@ class ToyModel final : public PageMemory {
   // Logits that leave no doubt about the next token.
   void HandOver(const StepInput& input, size_t head, const std::vector<Token>& tokens) {
     std::vector<float> logits(kVocabulary, -1e9f);
-    logits[static_cast<size_t>(NextToken(tokens))] = 0;
+    logits[static_cast<size_t>(next(tokens))] = 0;
     allocations::refused = hungry.count(tokens[0]) > 0;
     input.sink->Take(head, logits, 0);
     allocations::refused = false;
@@ -174,6 +176,7 @@ struct Rig {
     request.cache_salt = salt;
     request.score = score;
     request.prompt_lookup = prompt_lookup;
+    request.drafter = drafter;
     request.ignore_eos = ignore_eos;
     request.sampling.temperature = temperature;
     request.max_tokens = max_tokens;
@@ -224,6 +227,7 @@ struct Rig {
   bool ignore_eos = false;
   bool score = false;
   bool prompt_lookup = false;
+  std::shared_ptr<Drafter> drafter;
   std::string salt;
   double temperature = 0;
   Clock::time_point now = Clock::time_point{} + std::chrono::hours(1);

@@ -259,6 +259,11 @@ export async function inspect(model: Model): Promise<void> {
   same<keyof ModelStats["prefix"], "lookups" | "hits" | "hitTokens" | "evictedPages">(true);
   const score: Score = await model.score("The mill", { signal: new AbortController().signal });
   const salted: ScoreOptions = { cacheSalt: "tenant" };
+  const drafts: GenerationOptions[] = [{ draft: "promptLookup" }, { draft: model }];
+  // @ts-expect-error neither a model nor a known way to guess
+  drafts.push({ draft: "other" });
+  // @ts-expect-error a model has to be loaded first
+  drafts.push({ draft: loadModel("draft.gguf") });
   await model.score("The mill", salted);
   same<[typeof score.tokens, typeof score.logprobs], [number[], Float32Array]>(true);
   same<ReturnType<Model["dispose"]>, Promise<void>>(true);

@@ -33,6 +33,20 @@ Status CpuExecutor::LoadWeights(const WeightSource& source) {
   }
 }
 
+Result<std::unique_ptr<Executor>> CpuExecutor::Twin(int max_rows) const {
+  CompileOptions options = options_;
+  options.max_rows = max_rows;
+  options.max_head_rows = std::min(options.max_head_rows, max_rows);
+  try {
+    auto twin = std::make_unique<CpuExecutor>(program_, state_.kernels, options);
+    TM_RETURN_IF_ERROR(twin->Compile());
+    twin->weights_.Share(weights_);
+    return std::unique_ptr<Executor>(std::move(twin));
+  } catch (const std::bad_alloc&) {
+    return Error(Code::kOutOfMemory, "no memory to compile the model");
+  }
+}
+
 Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
   TM_RETURN_IF_ERROR(CheckStep(program_, options_, input));
   state_.input = &input;

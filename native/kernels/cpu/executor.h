@@ -23,6 +23,7 @@ class CpuExecutor final : public Executor {
   Status Compile();
 
   Status LoadWeights(const WeightSource& source) override;
+  Result<std::unique_ptr<Executor>> Twin(int max_rows) const override;
 
   size_t PageBytes(int group) const override { return kv_.page_bytes(group); }
   Status AddSlab(int group, int slab, int pages) override { return kv_.AddSlab(group, slab, pages); }

@@ -169,7 +169,7 @@ Status Weights::Load(const Program& program, const std::vector<PackedFormat>& fo
                      const WeightSource& source, const CompileOptions& options) {
   TM_RETURN_IF_ERROR(LoadVectors(program, source, options));
   const std::vector<WeightPiece> pieces = CutIntoPieces(program, matrices_);
-  store_ = std::make_unique<PackedStore>(program, formats, options, matrix_bytes_, pieces.size());
+  store_ = std::make_shared<PackedStore>(program, formats, options, matrix_bytes_, pieces.size());
   if (const std::byte* mapped = store_->Map()) {
     Place(mapped);
     bool intact = false;
@@ -178,6 +178,16 @@ Status Weights::Load(const Program& program, const std::vector<PackedFormat>& fo
     store_->Discard();
   }
   return Pack(program, pieces, source, options);
+}
+
+// Operations have pointers to the matrices and into the vectors by now.
+void Weights::Share(const Weights& other) {
+  store_ = other.store_;
+  memory_ = other.memory_;
+  for (size_t w = 0; w < matrices_.size(); ++w) {
+    matrices_[w].data = other.matrices_[w].data;
+    std::copy(other.vectors_[w].begin(), other.vectors_[w].end(), vectors_[w].begin());
+  }
 }
 
 Status Weights::Plan(const Program& program, const std::vector<PackedFormat>& formats) {
@@ -231,11 +241,11 @@ Status Weights::CheckStored(const Program& program, const std::vector<WeightPiec
 
 Status Weights::Pack(const Program& program, const std::vector<WeightPiece>& pieces,
                      const WeightSource& source, const CompileOptions& options) {
-  memory_ = SystemBuffer(matrix_bytes_);
-  if (matrix_bytes_ != 0 && !memory_) {
+  memory_ = std::make_shared<const SystemBuffer>(matrix_bytes_);
+  if (matrix_bytes_ != 0 && !*memory_) {
     return Error(Code::kOutOfMemory, "the system refused %zu bytes for the model's weights", matrix_bytes_);
   }
-  Place(memory_.data());
+  Place(memory_->data());
   store_->Create();
   const auto pack = [&](size_t index, std::vector<std::byte>* buffer) -> Status {
     const WeightPiece& piece = pieces[index];
@@ -243,7 +253,7 @@ Status Weights::Pack(const Program& program, const std::vector<WeightPiece>& pie
     const DType dtype = program.weights[static_cast<size_t>(piece.weight)].dtype;
     const size_t offset =
         offsets_[static_cast<size_t>(piece.weight)] + static_cast<size_t>(piece.pair) * matrix.pair_bytes;
-    uint8_t* out = memory_.as<uint8_t>() + offset;
+    uint8_t* out = memory_->as<uint8_t>() + offset;
     TM_RETURN_IF_ERROR(PackPiece(piece, matrix, dtype, source, buffer, out));
     store_->Put(index, offset, out, static_cast<size_t>(piece.pairs) * matrix.pair_bytes);
     return Report(options, static_cast<size_t>(RowsOf(piece, matrix)) * RowBytes(dtype, matrix.cols));

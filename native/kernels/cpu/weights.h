@@ -41,6 +41,8 @@ class Weights {
   /// Maps what an earlier load packed, else reads and packs on the pool's threads, in blocks of bounded size.
   Status Load(const Program& program, const std::vector<PackedFormat>& formats, const WeightSource& source,
               const CompileOptions& options);
+  /// Instead of Load: the bytes of another one of the same program and formats, which stay as long as either lives.
+  void Share(const Weights& other);
 
   const PackedMatrix& matrix(WeightId weight) const { return matrices_[static_cast<size_t>(weight)]; }
   /// nullptr for kNone.
@@ -58,8 +60,9 @@ class Weights {
               const CompileOptions& options);
   Status LoadVectors(const Program& program, const WeightSource& source, const CompileOptions& options);
 
-  std::unique_ptr<PackedStore> store_;  // the matrices' memory, when they are mapped from it
-  SystemBuffer memory_;  // else of all matrices: one piece, so that the system can back it with huge pages
+  std::shared_ptr<PackedStore> store_;  // the matrices' memory, when they are mapped from it
+  std::shared_ptr<const SystemBuffer>
+      memory_;  // else of all matrices: one piece, so that the system can back it with huge pages
   size_t matrix_bytes_ = 0;
   std::vector<size_t> offsets_;  // of the matrices in their memory
   std::vector<PackedMatrix> matrices_;

@@ -14,6 +14,11 @@ namespace tokenmill {
 namespace reference {
 namespace {
 
+struct LoadedWeights {
+  std::vector<Matrix> matrices;
+  std::vector<std::vector<float>> vectors;  // of the matrices of one row
+};
+
 class ReferenceExecutor final : public Executor {
  public:
   ReferenceExecutor(const Program& program, const CompileOptions& options)
@@ -31,18 +36,29 @@ class ReferenceExecutor final : public Executor {
   }
 
   Status LoadWeights(const WeightSource& source) override {
+    auto loaded = std::make_shared<LoadedWeights>();
     for (size_t w = 0; w < program_.weights.size(); ++w) {
       TM_ASSIGN_OR_RETURN(Matrix matrix,
                           Matrix::Load(source, static_cast<WeightId>(w), program_.weights[w], options_));
-      weights_.push_back(std::move(matrix));
+      loaded->matrices.push_back(std::move(matrix));
       // Vectors are used as plain arrays.
       std::vector<float> vector;
       if (program_.weights[w].rows == 1) {
-        for (int64_t k = 0; k < program_.weights[w].cols; ++k) vector.push_back(weights_[w].at(0, k));
+        for (int64_t k = 0; k < program_.weights[w].cols; ++k) vector.push_back(loaded->matrices[w].at(0, k));
       }
-      vectors_.push_back(std::move(vector));
+      loaded->vectors.push_back(std::move(vector));
     }
+    weights_ = std::move(loaded);
     return {};
+  }
+
+  Result<std::unique_ptr<Executor>> Twin(int max_rows) const override {
+    CompileOptions options = options_;
+    options.max_rows = max_rows;
+    options.max_head_rows = std::min(options.max_head_rows, max_rows);
+    auto twin = std::make_unique<ReferenceExecutor>(program_, options);
+    twin->weights_ = weights_;
+    return std::unique_ptr<Executor>(std::move(twin));
   }
 
   size_t PageBytes(int group) const override { return kv_[static_cast<size_t>(group)].page_bytes(); }
@@ -103,11 +119,11 @@ class ReferenceExecutor final : public Executor {
   int64_t width(ValueId value) const { return program_.values[static_cast<size_t>(value)].width; }
   float* row(ValueId value, int r) { return values_[static_cast<size_t>(value)].data() + r * width(value); }
   const float* vector(WeightId weight) const {
-    return weight == kNone ? nullptr : vectors_[static_cast<size_t>(weight)].data();
+    return weight == kNone ? nullptr : weights_->vectors[static_cast<size_t>(weight)].data();
   }
 
   void Multiply(const float* in, int rows, WeightId matrix, WeightId bias, float* out, int64_t stride) {
-    const Matrix& weights = weights_[static_cast<size_t>(matrix)];
+    const Matrix& weights = weights_->matrices[static_cast<size_t>(matrix)];
     Parallel(weights.strips(), [&](int strip) { weights.MultiplyStrip(strip, in, rows, out, stride); });
     if (bias == kNone) return;
     Parallel(rows, [&](int r) {
@@ -122,7 +138,7 @@ class ReferenceExecutor final : public Executor {
   }
 
   void Execute(const Embed& op) {
-    const Matrix& table = weights_[static_cast<size_t>(op.table)];
+    const Matrix& table = weights_->matrices[static_cast<size_t>(op.table)];
     Parallel(rows_, [&](int r) {
       for (int64_t k = 0; k < table.cols(); ++k) {
         row(op.out, r)[k] = table.at(input_->tokens[static_cast<size_t>(r)], k) * op.scale;
@@ -259,8 +275,7 @@ class ReferenceExecutor final : public Executor {
 
   const Program program_;
   const CompileOptions options_;
-  std::vector<Matrix> weights_;
-  std::vector<std::vector<float>> vectors_;
+  std::shared_ptr<const LoadedWeights> weights_;
   std::vector<KvPages> kv_;
   std::vector<std::vector<float>> values_;
   std::vector<float> normed_;   // [max_rows, widest value]
