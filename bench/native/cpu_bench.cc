@@ -1,5 +1,8 @@
 // Speed of the CPU backend on synthetic models of real shapes, without tokenizer and sampler.
 //   cpu_bench [isa: a name of TOKENMILL_ISA] [threads] [model: smollm2|gemma3|llama1b] [rounds] [work: all]
+//             [--adapters N] [--rank R: 16] [--plain P]
+// With adapters, each round of a work is also run with one on all linear layers of each sequence but the first P:
+// sequences take turns at N of them. `kept` is the median, over the rounds, of the speed beside that without.
 // Prints JSON lines: tokens per second, best and median of the rounds, tokens per second of CPU time
 // (the figure to trust on a busy machine, with one thread), and a raw read of memory beside them.
 
@@ -18,6 +21,7 @@
 #include "machine_limits.h"
 #include "ops/backend.h"
 #include "read_kernels.h"
+#include "synthetic_adapter.h"
 #include "synthetic_weights.h"
 #include "team.h"
 
@@ -74,6 +78,15 @@ Program MakeProgram(const Shape& s) {
   return p;
 }
 
+struct AdapterOptions {
+  int count = 0, rank = 16, plain = 0;
+};
+
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
 class Bench {
  public:
   static constexpr int kDepth = 4608;  // tokens of a sequence
@@ -98,6 +111,26 @@ class Bench {
     for (int i = 0; i < pages; ++i) pages_.push_back(static_cast<int32_t>(i * 101 % pages));
   }
 
+  void LoadAdapters(const AdapterOptions& options) {
+    plain_ = options.plain;
+    rank_ = options.rank;
+    const SyntheticAdapter source(program_, options.rank);
+    for (int i = 0; i < options.count; ++i) {
+      const double begin = Seconds();
+      auto adapter = executor_->LoadAdapter(source);
+      if (!adapter.ok()) {
+        std::fprintf(stderr, "%s\n", adapter.status().message().c_str());
+        std::exit(1);
+      }
+      adapters_.push_back(std::move(adapter).value());
+      uses_.push_back({adapters_.back().get(), 1});
+      if (i == 0) {
+        std::printf("{\"adapter_mb\":%.2f,\"load_ms\":%.1f}\n",
+                    static_cast<double>(adapters_[0]->bytes()) / 1e6, (Seconds() - begin) * 1e3);
+      }
+    }
+  }
+
   // Seconds of a step of `sequences` sequences of `rows` rows each, from `position` on.
   double Step(int sequences, int rows, int position) {
     std::vector<int32_t> tokens;
@@ -106,6 +139,8 @@ class Bench {
     for (int s = 0; s < sequences; ++s) {
       StepSequence part = {s * rows, rows, position, {}};
       part.pages[0] = pages_.data() + s * ((position + rows + kPageTokens - 1) / kPageTokens);
+      if (adapted_ && s >= plain_)
+        part.adapters = std::span(uses_).subspan(static_cast<size_t>(s) % uses_.size(), 1);
       parts.push_back(part);
       for (int i = 0; i < rows; ++i)
         tokens.push_back(static_cast<int32_t>((s * 977 + i * 131 + position) % program_.vocabulary));
@@ -123,7 +158,7 @@ class Bench {
   // Runs a work, each round beside a raw read of as many bytes as the weights have.
   template <class Body>
   void Report(const char* name, double tokens, Body body) {
-    std::vector<double> speeds, reads;
+    std::vector<double> speeds, reads, adapted, kept;
     body();
     double cpu_seconds = 0;
     for (int round = 0; round < rounds_; ++round) {
@@ -131,6 +166,11 @@ class Bench {
       speeds.push_back(tokens / body());
       cpu_seconds += CpuSeconds() - begin;
       reads.push_back(ReadSpeed());
+      if (uses_.empty()) continue;
+      adapted_ = true;
+      adapted.push_back(tokens / body());
+      adapted_ = false;
+      kept.push_back(adapted.back() / speeds.back());
     }
     std::sort(speeds.begin(), speeds.end());
     std::sort(reads.begin(), reads.end());
@@ -139,6 +179,11 @@ class Bench {
         "\"read_gb_s\":%.1f,\"best_read_gb_s\":%.1f}\n",
         name, threads_, speeds.back(), speeds[speeds.size() / 2], tokens * rounds_ / cpu_seconds,
         reads[reads.size() / 2], reads.back());
+    if (!uses_.empty()) {
+      std::printf(
+          "{\"work\":\"%s\",\"adapters\":%zu,\"rank\":%d,\"plain\":%d,\"median\":%.1f,\"kept\":%.3f}\n", name,
+          uses_.size(), rank_, plain_, Median(adapted), Median(kept));
+    }
     std::fflush(stdout);
   }
 
@@ -168,11 +213,37 @@ class Bench {
   std::unique_ptr<Executor> executor_;
   std::vector<int32_t> pages_;
   std::optional<ReadMemory> memory_;
+  std::vector<std::shared_ptr<const LoadedAdapter>> adapters_;
+  std::vector<AdapterUse> uses_;  // one an adapter
+  int plain_ = 0, rank_ = 0;
+  bool adapted_ = false;  // whether steps use adapters
 };
+
+// Takes the options with names out of the arguments.
+AdapterOptions TakeAdapterOptions(std::vector<char*>* arguments) {
+  AdapterOptions options;
+  for (size_t i = 1; i + 1 < arguments->size();) {
+    int* value = std::strcmp((*arguments)[i], "--adapters") == 0 ? &options.count
+                 : std::strcmp((*arguments)[i], "--rank") == 0   ? &options.rank
+                 : std::strcmp((*arguments)[i], "--plain") == 0  ? &options.plain
+                                                                 : nullptr;
+    if (value == nullptr) {
+      ++i;
+      continue;
+    }
+    *value = std::atoi((*arguments)[i + 1]);
+    arguments->erase(arguments->begin() + static_cast<int64_t>(i),
+                     arguments->begin() + static_cast<int64_t>(i) + 2);
+  }
+  return options;
+}
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int count, char** given) {
+  std::vector<char*> argv(given, given + count);
+  const AdapterOptions adapters = TakeAdapterOptions(&argv);
+  const int argc = static_cast<int>(argv.size());
   CpuIsa isa = AvailableIsas().front();
   for (const CpuIsa one : AvailableIsas()) {
     if (argc > 1 && std::strcmp(argv[1], IsaName(one)) == 0) isa = one;
@@ -183,6 +254,7 @@ int main(int argc, char** argv) {
     if (argc > 3 && std::strcmp(argv[3], one.name) == 0) shape = &one;
   }
   Bench bench(*shape, isa, threads, argc > 4 ? std::atoi(argv[4]) : 7);
+  bench.LoadAdapters(adapters);
   const std::string only = argc > 5 ? argv[5] : "all";
   const auto report = [&](const char* name, double tokens, const auto& body) {
     if (only == "all" || only == name) bench.Report(name, tokens, body);
@@ -190,6 +262,7 @@ int main(int argc, char** argv) {
   report("prefill 512", 512, [&] { return bench.Step(1, 512, 0); });
   report("decode", 32, [&] { return bench.Steps(32, 1, 16); });
   report("8 streams", 8 * 8, [&] { return bench.Steps(8, 8, 16); });
+  report("16 streams", 16 * 4, [&] { return bench.Steps(4, 16, 16); });
   report("32 streams", 32 * 4, [&] { return bench.Steps(4, 32, 16); });
   if (only == "all" || only.find("4096") != std::string::npos) bench.FillTo(4096);
   report("decode at 4096", 16, [&] { return bench.Steps(16, 1, 4096); });

@@ -95,6 +95,8 @@ function checkMetadata(metadata: StrictJson, path: string): void {
   throw corrupt(path, "has '__metadata__' that is no map of strings");
 }
 
+/** Modules of PyTorch have such names; others would reach terminals in messages. */
+const printableName = /^[!-~]{1,256}$/;
 const tensorKeys = ["dtype", "shape", "data_offsets"];
 
 function parseTensor(
@@ -102,7 +104,9 @@ function parseTensor(
   entry: StrictJson,
   { path, start }: { path: string; start: number },
 ): StoredTensor {
-  const refuse = (what: string) => corrupt(path, `has tensor '${name.slice(0, 200)}' ${what}`);
+  if (!printableName.test(name))
+    throw corrupt(path, `has a tensor named ${JSON.stringify(name.slice(0, 200))}`);
+  const refuse = (what: string) => corrupt(path, `has tensor '${name}' ${what}`);
   if (!(entry instanceof Map) || entry.size !== 3 || !tensorKeys.every((key) => entry.has(key)))
     throw refuse(`with other keys than ${tensorKeys.join(", ")}`);
   const dtype = checkType(name, entry.get("dtype"), refuse);

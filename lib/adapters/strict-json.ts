@@ -128,7 +128,10 @@ class StrictParser {
 
   #error(what: string): TokenmillError {
     const found = JSON.stringify(this.#text.slice(this.#at, this.#at + 20));
-    const key = this.#path.length === 0 ? "the text" : `'${this.#path.join("' → '").slice(0, 200)}'`;
+    const key =
+      this.#path.length === 0
+        ? "the text"
+        : this.#path.map((name) => JSON.stringify(name.slice(0, 200))).join(" → ");
     return new TokenmillError(
       "CorruptFile",
       `${this.#name} is not sound JSON: ${key} ${what}, at character ${this.#at} (${found})`,

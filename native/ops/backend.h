@@ -9,6 +9,7 @@
 
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "ops/adapter.h"
 #include "ops/page_memory.h"
 #include "ops/program.h"
 #include "ops/step.h"
@@ -62,6 +63,10 @@ class Executor : public PageMemory {
   /// Runs one step. The input has at most max_rows rows and refers only to mapped pages; a failure leaves
   /// pages of the step's own rows undefined.
   virtual Status Run(const StepInput& input, StepResult* result) = 0;
+
+  /// Reads an adapter for steps of this executor, once it is compiled; on the calling thread alone, whichever it
+  /// is, also while a step runs. What CheckAdapter (ops/adapter_check.h) refuses is InvalidArgument or CorruptFile.
+  virtual Result<std::shared_ptr<const LoadedAdapter>> LoadAdapter(const AdapterSource& source) const = 0;
 
   /// Copies a page out, zeros in the place of what is behind its first `tokens` tokens, and in. PageBytes of its
   /// group; what they mean is the same for executors that give the same results. Not while a step runs.

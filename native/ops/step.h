@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "ops/adapter.h"
 #include "ops/program.h"
 
 // What one step computes. On a given ISA a row's results are the same bits whatever else is in the step, however
@@ -20,6 +21,9 @@ struct StepSequence {
   /// Per KV group: pages[g][p / kPageTokens] is the page that holds position p. Entries wholly before a
   /// window may be stale; they are not read.
   std::array<const int32_t*, kMaxKvGroups> pages = {};
+  /// What the rows' matrices have added, in this order; each adapter at most once. Of the executor that runs the
+  /// step, and alive until it has run.
+  std::span<const AdapterUse> adapters = {};
 };
 
 /// A change to one logit before candidates are chosen: l > 0 ? l / repetition : l * repetition, then - subtract.

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { randomAdapter } from "../support/adapters.mjs";
+import { randomAdapter } from "../support/random-adapter.mjs";
 import { failure } from "../support/failure.mjs";
 import { modelTest, smollm2, temporaryFile, tinyModel, until } from "../support/models.mjs";
 

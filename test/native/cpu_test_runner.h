@@ -16,7 +16,10 @@ class Runner {
  public:
   Runner(const Model& model, CpuIsa isa, int threads, int max_rows, int max_head_rows = 5, int terms = 1,
          KvType kv_type = KvType::kF16)
-      : program_(model.program) {
+      : Runner(model.program, model.weights, isa, threads, max_rows, max_head_rows, terms, kv_type) {}
+  Runner(const Program& program, const WeightSource& weights, CpuIsa isa, int threads, int max_rows,
+         int max_head_rows = 5, int terms = 1, KvType kv_type = KvType::kF16)
+      : program_(program) {
     CompileOptions options;
     options.activation_terms = terms;
     options.kv_type = kv_type;
@@ -24,8 +27,8 @@ class Runner {
     options.max_head_rows = max_head_rows;
     options.threads = threads;
     options.pool = &ThreadPool::Process();
-    auto compiled = isa == CpuIsa::kReference ? CompileReference(model.program, model.weights, options)
-                                              : CompileCpu(model.program, model.weights, isa, options);
+    auto compiled = isa == CpuIsa::kReference ? CompileReference(program, weights, options)
+                                              : CompileCpu(program, weights, isa, options);
     EXPECT(compiled.ok());
     if (!compiled.ok()) std::printf("    %s\n", compiled.status().message().c_str());
     executor_ = std::move(compiled).value();
@@ -40,12 +43,12 @@ class Runner {
     AddSlabs();
   }
 
-  // Pages of a sequence: slot 0 … 3 have a quarter of all pages each.
+  // Pages of a sequence: slot 0 … kSlots - 1 have as many each.
   const int32_t* Pages(int slot) {
     std::vector<int32_t>& pages = pages_[slot];
     if (pages.empty()) {
-      for (int i = 0; i < kSlabs * kSlabPages / 4; ++i)
-        pages.push_back((i * 29 % (kSlabs * kSlabPages / 4)) * 4 + slot);
+      for (int i = 0; i < kSlabs * kSlabPages / kSlots; ++i)
+        pages.push_back((i * 29 % (kSlabs * kSlabPages / kSlots)) * kSlots + slot);
     }
     return pages.data();
   }
@@ -55,13 +58,21 @@ class Runner {
     int slot;
     int position;
     std::vector<int32_t> tokens;
+    std::vector<AdapterUse> adapters = {};
   };
   std::vector<std::vector<float>> Step(const std::vector<Piece>& pieces);
   StepResult RunStep(const std::vector<Piece>& pieces, std::vector<HeadRow> head, LogitSink* sink = nullptr);
 
   Executor& executor() { return *executor_; }
 
-  static constexpr int kSlabs = 8, kSlabPages = 40;
+  std::shared_ptr<const LoadedAdapter> Load(const AdapterSource& source) {
+    auto adapter = executor_->LoadAdapter(source);
+    EXPECT(adapter.ok());
+    if (!adapter.ok()) std::printf("    %s\n", adapter.status().message().c_str());
+    return adapter.ok() ? std::move(adapter).value() : nullptr;
+  }
+
+  static constexpr int kSlots = 16, kSlabs = 8, kSlabPages = 160;
 
  private:
   void AddSlabs() {
@@ -93,6 +104,7 @@ inline StepResult Runner::RunStep(const std::vector<Piece>& pieces, std::vector<
     StepSequence sequence = {
         static_cast<int>(tokens.size()), static_cast<int>(piece.tokens.size()), piece.position, {}};
     sequence.pages.fill(Pages(piece.slot));
+    sequence.adapters = piece.adapters;
     sequences.push_back(sequence);
     tokens.insert(tokens.end(), piece.tokens.begin(), piece.tokens.end());
   }
@@ -124,12 +136,12 @@ inline std::vector<int32_t> RandomTokens(int count, int vocabulary, uint32_t see
 
 // The logits of a prompt's rows when it is fed in chunks.
 inline std::vector<std::vector<float>> Feed(Runner& runner, int slot, const std::vector<int32_t>& tokens,
-                                            size_t chunk) {
+                                            size_t chunk, const std::vector<AdapterUse>& adapters = {}) {
   std::vector<std::vector<float>> logits;
   for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
     const size_t end = std::min(tokens.size(), begin + chunk);
-    auto part =
-        runner.Step({{slot, static_cast<int>(begin), {tokens.begin() + begin, tokens.begin() + end}}});
+    auto part = runner.Step(
+        {{slot, static_cast<int>(begin), {tokens.begin() + begin, tokens.begin() + end}, adapters}});
     logits.insert(logits.end(), part.begin(), part.end());
   }
   return logits;

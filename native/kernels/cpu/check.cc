@@ -1,5 +1,7 @@
 #include "kernels/cpu/check.h"
 
+#include "kernels/cpu/adapter.h"
+
 namespace tokenmill::cpu {
 namespace {
 
@@ -109,6 +111,18 @@ class ProgramChecker {
   bool ok_ = true;
 };
 
+// Each adapter of the executor with this program, and once.
+bool AdaptersFit(const Program& program, std::span<const AdapterUse> uses) {
+  for (size_t i = 0; i < uses.size(); ++i) {
+    const auto* adapter = dynamic_cast<const CpuAdapter*>(uses[i].adapter);
+    if (adapter == nullptr || adapter->program() != &program) return false;
+    for (size_t j = 0; j < i; ++j) {
+      if (uses[j].adapter == uses[i].adapter) return false;
+    }
+  }
+  return true;
+}
+
 Status BadStep(const char* what) { return Error(Code::kInternal, "a step has %s", what); }
 
 }  // namespace
@@ -129,6 +143,7 @@ Status CheckStep(const Program& program, const CompileOptions& options, const St
     if (sequence.row_begin != next || sequence.rows < 0 || sequence.position < 0)
       return BadStep("a gap in its rows");
     if (sequence.rows > rows - next) return BadStep("more rows in its sequences than tokens");
+    if (!AdaptersFit(program, sequence.adapters)) return BadStep("an adapter of another model, or one twice");
     next += sequence.rows;
   }
   if (next != rows) return BadStep("tokens that belong to no sequence");

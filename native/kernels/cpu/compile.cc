@@ -42,6 +42,10 @@ Status CpuExecutor::AllocateRows(int rows, int width, const Forms::Form& form, R
   buffer->floats = static_cast<float*>(allocate(form.floats, elements * sizeof(float)));
   buffer->blocks = static_cast<ActivationBlock*>(allocate(form.blocks, blocks * sizeof(ActivationBlock)));
   buffer->bf16 = static_cast<uint16_t*>(allocate(form.bf16, elements * sizeof(uint16_t)));
+  const bool rounds = form.blocks || form.bf16;
+  buffer->adapted = adapters_.marks();
+  buffer->unrounded = buffer->floats;
+  if (!form.floats) buffer->unrounded = static_cast<float*>(allocate(rounds, elements * sizeof(float)));
   for (size_t i = first; i < memory_.size(); ++i) {
     if (!memory_[i]) return Error(Code::kOutOfMemory, "the system refused memory for activations");
   }
@@ -139,8 +143,17 @@ void CpuExecutor::AddRound(RowBuffer rows) {
   AddStepRows([this, rows](int row, int) { rows.Round(*state_.kernels, row, 0, rows.row(row), rows.width); });
 }
 
-void CpuExecutor::AddProducts(RowBuffer in, std::vector<Product> products) {
-  auto work = std::make_shared<const Products>(&state_, in, std::move(products));
+AdapterProducts CpuExecutor::AddShrink(RowBuffer in, std::vector<WeightId> matrices) {
+  AdapterProducts adapters(state_.kernels, &adapters_, std::move(matrices));
+  builder_.Add(
+      [this, adapters] { return adapters.ShrinkTasks(state_.threads); },
+      [this, adapters, in](int task, int) { adapters.Shrink(task, state_.threads, in.for_adapters()); });
+  return adapters;
+}
+
+void CpuExecutor::AddProducts(RowBuffer in, std::vector<WeightId> matrices, std::vector<Product> products) {
+  AdapterProducts adapters = AddShrink(in, std::move(matrices));
+  auto work = std::make_shared<const Products>(&state_, in, std::move(products), std::move(adapters));
   builder_.Add([this, work] { return work->Tasks(state_.rows); },
                [this, work](int task, int) { work->Run(task, state_.rows); });
 }
@@ -165,7 +178,7 @@ void CpuExecutor::AddOp(const NormProject& op) {
     matrices.push_back(projection.matrix);
   }
   const RowBuffer normed = AddNorm(op.in, op.norm, forms_.OfNorm(matrices));
-  AddProducts(normed, std::move(products));
+  AddProducts(normed, std::move(matrices), std::move(products));
 }
 
 void CpuExecutor::AddOp(const RopeWriteKv& op) {
@@ -188,10 +201,10 @@ void CpuExecutor::AddOp(const ProjectAdd& op) {
   const bool reads_rounded = matrix(op.matrix).input() != InputForm::kFloats;
   if (reads_rounded && !rounded_[static_cast<size_t>(op.in)]) AddRound(value(op.in));
   Product product = {&matrix(op.matrix), weights_.vector(op.bias), true, residual.floats, residual.width};
-  if (op.post_norm.weight == kNone) return AddProducts(value(op.in), {product});
+  if (op.post_norm.weight == kNone) return AddProducts(value(op.in), {op.matrix}, {product});
   product.add = false;
   product.out = product_.floats;
-  AddProducts(value(op.in), {product});
+  AddProducts(value(op.in), {op.matrix}, {product});
   AddStepRows([this, residual, norm = op.post_norm](int row, int) {
     float* rows = product_.floats + int64_t{row} * residual.width;
     state_.kernels->rms_norm(rows, weights_.vector(norm.weight), norm.epsilon, rows, residual.width);
@@ -201,8 +214,9 @@ void CpuExecutor::AddOp(const ProjectAdd& op) {
 
 void CpuExecutor::AddOp(const GatedMlp& op) {
   const RowBuffer normed = AddNorm(op.in, op.norm, forms_.OfNorm({op.gate, op.up}));
+  AdapterProducts adapters = AddShrink(normed, {op.gate, op.up});
   auto work = std::make_shared<const GatedProduct>(&state_, normed, &matrix(op.gate), &matrix(op.up),
-                                                   op.activation, value(op.out));
+                                                   op.activation, value(op.out), std::move(adapters));
   builder_.Add([this, work] { return work->Tasks(state_.rows); },
                [this, work](int task, int) { work->Run(task, state_.rows); });
   rounded_[static_cast<size_t>(op.out)] = value(op.out).rounded();
@@ -214,6 +228,7 @@ void CpuExecutor::AddOp(const Head&) {
   builder_.Separate();
   builder_.AddRows([head] { return head->rows(); }, options_.threads,
                    [head](int row, int) { head->NormRow(row); });
+  builder_.Add([head] { return head->ShrinkTasks(); }, [head](int task, int) { head->Shrink(task); });
   builder_.Add([head] { return head->LogitTasks(); },
                [head](int task, int thread) { head->RunLogits(task, thread); });
   builder_.Add([head] { return head->rows(); }, [head](int task, int thread) { head->Reduce(task, thread); });

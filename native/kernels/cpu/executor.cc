@@ -15,6 +15,7 @@ CpuExecutor::CpuExecutor(const Program& program, const CpuKernels* kernels, cons
       options_(options),
       forms_(program_, *kernels, options.activation_terms),
       kv_(program_, options.kv_type),
+      adapters_(options.max_rows),
       values_(program.values.size()) {
   state_.kernels = kernels;
   state_.program = &program_;
@@ -60,6 +61,7 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
       state_.position_of[row] = sequence.position + i;
     }
   }
+  SetAdapters(input);
   for (const auto& plan : plans_) plan->Prepare(input);
   // The phases write to what is reserved here and take no memory of their own.
   result->head.assign(input.head.size(), HeadResult());
@@ -72,6 +74,14 @@ Status CpuExecutor::SetStep(const StepInput& input, StepResult* result) {
     result->head[i].targets.resize(input.head[i].targets.size());
   }
   return {};
+}
+
+void CpuExecutor::SetAdapters(const StepInput& input) {
+  adapters_.Clear();
+  for (const StepSequence& sequence : input.sequences) {
+    for (int i = 0; i < sequence.rows; ++i) adapters_.Add(sequence.row_begin + i, sequence.adapters);
+  }
+  adapters_.Finish();
 }
 
 Status CpuExecutor::Run(const StepInput& input, StepResult* result) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -24,6 +25,10 @@ class CpuExecutor final : public Executor {
 
   Status LoadWeights(const WeightSource& source) override;
   Result<std::unique_ptr<Executor>> Twin(int max_rows) const override;
+
+  Result<std::shared_ptr<const LoadedAdapter>> LoadAdapter(const AdapterSource& source) const override {
+    return CpuAdapter::Load(program_, source, std::max(options_.max_rows, options_.max_head_rows));
+  }
 
   size_t PageBytes(int group) const override { return kv_.page_bytes(group); }
   Status AddSlab(int group, int slab, int pages) override { return kv_.AddSlab(group, slab, pages); }
@@ -58,10 +63,12 @@ class CpuExecutor final : public Executor {
   void AddStepRows(PhaseBuilder::RowWork work);
   RowBuffer AddNorm(ValueId in, const Norm& norm, const Forms::Form& form);
   void AddRound(RowBuffer rows);
-  void AddProducts(RowBuffer in, std::vector<Product> products);
+  AdapterProducts AddShrink(RowBuffer in, std::vector<WeightId> matrices);
+  void AddProducts(RowBuffer in, std::vector<WeightId> matrices, std::vector<Product> products);
 
   Status CheckInput(const StepInput& input) const;
   Status SetStep(const StepInput& input, StepResult* result);
+  void SetAdapters(const StepInput& input);
   void RunPhases(const StepInput& input);
 
   RowBuffer& value(ValueId id) { return values_[static_cast<size_t>(id)]; }
@@ -73,6 +80,7 @@ class CpuExecutor final : public Executor {
   Weights weights_;
   KvCache kv_;
   StepState state_;
+  AdapterRows adapters_;
   std::vector<RowBuffer> values_;
   std::vector<bool> rounded_;  // while compiling: whether a value's last writer gave its rounded forms too
   RowBuffer normed_;             // [max_rows], what follows a norm; as wide as the widest

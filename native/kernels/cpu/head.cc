@@ -50,7 +50,9 @@ HeadWork::HeadWork(const StepState* state, const Head& op, RowBuffer in, RowBuff
       matrix_(&state->weights->matrix(op.matrix)),
       max_rows_(max_rows),
       runs_((matrix_->pairs + kRunPairs - 1) / kRunPairs),
-      stride_(int64_t{matrix_->pairs} * kPairColumns) {}
+      stride_(int64_t{matrix_->pairs} * kPairColumns),
+      adapter_rows_(max_rows),
+      adapters_(state->kernels, &adapter_rows_, {op.matrix}) {}
 
 Status HeadWork::Allocate() {
   const size_t rows = static_cast<size_t>(max_rows_), threads = static_cast<size_t>(state_->threads);
@@ -73,6 +75,11 @@ Status HeadWork::Allocate() {
 void HeadWork::SetChunk(int first, int rows) {
   first_ = first;
   rows_ = rows;
+  adapter_rows_.Clear();
+  for (int index = 0; index < rows; ++index) {
+    adapter_rows_.Add(index, state_->sequence(head_row(index).row).adapters);
+  }
+  adapter_rows_.Finish();
   for (int index = 0; index < rows; ++index) {
     const HeadRow& wanted = head_row(index);
     Row& row = row_[static_cast<size_t>(index)];
@@ -105,7 +112,9 @@ void HeadWork::Multiply(int run, float* out) const {
         static_cast<int>(std::min<int64_t>(kPairColumns, matrix_->rows - int64_t{pair} * kPairColumns));
     for (int row = 0; row < rows_; row += kTileRows) {
       const int count = std::min(kTileRows, rows_ - row);
+      adapters_.Prefetch(0, pair, row, count);
       MultiplyPair(*state_->kernels, *matrix_, pair, normed_, row, count, row == 0, tile);
+      adapters_.Expand(0, pair, row, count, tile);
       state_->kernels->store_tile(tile, count, columns, nullptr, false,
                                   out + row * kRunColumns + (pair - first) * kPairColumns, kRunColumns);
     }

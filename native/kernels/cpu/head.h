@@ -23,6 +23,8 @@ class HeadWork {
   int max_rows() const { return max_rows_; }
 
   void NormRow(int index) const;
+  int ShrinkTasks() const { return adapters_.ShrinkTasks(state_->threads); }
+  void Shrink(int task) const { adapters_.Shrink(task, state_->threads, normed_.floats); }
   int LogitTasks() const { return rows_ == 0 ? 0 : runs_; }
   void RunLogits(int run, int thread);
   void Reduce(int index, int thread);
@@ -63,6 +65,8 @@ class HeadWork {
   const int max_rows_;
   const int runs_;  // pieces of the vocabulary; the sums of exp merge run by run
   const int64_t stride_;  // of logits
+  AdapterRows adapter_rows_;  // of the chunk
+  const AdapterProducts adapters_;
   SystemBuffer logits_;  // [max_rows][stride], of rows that are written out
   SystemBuffer stats_;  // [max_rows][runs]
   SystemBuffer scratch_;  // [threads][max_rows][columns of a run]

@@ -59,6 +59,33 @@ struct WeighArgs {
   int64_t out_stride;
 };
 
+/// What the elements of an adapter's factors are.
+enum class FactorType : uint8_t { kF32, kF16, kBf16 };
+
+/// Ranks of a factor A whose elements of 16 columns lie beside each other.
+inline constexpr int kRankGroup = 4;
+
+/// out[r][j] = scales[r] * sum_k factor[j][k] * rows[r][k], a sum over a vector.
+struct ShrinkArgs {
+  const void*
+      factor;  // group by group of kRankGroup ranks, the last one of what is left: [columns / 16][ranks][16]
+  int ranks;
+  int64_t cols;
+  const float* const* rows;  // [count]
+  const float* scales;  // [count]
+  float* const* out;  // [count]
+  int count;
+};
+
+/// out[r][c] += sum_j rows[r][j] * factor[j][c] for the 32 columns of a pair of strips, by FMA in ascending order.
+struct ExpandArgs {
+  const void* factor;  // [rank][32]
+  int rank;
+  const float* const* rows;  // [count]
+  float* const* out;  // [count]
+  int count;
+};
+
 /// Of attention over part of the positions: the largest score, and the sum of exp(score - largest).
 struct SoftmaxState {
   float max;
@@ -111,6 +138,9 @@ struct CpuKernels {
   void (*merge)(float* out, SoftmaxState* state, const float* next, const SoftmaxState* next_state, int n);
   /// x *= factor
   void (*scale)(float* x, float factor, int n);
+
+  void (*shrink[3])(const ShrinkArgs& args);  // by FactorType
+  void (*expand[3])(const ExpandArgs& args);
 
   /// Applies softcap where it is not 0.
   LogitStats (*logit_stats)(float* logits, int n, float softcap);

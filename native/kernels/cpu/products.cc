@@ -9,6 +9,7 @@ namespace {
 // Rows that go through a pair of strips at once: whole tiles of 4, 6 or 8. Their results wait in the first-level
 // cache.
 constexpr int kTileRows = 24;
+static_assert(kTileRows <= AdapterRows::kRowsMost);
 // So few rows are done before the next weights are there.
 constexpr int kStreamRows = 4;
 // Part of a core's second-level cache that the activations of a block of rows may take.
@@ -66,8 +67,9 @@ void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t
   }
 }
 
-Products::Products(const StepState* state, RowBuffer in, std::vector<Product> products)
-    : state_(state), in_(in), products_(std::move(products)) {
+Products::Products(const StepState* state, RowBuffer in, std::vector<Product> products,
+                   AdapterProducts adapters)
+    : state_(state), in_(in), products_(std::move(products)), adapters_(std::move(adapters)) {
   for (const Product& product : products_) {
     pairs_ += product.matrix->pairs;
     tile_rows_ = std::lcm(tile_rows_, TileRows(*state_->kernels, *product.matrix));
@@ -86,14 +88,17 @@ void Products::Run(int task, int rows) const {
   const int last = std::min(pairs_, first + grid.run_pairs);
   alignas(64) float tile[kTermsMax * kTileRows * kPairColumns];
   int base = 0;  // of the product's pairs in all pairs
-  for (const Product& product : products_) {
+  for (size_t index = 0; index < products_.size(); ++index) {
+    const Product& product = products_[index];
     const PackedMatrix& matrix = *product.matrix;
     for (int pair = std::max(first, base) - base; pair < std::min(last - base, matrix.pairs); ++pair) {
       const int column = pair * kPairColumns;
       const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, matrix.rows - column));
       for (int row = row_begin; row < row_end; row += kTileRows) {
         const int count = std::min(kTileRows, row_end - row);
+        adapters_.Prefetch(index, pair, row, count);
         MultiplyPair(*state_->kernels, matrix, pair, in_, row, count, row == row_begin, tile);
+        adapters_.Expand(index, pair, row, count, tile);
         state_->kernels->store_tile(tile, count, columns,
                                     product.bias == nullptr ? nullptr : product.bias + column, product.add,
                                     product.out + row * product.out_stride + column, product.out_stride);
@@ -104,13 +109,15 @@ void Products::Run(int task, int rows) const {
 }
 
 GatedProduct::GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate,
-                           const PackedMatrix* up, Activation activation, RowBuffer out)
+                           const PackedMatrix* up, Activation activation, RowBuffer out,
+                           AdapterProducts adapters)
     : state_(state),
       in_(in),
       gate_(gate),
       up_(up),
       activation_(activation),
       out_(out),
+      adapters_(std::move(adapters)),
       tile_rows_(std::lcm(TileRows(*state->kernels, *gate), TileRows(*state->kernels, *up))) {}
 
 Grid GatedProduct::GridOf(int rows) const {
@@ -136,8 +143,12 @@ void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
   alignas(64) float up[kTermsMax * kTileRows * kPairColumns];
   for (int row = row_begin; row < row_end; row += kTileRows) {
     const int count = std::min(kTileRows, row_end - row);
+    adapters_.Prefetch(0, pair, row, count);
     MultiplyPair(kernels, *gate_, pair, in_, row, count, row == row_begin, gate);
+    adapters_.Expand(0, pair, row, count, gate);
+    adapters_.Prefetch(1, pair, row, count);
     MultiplyPair(kernels, *up_, pair, in_, row, count, row == row_begin, up);
+    adapters_.Expand(1, pair, row, count, up);
     kernels.gated[static_cast<int>(activation_)](gate, up, gate, count * kPairColumns);
     for (int i = 0; out_.rounded() && i < count; ++i) {
       out_.Round(kernels, row + i, column, gate + i * kPairColumns, columns);

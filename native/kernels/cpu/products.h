@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "kernels/cpu/adapter_products.h"
 #include "kernels/cpu/step_state.h"
 
 namespace tokenmill::cpu {
@@ -28,10 +29,10 @@ struct Grid {
   int runs;
 };
 
-/// Several matrices times the same rows.
+/// Several matrices times the same rows; `adapters` of these matrices in this order.
 class Products {
  public:
-  Products(const StepState* state, RowBuffer in, std::vector<Product> products);
+  Products(const StepState* state, RowBuffer in, std::vector<Product> products, AdapterProducts adapters);
 
   int Tasks(int rows) const;
   void Run(int task, int rows) const;
@@ -42,15 +43,16 @@ class Products {
   const StepState* state_;
   RowBuffer in_;
   std::vector<Product> products_;
+  AdapterProducts adapters_;
   int pairs_ = 0;
   int tile_rows_ = 1;
 };
 
-/// out = activation(gate * row) * (up * row), a pair of strips at a time.
+/// out = activation(gate * row) * (up * row), a pair of strips at a time; `adapters` of gate and up.
 class GatedProduct {
  public:
   GatedProduct(const StepState* state, RowBuffer in, const PackedMatrix* gate, const PackedMatrix* up,
-               Activation activation, RowBuffer out);
+               Activation activation, RowBuffer out, AdapterProducts adapters);
 
   int Tasks(int rows) const;
   void Run(int task, int rows) const;
@@ -65,6 +67,7 @@ class GatedProduct {
   const PackedMatrix* up_;
   Activation activation_;
   RowBuffer out_;
+  AdapterProducts adapters_;
   int tile_rows_;
 };
 

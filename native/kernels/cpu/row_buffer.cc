@@ -5,6 +5,9 @@
 namespace tokenmill::cpu {
 
 void RowBuffer::Round(const CpuKernels& kernels, int64_t row, int first, const float* x, int n) const {
+  if (floats == nullptr && adapted != nullptr && adapted[row] != 0) {
+    std::copy_n(x, n, unrounded + row * width + first);
+  }
   if (blocks != nullptr) Quantize(kernels, row, first / kBlock, x, n);
   if (bf16 != nullptr) kernels.to_bf16(x, row_bf16(row) + first, n);
 }

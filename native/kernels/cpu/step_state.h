@@ -12,17 +12,22 @@
 namespace tokenmill::cpu {
 
 /// Rows of activations [max_rows][width] in the forms that someone reads; the others are null. With two terms
-/// a row has its blocks twice: the values to 8 bits, then what that left over to 8 bits.
+/// a row has its blocks twice: the values to 8 bits, then what that left over to 8 bits. Where products read rounded
+/// forms alone, rows with adapters also leave what was rounded, for these read floats.
 struct RowBuffer {
   int width = 0;
   float* floats = nullptr;
   ActivationBlock* blocks = nullptr;
   uint16_t* bf16 = nullptr;
+  float* unrounded = nullptr;  // where there are rounded forms; `floats` where these are not null
+  const uint8_t* adapted = nullptr;  // [max_rows] whether a row has adapters
   int terms = 1;
 
   float* row(int64_t index) const { return floats + index * width; }
   ActivationBlock* row_blocks(int64_t index) const { return blocks + index * terms * (width / kBlock); }
   uint16_t* row_bf16(int64_t index) const { return bf16 + index * width; }
+  /// [max_rows][width], of rows with adapters at least.
+  const float* for_adapters() const { return floats != nullptr ? floats : unrounded; }
   bool rounded() const { return blocks != nullptr || bf16 != nullptr; }
 
   /// Gives `n` values of a row, from column `first` on, in the rounded forms. Blocks need whole ones.

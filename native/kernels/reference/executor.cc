@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "kernels/reference/adapter.h"
 #include "kernels/reference/head_rows.h"
 #include "kernels/reference/kv_pages.h"
 #include "kernels/reference/math.h"
@@ -61,6 +62,10 @@ class ReferenceExecutor final : public Executor {
     return std::unique_ptr<Executor>(std::move(twin));
   }
 
+  Result<std::shared_ptr<const LoadedAdapter>> LoadAdapter(const AdapterSource& source) const override {
+    return ReferenceAdapter::Load(program_, source);
+  }
+
   size_t PageBytes(int group) const override { return kv_[static_cast<size_t>(group)].page_bytes(); }
 
   Status AddSlab(int group, int slab, int pages) override {
@@ -98,6 +103,7 @@ class ReferenceExecutor final : public Executor {
     rows_ = static_cast<int>(input.tokens.size());
     result->head.assign(input.head.size(), HeadResult());
     result_ = result;
+    SetAdapters(input);
     for (const Op& op : program_.ops) {
       std::visit([this](const auto& concrete) { Execute(concrete); }, op);
     }
@@ -122,11 +128,24 @@ class ReferenceExecutor final : public Executor {
     return weight == kNone ? nullptr : weights_->vectors[static_cast<size_t>(weight)].data();
   }
 
-  void Multiply(const float* in, int rows, WeightId matrix, WeightId bias, float* out, int64_t stride) {
+  void SetAdapters(const StepInput& input) {
+    adapters_.clear();
+    for (const StepSequence& sequence : input.sequences) {
+      adapters_.insert(adapters_.end(), static_cast<size_t>(sequence.rows), sequence.adapters);
+    }
+    head_adapters_.clear();
+    for (const HeadRow& row : input.head) head_adapters_.push_back(adapters_[static_cast<size_t>(row.row)]);
+  }
+
+  // `adapters` of each row.
+  void Multiply(const float* in, std::span<const std::span<const AdapterUse>> adapters, WeightId matrix,
+                WeightId bias, float* out, int64_t stride) {
     const Matrix& weights = weights_->matrices[static_cast<size_t>(matrix)];
+    const int rows = static_cast<int>(adapters.size());
     Parallel(weights.strips(), [&](int strip) { weights.MultiplyStrip(strip, in, rows, out, stride); });
-    if (bias == kNone) return;
     Parallel(rows, [&](int r) {
+      AddAdapters(adapters[static_cast<size_t>(r)], matrix, in + r * weights.cols(), out + r * stride);
+      if (bias == kNone) return;
       for (int64_t o = 0; o < weights.rows(); ++o) out[r * stride + o] += vector(bias)[o];
     });
   }
@@ -149,7 +168,7 @@ class ReferenceExecutor final : public Executor {
   void Execute(const NormProject& op) {
     NormRows(op.in, op.norm);
     for (const Projection& p : op.projections) {
-      Multiply(normed_.data(), rows_, p.matrix, p.bias, row(p.out, 0), width(p.out));
+      Multiply(normed_.data(), adapters_, p.matrix, p.bias, row(p.out, 0), width(p.out));
     }
   }
 
@@ -229,7 +248,7 @@ class ReferenceExecutor final : public Executor {
 
   void Execute(const ProjectAdd& op) {
     const int64_t out_width = width(op.residual);
-    Multiply(row(op.in, 0), rows_, op.matrix, op.bias, product_.data(), out_width);
+    Multiply(row(op.in, 0), adapters_, op.matrix, op.bias, product_.data(), out_width);
     Parallel(rows_, [&](int r) {
       float* product = product_.data() + r * out_width;
       if (op.post_norm.weight != kNone) {
@@ -242,8 +261,8 @@ class ReferenceExecutor final : public Executor {
   void Execute(const GatedMlp& op) {
     const int64_t out_width = width(op.out);
     NormRows(op.in, op.norm);
-    Multiply(normed_.data(), rows_, op.gate, kNone, product_.data(), out_width);
-    Multiply(normed_.data(), rows_, op.up, kNone, row(op.out, 0), out_width);
+    Multiply(normed_.data(), adapters_, op.gate, kNone, product_.data(), out_width);
+    Multiply(normed_.data(), adapters_, op.up, kNone, row(op.out, 0), out_width);
     Parallel(rows_, [&](int r) {
       const float* gate = product_.data() + r * out_width;
       for (int64_t k = 0; k < out_width; ++k) row(op.out, r)[k] *= Activate(op.activation, gate[k]);
@@ -260,7 +279,9 @@ class ReferenceExecutor final : public Executor {
         RmsNorm(row(op.in, source), vector(op.norm.weight), op.norm.epsilon, in_width,
                 normed_.data() + i * in_width);
       });
-      Multiply(normed_.data(), rows, op.matrix, kNone, logits_.data(), program_.vocabulary);
+      const auto adapters =
+          std::span(head_adapters_).subspan(static_cast<size_t>(first), static_cast<size_t>(rows));
+      Multiply(normed_.data(), adapters, op.matrix, kNone, logits_.data(), program_.vocabulary);
       ParallelByThread(rows, [&](int i, int thread) {
         const size_t index = static_cast<size_t>(first + i);
         const std::span<float> logits(logits_.data() + int64_t{i} * program_.vocabulary,
@@ -283,6 +304,8 @@ class ReferenceExecutor final : public Executor {
   std::vector<float> logits_;   // [max_head_rows, vocabulary]
   const StepInput* input_ = nullptr;
   StepResult* result_ = nullptr;
+  std::vector<std::span<const AdapterUse>> adapters_;  // of each row
+  std::vector<std::span<const AdapterUse>> head_adapters_;  // of each head row
   int rows_ = 0;
 };
 
