@@ -53,28 +53,34 @@ void Append(const Value& value, std::string* bytes) {
 
 }  // namespace
 
-Result<AdapterInfo> AdapterSet::Load(ClientId client, std::unique_ptr<const AdapterSource> source) {
-  const DigestedSource digested(source.get(), program_);
+Result<std::pair<AdapterSet::LoadedPtr, AdapterDigest>> AdapterSet::Read(const AdapterSource& source) const {
+  const DigestedSource digested(&source, program_);
   TM_ASSIGN_OR_RETURN(LoadedPtr loaded, executor_->LoadAdapter(digested));
-  const AdapterDigest digest = digested.Digest();
+  return std::make_pair(std::move(loaded), digested.Digest());
+}
+
+Result<AdapterInfo> AdapterSet::Load(ClientId client, Opener opener) {
+  TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> source, opener());
+  TM_ASSIGN_OR_RETURN(auto read, Read(*source));
+  auto& [loaded, digest] = read;
+  AdapterInfo info{0, digest, loaded->bytes(), {}};
+  for (const AdapterFactors& factors : source->factors())
+    info.targets.push_back(program_->weights[static_cast<size_t>(factors.matrix)].name);
 
   const std::lock_guard<std::mutex> lock(mutex_);
   EntryPtr& entry = entries_[digest];
   if (!entry) {
     entry = std::make_shared<Entry>();
     entry->digest = digest;
-    entry->bytes = loaded->bytes();
-    entry->source = std::move(source);
+    entry->bytes = info.bytes;
+    entry->opener = std::move(opener);
   }
   // Where those in use leave no room, it is read again when somebody wants it.
   if (!entry->loaded && MakeRoom(entry->bytes)) Keep(entry.get(), std::move(loaded));
   entry->used_at = ++clock_;
   ++entry->names;
-  const AdapterId id = next_id_++;
-  names_[{client, id}] = entry;
-  AdapterInfo info{id, digest, entry->bytes, {}};
-  for (const AdapterFactors& factors : entry->source->factors())
-    info.targets.push_back(program_->weights[static_cast<size_t>(factors.matrix)].name);
+  info.id = next_id_++;
+  names_[{client, info.id}] = entry;
   return info;
 }
 
@@ -131,19 +137,22 @@ Result<AdapterSet::LoadedPtr> AdapterSet::Bring(Entry* entry) {
     }
     bytes_ += entry->bytes;  // so that nobody else takes the room
   }
-  const DigestedSource digested(entry->source.get(), program_);
-  Result<LoadedPtr> loaded = executor_->LoadAdapter(digested);
+  Result<LoadedPtr> loaded = ReadAgain(*entry);
   const std::lock_guard<std::mutex> lock(mutex_);
   bytes_ -= entry->bytes;
   if (!loaded.ok()) return loaded;
-  if (digested.Digest() != entry->digest) {
-    return Error(
-        Code::kCorruptFile,
-        "an adapter that was not in memory was read again, and its file is not as it was. Load it anew");
-  }
   ++reloads_;
   if (entry->names > 0) Keep(entry, loaded.value());
   return loaded;
+}
+
+Result<AdapterSet::LoadedPtr> AdapterSet::ReadAgain(const Entry& entry) const {
+  TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> source, entry.opener());
+  TM_ASSIGN_OR_RETURN(const auto read, Read(*source));
+  if (read.second == entry.digest) return read.first;
+  return Error(
+      Code::kCorruptFile,
+      "an adapter that was not in memory was read again, and its file is not as it was. Load it anew");
 }
 
 AdapterSet::LoadedPtr AdapterSet::Take(Entry* entry) {

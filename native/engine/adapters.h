@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -47,8 +48,11 @@ class AdapterSet {
   AdapterSet(const Program* program, const Executor* executor, size_t budget_bytes)
       : program_(program), executor_(executor), budget_(budget_bytes) {}
 
+  /// Opens an adapter's file; again when it is no longer in memory, so that no file stays open.
+  using Opener = std::function<Result<std::unique_ptr<AdapterSource>>()>;
+
   /// Reads an adapter whole and gives it a name.
-  Result<AdapterInfo> Load(ClientId client, std::unique_ptr<const AdapterSource> source);
+  Result<AdapterInfo> Load(ClientId client, Opener opener);
   /// Takes the name away; requests that use the adapter keep it.
   void Release(ClientId client, AdapterId id);
   void ReleaseAll(ClientId client);
@@ -64,7 +68,7 @@ class AdapterSet {
   struct Entry {
     AdapterDigest digest;
     size_t bytes = 0;
-    std::unique_ptr<const AdapterSource> source;
+    Opener opener;
     std::mutex reading;  // held by who reads it again; taken before mutex_
     LoadedPtr loaded;  // null: not in memory
     uint64_t used_at = 0;  // by clock_
@@ -75,6 +79,8 @@ class AdapterSet {
   using EntryPtr = std::shared_ptr<Entry>;
   using Names = std::map<std::pair<ClientId, AdapterId>, EntryPtr>;
 
+  Result<std::pair<LoadedPtr, AdapterDigest>> Read(const AdapterSource& source) const;
+  Result<LoadedPtr> ReadAgain(const Entry& entry) const;
   Result<LoadedPtr> Bring(Entry* entry);
   LoadedPtr Take(Entry* entry);
   bool MakeRoom(size_t bytes);

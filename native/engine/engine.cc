@@ -130,15 +130,17 @@ void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_
 }
 
 Result<AdapterInfo> Engine::LoadAdapter(ClientId client, const AdapterSpec& spec) {
-  TM_ASSIGN_OR_RETURN(std::unique_ptr<const AdapterSource> source, OpenAdapter(spec, *model_));
-  return adapters_->Load(client, std::move(source));
+  return adapters_->Load(client, [spec, model = model_.get()] { return OpenAdapter(spec, *model); });
 }
 
 void Engine::ReleaseAdapter(ClientId client, AdapterId id) { adapters_->Release(client, id); }
 
 EngineStats Engine::Stats() const {
+  const AdapterStats adapters = adapters_->Stats();
   const std::lock_guard<std::mutex> lock(stats_mutex_);
-  return stats_;
+  EngineStats stats = stats_;
+  stats.adapters = adapters;
+  return stats;
 }
 
 std::vector<Token> Engine::Encode(const std::vector<PromptPiece>& pieces, bool bos) const {
@@ -366,7 +368,6 @@ void Engine::DeliverEvents() {
 void Engine::PublishStats() {
   EngineStats stats;
   stats.scheduler = scheduler_->Stats();
-  stats.adapters = adapters_->Stats();
   for (int g = 0; g < pool_->groups(); ++g) {
     stats.pages_used += pool_->used(g);
     stats.pages_cached += pool_->cached(g);

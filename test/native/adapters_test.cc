@@ -49,7 +49,7 @@ class ToyExecutor final : public Executor {
   mutable std::atomic<int> loads = 0, alive = 0;
 };
 
-// Factors that a number determines; `broken` as if the file had changed or gone.
+// Factors that a number determines; `changed` and `failure` as if the file had changed or gone.
 class ToySource final : public AdapterSource {
  public:
   ToySource(float value, int rank, const float* changed = nullptr, const Status* failure = nullptr)
@@ -71,13 +71,20 @@ class ToySource final : public AdapterSource {
   const Status* const failure_;
 };
 
+template <class Source, class... Arguments>
+AdapterSet::Opener Opener(Arguments... arguments) {
+  return [=]() -> Result<std::unique_ptr<AdapterSource>> {
+    return std::unique_ptr<AdapterSource>(std::make_unique<Source>(arguments...));
+  };
+}
+
 struct Bench {
   explicit Bench(size_t budget) {
     program.weights.push_back({"blk.0.ffn_up.weight", DType::kF32, kRows, kCols});
     set.emplace(&program, &executor, budget);
   }
   AdapterInfo Load(float value, int rank = 1, ClientId client = kClient) {
-    const auto info = set->Load(client, std::make_unique<ToySource>(value, rank));
+    const auto info = set->Load(client, Opener<ToySource>(value, rank));
     EXPECT(info.ok());
     return info.value();
   }
@@ -126,7 +133,7 @@ TEST(scale_and_rank_make_another_adapter) {
     const ToySource inner_{1, 1};
     const std::vector<AdapterFactors> factors_{{0, 1, 0.5f, DType::kF32}};
   };
-  const auto scaled = bench.set->Load(kClient, std::make_unique<Scaled>());
+  const auto scaled = bench.set->Load(kClient, Opener<Scaled>());
   EXPECT(scaled.ok() && scaled.value().digest != one.digest);
 }
 
@@ -204,7 +211,7 @@ TEST(files_that_changed_or_went_are_refused_and_take_no_room) {
   float value = 1;
   Status failure;
   const auto load = [&] {
-    return bench.set->Load(kClient, std::make_unique<ToySource>(0.0f, 1, &value, &failure)).value().id;
+    return bench.set->Load(kClient, Opener<ToySource>(0.0f, 1, &value, &failure)).value().id;
   };
   const AdapterId id = load();
   bench.Load(7);  // in its place
@@ -222,7 +229,7 @@ TEST(files_that_changed_or_went_are_refused_and_take_no_room) {
 TEST(a_load_that_fails_leaves_nothing) {
   Bench bench(100);
   const Status failure(Code::kCorruptFile, "not a number");
-  const auto info = bench.set->Load(kClient, std::make_unique<ToySource>(0.0f, 1, nullptr, &failure));
+  const auto info = bench.set->Load(kClient, Opener<ToySource>(0.0f, 1, nullptr, &failure));
   EXPECT_EQ(info.status().code(), Code::kCorruptFile);
   EXPECT_EQ(bench.set->Stats().registered, 0u);
 }
@@ -233,7 +240,7 @@ TEST(threads_that_load_open_and_release_agree) {
   for (ClientId client = 1; client <= 4; ++client) {
     threads.emplace_back([&bench, client] {
       for (int i = 0; i < 300; ++i) {
-        const auto info = bench.set->Load(client, std::make_unique<ToySource>(static_cast<float>(i % 7), 1));
+        const auto info = bench.set->Load(client, Opener<ToySource>(static_cast<float>(i % 7), 1));
         EXPECT(info.ok());
         const auto stack = bench.set->Open(client, {{info.value().id, 1}});
         EXPECT(stack.ok() || stack.status().code() == Code::kOverloaded);
