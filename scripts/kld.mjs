@@ -1,12 +1,13 @@
 // npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
 // instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME,
-// --model NAME, --kv-cache int8. An instruction set that this machine lacks is emulated: avx512, avx512bf16 and avxvnni
+// --model NAME, --kv-cache int8, and --adapter FOLDER: both sides use a PEFT adapter, "random" some of random factors that
+// are made first, the bounds those without one. An instruction set that this machine lacks is emulated: avx512, avx512bf16 and avxvnni
 // with AVX2 (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where a window of SmolLM2 takes minutes. The
 // oracle's packages are installed into .venv when they are not there.
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { configureArm64, onArm64 } from "./arm64.mjs";
@@ -21,6 +22,7 @@ const { values } = parseArgs({
     isa: { type: "string" },
     model: { type: "string" },
     "kv-cache": { type: "string", default: "f16" },
+    adapter: { type: "string" },
   },
 });
 
@@ -61,29 +63,49 @@ const folder = run(process.execPath, ["scripts/fetch-test-models.mjs"], {
   encoding: "utf8",
 }).stdout.trim();
 
+/** Folders of the adapters to compare with; undefined is none. */
+function adaptersFor(name, model) {
+  if (values.adapter !== "random") return [values.adapter];
+  const made = join(root, build, "adapters", name);
+  if (!existsSync(made)) run(python, ["test/oracle/make_adapters.py", "--model", model, made]);
+  return readdirSync(made).map((adapter) => join(made, adapter));
+}
+
+/** What logits_cli takes for an adapter. */
+function specFile(adapter) {
+  const { stdout } = run(process.execPath, ["scripts/adapter-spec.mjs", adapter], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const path = join(root, build, "adapter.spec");
+  writeFileSync(path, stdout);
+  return path;
+}
+
+/** Whether the divergence is within the bound. */
+function compare(model, isa, bound, adapter) {
+  const options = ["--model", model, "--windows", values.windows, "--mean-kld-limit", String(bound)];
+  const ours = ["--ours", ...program, model, "64", values["kv-cache"]];
+  if (adapter !== undefined) {
+    options.push("--adapter", adapter);
+    ours.push("none", specFile(adapter));
+  }
+  const { status } = run(python, ["test/oracle/kld.py", ...options, ...ours], {
+    env: { ...process.env, TOKENMILL_ISA: isa },
+    mayFail: true,
+  });
+  return status === 0;
+}
+
 let failed = false;
 for (const [name, limit] of Object.entries(limits)) {
   if (values.model && values.model !== name) continue;
-  for (const isa of values.isa ? [values.isa] : native().availableIsas()) {
-    console.log(`\n${name}, ${isa}`);
-    const model = join(folder, `${name}.gguf`);
-    const bound = String(isa === "reference" ? limit.reference : limit.packed);
-    const ours = ["--ours", ...program, model, "64", values["kv-cache"]];
-    const { status } = run(
-      python,
-      [
-        "test/oracle/kld.py",
-        "--model",
-        model,
-        "--windows",
-        values.windows,
-        "--mean-kld-limit",
-        bound,
-        ...ours,
-      ],
-      { env: { ...process.env, TOKENMILL_ISA: isa }, mayFail: true },
-    );
-    failed ||= status !== 0;
+  const model = join(folder, `${name}.gguf`);
+  for (const adapter of adaptersFor(name, model)) {
+    for (const isa of values.isa ? [values.isa] : native().availableIsas()) {
+      console.log(`\n${[name, isa, ...(adapter ? [basename(adapter)] : [])].join(", ")}`);
+      const bound = isa === "reference" ? limit.reference : limit.packed;
+      failed = !compare(model, isa, bound, adapter) || failed;
+    }
   }
 }
 process.exitCode = failed ? 1 : 0;

@@ -3,23 +3,10 @@
 #include <charconv>
 #include <string_view>
 
+#include "ops/adapter_check.h"
+
 namespace tokenmill {
 namespace {
-
-/// Calls take(matrix) for each matrix that rows of activations are multiplied by.
-template <class Take>
-void ForEachProduct(const Program& program, Take take) {
-  for (const Op& op : program.ops) {
-    if (const auto* project = std::get_if<NormProject>(&op)) {
-      for (const Projection& projection : project->projections) take(projection.matrix);
-    } else if (const auto* add = std::get_if<ProjectAdd>(&op)) {
-      take(add->matrix);
-    } else if (const auto* mlp = std::get_if<GatedMlp>(&op)) {
-      take(mlp->gate);
-      take(mlp->up);
-    }
-  }
-}
 
 WeightId HeadOf(const Program& program) {
   for (const Op& op : program.ops) {
@@ -30,11 +17,13 @@ WeightId HeadOf(const Program& program) {
 
 WeightId FindMatrix(const Program& program, const std::string& tensor) {
   if (tensor == kHeadTensor) return HeadOf(program);
-  WeightId found = kNone;
-  ForEachProduct(program, [&](WeightId matrix) {
-    if (program.weights[static_cast<size_t>(matrix)].name == tensor) found = matrix;
-  });
-  return found;
+  for (const Op& op : program.ops) {
+    if (std::holds_alternative<Head>(op)) continue;  // it may be the embedding's table
+    for (const WeightId matrix : LinearMatrices(op)) {
+      if (program.weights[static_cast<size_t>(matrix)].name == tensor) return matrix;
+    }
+  }
+  return kNone;
 }
 
 Status RefuseEmbedding(const std::string& target) {

@@ -1,5 +1,6 @@
-// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [KV [QUANTIZE]]]` reads lines {"tokens":[…]} and
-// answers each with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses the path.
+// The engine's side of test/oracle/kld.py: `logits_cli MODEL [CHUNK [KV [QUANTIZE [ADAPTER]]]]` reads lines
+// {"tokens":[…]} and answers each with "ROWS VOCABULARY" and raw f32 logits, row after row. TOKENMILL_ISA chooses
+// the path; ADAPTER is what scripts/adapter-spec.mjs prints.
 
 #include <cctype>
 #include <cstdio>
@@ -7,6 +8,7 @@
 #include <iostream>
 #include <string>
 
+#include "adapter_spec_file.h"
 #include "model_runner.h"
 
 using namespace tokenmill;
@@ -37,7 +39,7 @@ int Fail(const Status& status) {
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK [f16|int8 [int8|int4]]]\n");
+    std::fprintf(stderr, "usage: logits_cli MODEL [CHUNK [f16|int8 [none|int8|int4 [ADAPTER_SPEC]]]]\n");
     return 2;
   }
   const int chunk = argc > 2 ? std::atoi(argv[2]) : 64;
@@ -52,6 +54,11 @@ int main(int argc, char** argv) {
       testing::ModelRunner::Load(argv[1], device.value().isa, UsableCores(), chunk, kv_type, quantization);
   if (!runner.ok()) return Fail(runner.status());
   testing::ModelRunner& model = *runner.value();
+  if (argc > 5) {
+    const auto spec = testing::ReadAdapterSpecFile(argv[5]);
+    const Status used = spec.ok() ? model.Use(spec.value()) : spec.status();
+    if (!used.ok()) return Fail(used);
+  }
   for (std::string line; std::getline(std::cin, line);) {
     const std::vector<Token> tokens = ReadNumbers(line);
     std::printf("%zu %d\n", tokens.size(), model.vocabulary());

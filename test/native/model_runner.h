@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "adapter/adapter_file.h"
 #include "core/cpu_features.h"
 #include "engine/device.h"
 #include "kv/block_table.h"
@@ -36,6 +37,14 @@ class ModelRunner {
     return runner;
   }
 
+  /// Adds an adapter to all rows from now on.
+  Status Use(const AdapterSpec& spec) {
+    TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> source, OpenAdapter(spec, *model_));
+    TM_ASSIGN_OR_RETURN(adapter_, executor_->LoadAdapter(*source));
+    use_.push_back({adapter_.get(), 1});
+    return {};
+  }
+
   const ModelFile& model() const { return *model_; }
   int vocabulary() const { return model_->program.vocabulary; }
 
@@ -47,7 +56,7 @@ class ModelRunner {
       const int rows = static_cast<int>(std::min<size_t>(
           {tokens.size() - done, static_cast<size_t>(chunk), static_cast<size_t>(max_rows_)}));
       table.Reserve(static_cast<int>(done), static_cast<int>(done) + rows);
-      StepSequence sequence{0, rows, static_cast<int>(done), {}};
+      StepSequence sequence{0, rows, static_cast<int>(done), {}, use_};
       for (int g = 0; g < pool_->groups(); ++g) sequence.pages[static_cast<size_t>(g)] = table.pages(g);
       std::vector<HeadRow> head(static_cast<size_t>(rows));
       for (int r = 0; r < rows; ++r) {
@@ -86,6 +95,8 @@ class ModelRunner {
   std::shared_ptr<const ModelFile> model_;
   std::unique_ptr<Executor> executor_;
   std::unique_ptr<BlockPool> pool_;
+  std::shared_ptr<const LoadedAdapter> adapter_;
+  std::vector<AdapterUse> use_;
   int max_rows_ = 0;
 };
 

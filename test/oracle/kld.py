@@ -1,6 +1,7 @@
 """How far an engine's log-probabilities are from the f32 oracle's on the same file.
 
-    python test/oracle/kld.py --model FILE.gguf [--text FILE] [--window 512] [--windows 8] --ours CMD...
+    python test/oracle/kld.py --model FILE.gguf [--text FILE] [--window 512] [--windows 8] [--adapter FOLDER]
+                                --ours CMD...
     python test/oracle/kld.py --self-test
 
 Window w is the text's tokens [w * size, (w + 1) * size), without any context of earlier windows. The text is
@@ -132,6 +133,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", type=Path, help="GGUF file that both sides load")
+    parser.add_argument("--adapter", type=Path, help="PEFT folder that the oracle uses, and CMD too")
     parser.add_argument("--text", type=Path, default=PROSE)
     parser.add_argument("--window", type=int, default=512, help="text tokens a window")
     parser.add_argument("--windows", type=int, default=8)
@@ -163,11 +165,12 @@ def main() -> int:
         )
 
     texts = windows(ids, tokenizer.bos, args.window, args.windows)
-    figures = compare(Oracle.from_gguf(args.model), texts, args.ours, progress).summary()
+    figures = compare(Oracle.from_gguf(args.model, args.adapter), texts, args.ours, progress).summary()
     for name, value in figures.items():
         print(f"{name:<22}{value:>12.6g}")
     record = {
         "model": args.model.name,
+        "adapter": args.adapter and args.adapter.name,
         "window": args.window,
         "windows": args.windows,
         "bos": tokenizer.bos,

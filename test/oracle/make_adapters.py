@@ -1,11 +1,13 @@
 """Adapters with random factors for the tiny models, and the log-probabilities that PEFT + transformers give with them.
 
     python test/oracle/make_adapters.py [OUTPUT_FOLDER]      (default test/fixtures/adapter/tiny)
+    python test/oracle/make_adapters.py --model FILE.gguf OUTPUT_FOLDER
 
 For each adapter NAME: a folder NAME/ as PEFT saves it, NAME.json with what make_tiny_models.py writes for a model
 without ("tokens", "nextLogprobs", "positions", "rows"), and for some NAME.gguf, the same adapter as a GGUF file.
 The factors are drawn large enough that each one that is wrong, left out, transposed or in a wrong order of rows changes
-log-probabilities by far more than rounding does.
+log-probabilities by far more than rounding does. With --model the adapters are for a real model, weaker, so that it
+remains one of language, and without expectations: kld.py compares with those.
 """
 
 import base64
@@ -22,12 +24,13 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from make_tiny_models import STORED_ROWS, TINY_MODELS, VOCAB, Tiny, build_model
-from oracle import MODEL_FIXTURES, TEST_DIR, log_softmax
+from oracle import MODEL_FIXTURES, TEST_DIR, Oracle, log_softmax
 
 LAYER_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ALL = [*LAYER_MODULES, "lm_head"]
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 STRENGTH = 0.6  # of what an adapter adds, beside its matrix
+MODEL_STRENGTH = 0.1  # of adapters for real models
 CHANGES_AT_LEAST = 0.05  # mean KLD in nats between with and without
 
 
@@ -68,14 +71,14 @@ TINY_ADAPTERS = [
 
 
 @torch.no_grad()
-def draw_factors(model: PeftModel, seed: int, dtype: torch.dtype) -> None:
-    """Random factors, rounded to what the file holds, such that scale * B A is as large as STRENGTH says."""
+def draw_factors(model: PeftModel, seed: int, dtype: torch.dtype, strength: float) -> None:
+    """Random factors, rounded to what the file holds, such that scale * B A is as large as `strength` says."""
     random = np.random.default_rng(seed)
     for _, module in model.named_modules():
         for adapter, a in getattr(module, "lora_A", {}).items():
             b, scale = module.lora_B[adapter], module.scaling[adapter]
             rank, cols = a.weight.shape
-            wanted = STRENGTH * float(module.get_base_layer().weight.std())
+            wanted = strength * float(module.get_base_layer().weight.std())
             spread = (wanted / (abs(scale) * rank**0.5)) ** 0.5
             for factor in (a.weight, b.weight):
                 values = torch.from_numpy(random.standard_normal(tuple(factor.shape)) * spread)
@@ -134,7 +137,7 @@ def make(seed: int, adapter: TinyAdapter, output: Path) -> None:
         r=adapter.rank, lora_alpha=adapter.rank * 1.5, target_modules=adapter.targets, **adapter.settings
     )
     adapted = get_peft_model(model, config).eval()
-    draw_factors(adapted, seed, DTYPES[adapter.dtype])
+    draw_factors(adapted, seed, DTYPES[adapter.dtype], STRENGTH)
     with torch.no_grad():
         logprobs = log_softmax(adapted(input_ids=tokens).logits[0].numpy())
     change = divergence(logprobs, plain)
@@ -156,8 +159,33 @@ def make(seed: int, adapter: TinyAdapter, output: Path) -> None:
     print(f"{adapter.name}: {change:.2f} nats from {tiny.name}")
 
 
+MODEL_ADAPTERS = {
+    "r8": ("f16", {"r": 8, "lora_alpha": 16}),
+    "r16-rslora-patterns": (
+        "bf16",
+        {
+            "r": 16,
+            "lora_alpha": 32,
+            "use_rslora": True,
+            "rank_pattern": {r"layers\.1?[0-9]\.self_attn\.(q|k)_proj": 4, "mlp.down_proj": 24},
+            "alpha_pattern": {"gate_proj": 8, r"layers.5\..*": 11},
+        },
+    ),
+    "r64": ("f32", {"r": 64, "lora_alpha": 16}),
+}
+
+
+def make_for_model(path: Path, output: Path) -> None:
+    for seed, (name, (dtype, settings)) in enumerate(MODEL_ADAPTERS.items()):
+        adapted = get_peft_model(Oracle.from_gguf(path).model, LoraConfig(target_modules=ALL, **settings))
+        draw_factors(adapted, seed, DTYPES[dtype], MODEL_STRENGTH)
+        save_peft(adapted, output / name, DTYPES[dtype])
+
+
 def main() -> None:
     warnings.filterwarnings("ignore", message=".*(tie_word_embeddings|save_embedding_layers).*")
+    if sys.argv[1:2] == ["--model"]:
+        return make_for_model(Path(sys.argv[2]), Path(sys.argv[3]))
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else TEST_DIR / "fixtures" / "adapter" / "tiny"
     output.mkdir(parents=True, exist_ok=True)
     for seed, adapter in enumerate(TINY_ADAPTERS):

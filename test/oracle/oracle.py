@@ -59,7 +59,8 @@ class Oracle:
         self.vocab_size = model.get_output_embeddings().weight.shape[0]
 
     @classmethod
-    def from_gguf(cls, path: str | Path) -> "Oracle":
+    def from_gguf(cls, path: str | Path, adapter: Path | None = None) -> "Oracle":
+        """The file's model; with a PEFT adapter's folder, as PEFT puts that into its layers."""
         path = Path(path)
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
@@ -73,6 +74,10 @@ class Oracle:
         problems = {key: value for key, value in loading.items() if value}
         if problems:
             raise RuntimeError(f"{path.name}: transformers did not load every tensor: {problems}")
+        if adapter is not None:
+            from peft import PeftModel
+
+            PeftModel.from_pretrained(model, adapter, autocast_adapter_dtype=True)  # changes the model in place
         return cls(model)
 
     @torch.no_grad()
@@ -84,7 +89,7 @@ class Oracle:
     @torch.no_grad()
     def head(self, hidden: torch.Tensor) -> np.ndarray:
         """Logits [rows, vocab] in f32 of the given hidden rows."""
-        logits = torch.nn.functional.linear(hidden, self.model.get_output_embeddings().weight)
+        logits = self.model.get_output_embeddings()(hidden)
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return (logits if cap is None else torch.tanh(logits / cap) * cap).numpy()
 

@@ -16,9 +16,11 @@ import {
   loadTokenizer,
   type MemoryBudget,
   type MemoryEstimate,
+  type MergeOptions,
   type Model,
   type ModelInfo,
   type ModelStats,
+  mergeAdapter,
   type Progress,
   type QuantizeOptions,
   type QuantizeResult,
@@ -52,6 +54,7 @@ same<
   | "fileTypes"
   | "loadModel"
   | "loadTokenizer"
+  | "mergeAdapter"
   | "quantizeModel"
   | "Reply"
   | "Session"
@@ -64,6 +67,11 @@ export async function quantize(): Promise<number> {
   const type: FileType = "Q4_K_M";
   const options: QuantizeOptions = { type, pure: false, overwrite: true, threads: 2 };
   const result: QuantizeResult = await quantizeModel("in.gguf", "out.gguf", options);
+  const merge: MergeOptions = { scale: 0.5, type: "Q8_0", overwrite: true };
+  const merged: QuantizeResult = await mergeAdapter("in.gguf", "hf:owner/adapter", "out.gguf", merge);
+  // @ts-expect-error not a type that files have
+  await mergeAdapter("in.gguf", "adapter", "out.gguf", { type: "Q3" });
+  console.log(merged.outputBytes);
   same<(typeof result.types)[number], { type: string; tensors: number; bytes: number }>(true);
   // @ts-expect-error a type is needed
   await quantizeModel("in.gguf", "out.gguf", {});
