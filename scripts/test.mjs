@@ -95,7 +95,13 @@ function runCiChecks() {
   runArm64Checks();
 }
 
-const cpuTests = ["cpu_matmul_test", "cpu_vector_test", "cpu_attention_test", "cpu_executor_test"];
+const cpuTests = [
+  "cpu_matmul_test",
+  "cpu_vector_test",
+  "cpu_attention_test",
+  "cpu_executor_test",
+  "cpu_adapter_test",
+];
 
 function buildOf(folder, targets) {
   return ["--build", folder, "--parallel", String(availableParallelism()), "--target", ...targets];

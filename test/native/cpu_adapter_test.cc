@@ -54,13 +54,6 @@ std::vector<AdapterUse> Stacked(const Loaded& loaded) {
   return {loaded.Use(0), loaded.Use(1, -0.5f), loaded.Use(2, 0.25f)};
 }
 
-template <class Type>
-std::vector<uint8_t> Bytes(const std::vector<Type>& values) {
-  std::vector<uint8_t> bytes(values.size() * sizeof(Type));
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
 }  // namespace
 
 // Bounds of cpu_executor_test: adapters see floats and add no rounding of their own.
@@ -150,8 +143,10 @@ class MergedWeights final : public WeightSource {
 TEST(AnAdapterIsWhatMergedWeightsAre) {
   ModelShape shape = kPlain;
   shape.matrix_type = DType::kF32;
-  shape.tied = false;
   const auto model = MakeModel(shape);
+  // A head of its own: the table of the embedding has no adapter.
+  std::get<Head>(model->program.ops.back()).matrix =
+      model->weights.Add(&model->program, DType::kF32, shape.vocabulary, shape.width, 0, 0.2f);
   const std::vector<MemoryAdapter> sources = {RandomAdapter(model->program, {7, 16, 1, 30}, 5)};
   const MergedWeights merged(*model, sources[0], 1.5f);
   const std::vector<int32_t> tokens = RandomTokens(30, shape.vocabulary, 3);
