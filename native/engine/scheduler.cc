@@ -160,8 +160,8 @@ void Scheduler::GiveBack(Sequence* sequence) {
 
 // Whether a sequence had better wait for what another computes in this step than compute it too.
 bool Scheduler::IsBeingComputed(const Sequence& sequence) const {
-  return std::ranges::any_of(sequences_, [&](const SequencePtr& other) {
-    return other->planned > 0 && prefix_.Computes(*other, sequence);
+  return std::ranges::any_of(planned_, [&](const Sequence* other) {
+    return other->planned > 0 && prefix_.Computes(*other, sequence);  // it may have lost them again
   });
 }
 

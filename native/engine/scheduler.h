@@ -156,6 +156,7 @@ class Scheduler {
   std::vector<SequencePtr> sequences_;  // oldest first
   std::map<Key, Expected> expected_;
   uint64_t arrivals_ = 0;
+  std::vector<Sequence*> planned_;  // those that have been given rows of the step that is being planned
   bool admitting_ = true;  // whether the step that is being planned may still admit someone
   Clock::time_point planned_at_{};
   std::map<ClientId, std::vector<Event>> events_;
