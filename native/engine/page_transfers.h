@@ -45,6 +45,7 @@ class PageTransfers {
     std::unique_ptr<SnapshotWriter> writer;
     size_t group = 0, block = 0;  // the next page
     size_t offset = 0;  // of an import's next page, among its pages
+    std::optional<Event> end;  // once it has one, which is yet to be told
 
     HeldPrefixes::Name name() const { return {client, hold}; }
   };
@@ -54,8 +55,8 @@ class PageTransfers {
   Status BeginExport(Transfer* transfer, HeldPrefixes::Stamp stamp);
   bool Import(Transfer* transfer);
   bool NextPage(Transfer* transfer, const SnapshotLayout& layout) const;
-  void Answer(const Transfer& transfer, Status status);
-  void Abandon(const Transfer& transfer);
+  std::optional<Status> Copy(Transfer* transfer);
+  void Finish(Transfer* transfer, Status status);
 
   static constexpr size_t kPortionBytes = size_t{1} << 20;
 

@@ -86,8 +86,9 @@ class Scheduler {
 
   /// Adds to what has happened.
   void Tell(ClientId client, Event event) { events_[client].push_back(std::move(event)); }
-  /// What has happened since the last call.
-  std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
+  /// Hands each client what has happened since the last call. Where `take` throws, and behind that, it stays for the
+  /// next call.
+  void HandOver(const std::function<void(ClientId, std::vector<Event>&&)>& take);
   SchedulerStats Stats() const;
   /// Empty when the sequences' and held pages are all the references that the pool counts; else what is wrong.
   std::string CheckIntegrity() const;
