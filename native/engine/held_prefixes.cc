@@ -1,5 +1,6 @@
 #include "engine/held_prefixes.h"
 
+#include <algorithm>
 #include <limits>
 #include <new>
 
@@ -73,9 +74,7 @@ HeldPrefixes::Stamp HeldPrefixes::Reserve(Name name, std::span<const Token> toke
   const size_t blocks = (tokens.size() + kPageTokens - 1) / kPageTokens;
   try {
     BlockTable table(pool_, groups_);
-    while (!Allocate(blocks, first, &table)) {
-      if (!GiveUpOldest()) return 0;
-    }
+    if (!MakeRoom(blocks, first) || !Allocate(blocks, first, &table)) return 0;
     Held& held = held_.try_emplace(stamp, pool_, groups_).first->second;
     held.tokens.assign(tokens.begin(), tokens.end());
     names_.emplace(name, stamp);
@@ -87,6 +86,23 @@ HeldPrefixes::Stamp HeldPrefixes::Reserve(Name name, std::span<const Token> toke
     held_.erase(stamp);
     return 0;
   }
+}
+
+// Gives up what was held first until the pages fit beside those that run, but nothing where all of it were not enough.
+bool HeldPrefixes::MakeRoom(size_t blocks, const FirstBlocks& first) {
+  std::array<size_t, kMaxKvGroups> pages = {};
+  std::array<std::vector<PageId>, kMaxKvGroups> freed;
+  std::vector<const BlockTable*> tables;
+  ForEach([&](const BlockTable& table) { tables.push_back(&table); });
+  for (size_t g = 0; g < groups_->size(); ++g) {
+    pages[g] = blocks - std::min(blocks, first[g]);
+    freed[g] = BlockTable::OwnedBy(*pool_, tables, static_cast<int>(g));
+  }
+  if (!pool_->Fits(pages, freed)) return false;
+  while (!pool_->Fits(pages)) {
+    if (!GiveUpOldest()) return false;
+  }
+  return true;
 }
 
 // All of the pages, or none.

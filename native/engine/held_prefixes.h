@@ -53,7 +53,7 @@ class HeldPrefixes {
   Stamp Find(Name name) const;
   const Held* At(Stamp stamp) const;
   /// Holds pages for `tokens` under a name that is new, in each group from a block on. They are the caller's to fill;
-  /// nobody else finds them. 0 when they do not fit beside those that run.
+  /// nobody else finds them. 0, and nothing is given up, when they do not fit beside those that run.
   Stamp Reserve(Name name, std::span<const Token> tokens, const FirstBlocks& first);
   /// Enters pages that have been filled into the index.
   void Enter(Stamp stamp, const PrefixSpace& space);
@@ -64,6 +64,13 @@ class HeldPrefixes {
   std::string CheckIntegrity() const;
 
  private:
+  /// What a name stands for.
+  struct Entry {
+    Stamp stamp = 0;  // also of what was given up
+    uint64_t origin = 0;
+  };
+
+  bool MakeRoom(size_t blocks, const FirstBlocks& first);
   bool Allocate(size_t blocks, const FirstBlocks& first, BlockTable* table);
   void Drop(std::map<Name, Stamp>::iterator name);
 

@@ -126,7 +126,8 @@ bool PageTransfers::Import(Transfer* transfer) {
   const Snapshot& snapshot = *transfer->snapshot;
   if (!transfer->begun) {
     transfer->begun = true;
-    if (!snapshot.tokens().empty()) {
+    const size_t context = static_cast<size_t>(scheduler_->context_length());
+    if (!snapshot.tokens().empty() && snapshot.tokens().size() <= context) {
       transfer->stamp = holds.Reserve(transfer->name(), snapshot.tokens(), snapshot.layout().first_block);
     }
     transfer->block = snapshot.layout().first_block[0];

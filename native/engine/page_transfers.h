@@ -22,7 +22,8 @@ class PageTransfers {
   /// Begins a snapshot of what `hold` holds, with a state that is the client's own matter.
   void Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity,
               std::string state);
-  /// Begins to hold a snapshot's pages under a new name. What does not fit beside those that run is not held.
+  /// Begins to hold a snapshot's pages under a new name. What does not fit beside those that run, or exceeds
+  /// the context, is not held.
   void Import(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
               const SnapshotIdentity& identity, PrefixSpace space);
   /// Ends transfers of a client, one or all, with this status.

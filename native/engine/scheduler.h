@@ -81,6 +81,7 @@ class Scheduler {
   /// Takes the results of a step that ran, or its failure.
   void Finish(const StepPlan& plan, const StepResult& result, const Status& status);
 
+  int context_length() const { return limits_.context_length; }
   /// What sessions hold. It counts as room for those that run.
   HeldPrefixes& held() { return held_; }
 
@@ -121,7 +122,7 @@ class Scheduler {
   Sequence* MostSenior() const;
   Sequence* Find(ClientId client, RequestId id);
   bool Alone(const Sequence& sequence) const;
-  bool Admissible(const Sequence& sequence) const;
+  bool Admissible(const Sequence& sequence, bool without_held) const;
   bool IsBeingComputed(const Sequence& sequence) const;
   bool Reserve(Sequence* sequence, int rows);
   Sequence* Victim(const Sequence* asking);

@@ -140,9 +140,11 @@ bool Scheduler::Admit(Sequence* sequence) {
   if (!admitting_ || IsBeingComputed(*sequence)) return false;
   Settle(sequence);
   prefix_.Adopt(sequence);
-  do {
-    if (Alone(*sequence) || Admissible(*sequence)) return true;
-  } while (held_.GiveUpOldest());
+  if (Alone(*sequence) || Admissible(*sequence, false)) return true;
+  // What sessions hold is not given up in vain.
+  for (bool enough = Admissible(*sequence, true); enough && held_.GiveUpOldest();) {
+    if (Admissible(*sequence, false)) return true;
+  }
   GiveBack(sequence);
   admitting_ = false;
   return false;
