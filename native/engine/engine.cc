@@ -308,7 +308,7 @@ void Engine::StartTransfer(Command* command) {
                        std::move(command->text));
   } else {
     transfers_->Import(command->client, command->id, command->hold, std::move(command->snapshot),
-                       identity.value(), {std::move(command->text)});
+                       identity.value(), std::move(command->text));
   }
 }
 

@@ -33,10 +33,10 @@ void PageTransfers::Export(ClientId client, RequestId id, HoldId hold, const Sna
 
 void PageTransfers::Import(ClientId client, RequestId id, HoldId hold,
                            std::shared_ptr<const Snapshot> snapshot, const SnapshotIdentity& identity,
-                           PrefixSpace space) {
+                           std::string cache_salt) {
   Transfer& transfer = Add(client, id, hold, identity);
   transfer.snapshot = std::move(snapshot);
-  transfer.space = std::move(space);
+  transfer.cache_salt = std::move(cache_salt);
 }
 
 void PageTransfers::End(ClientId client, std::optional<RequestId> id, const Status& status) {
@@ -143,7 +143,7 @@ bool PageTransfers::Import(Transfer* transfer) {
     transfer->offset += executor_->PageBytes(group);
     bytes += executor_->PageBytes(group);
   }
-  holds.Enter(transfer->stamp, transfer->space);
+  holds.Enter(transfer->stamp, transfer->cache_salt);
   return true;
 }
 

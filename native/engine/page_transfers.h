@@ -25,7 +25,7 @@ class PageTransfers {
   /// Begins to hold a snapshot's pages under a new name. What does not fit beside those that run, or exceeds
   /// the context, is not held.
   void Import(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
-              const SnapshotIdentity& identity, PrefixSpace space);
+              const SnapshotIdentity& identity, std::string cache_salt);
   /// Ends transfers of a client, one or all, with this status.
   void End(ClientId client, std::optional<RequestId> id, const Status& status);
 
@@ -40,8 +40,8 @@ class PageTransfers {
     SnapshotIdentity identity;
     std::string state;  // of an export
     std::shared_ptr<const Snapshot> snapshot;  // of an import
-    PrefixSpace space;
-    bool begun = false;
+    std::string cache_salt;  // of an import
+    bool begun = false;  // an import
     HeldPrefixes::Stamp stamp = 0;  // of what is copied; 0: nothing
     std::unique_ptr<SnapshotWriter> writer;
     size_t group = 0, block = 0;  // the next page

@@ -34,6 +34,7 @@ void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prom
                                                   tokenizer_, pool_, groups_));
   Sequence* sequence = sequences_.back().get();
   sequence->waiting = std::move(waiting);
+  sequence->origin = held_.OriginOf({client, sequence->request.hold});
   sequence->place = queue_.Join(sequence->request.priority, sequence->request.tenant);
   sequence->seniority.arrival = ++arrivals_;
   totals_.prompt_tokens += sequence->prompt_tokens;
