@@ -31,7 +31,9 @@ class PrefixSharing {
   /// Enters the rest, of a sequence whose pages are given back next.
   void Leave(Sequence* sequence);
 
-  static PrefixSpace SpaceOf(const Sequence& sequence) { return {sequence.request.cache_salt}; }
+  static PrefixSpace SpaceOf(const Sequence& sequence) {
+    return {sequence.request.cache_salt, sequence.origin};
+  }
 
   const PrefixStats& stats() const { return stats_; }
 

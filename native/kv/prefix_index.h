@@ -17,6 +17,8 @@ namespace tokenmill {
 /// one space alone. Compared field by field.
 struct PrefixSpace {
   std::string salt;
+  /// 0: what was computed here; else of one restored conversation, and what goes on from it.
+  uint64_t origin = 0;
   // Adapters in their order with their scales, and hashes of media, join here when there are such.
 
   auto operator<=>(const PrefixSpace&) const = default;
