@@ -90,7 +90,10 @@ function runCiChecks() {
     "--reporter=summary",
     ".",
   ]);
-  runCheck("fuzz: 50,000 mutated GGUF headers under ASan and UBSan", "bash", ["test/fuzz/run.sh", "50000"]);
+  runCheck("fuzz: 50,000 mutated GGUF headers, as many snapshots, under ASan and UBSan", "bash", [
+    "test/fuzz/run.sh",
+    "50000",
+  ]);
   runEmulatedChecks();
   runArm64Checks();
 }

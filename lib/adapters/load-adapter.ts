@@ -1,7 +1,7 @@
-import { resolve } from "node:path";
 import type { AdapterOptions } from "../adapter";
 import { TokenmillError } from "../errors";
 import { type NativeModel, toTokenmillError } from "../native";
+import { resolveAdapterSource } from "../sources/resolve-adapter-source";
 import { checkNumber, checkSourceOptions, invalid } from "../validate";
 import { type AdapterRecord, scaleRange } from "./loaded-adapters";
 import { readAdapter } from "./read-adapter";
@@ -27,7 +27,7 @@ export async function loadAdapter(
 ): Promise<AdapterRecord> {
   checkOptions(source, options);
   const { signal, scale = 1 } = options;
-  const { spec, name } = await readAdapter(resolve(source));
+  const { spec, name } = await readAdapter((await resolveAdapterSource(source, options)).path);
   throwIfAborted(source, signal);
   const { id, ...loaded } = await native.loadAdapter(spec).catch((error: unknown) => {
     throw toTokenmillError(error);

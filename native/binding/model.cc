@@ -20,12 +20,20 @@ class ChannelSink final : public EventSink {
  public:
   explicit ChannelSink(std::shared_ptr<Channel> channel) : channel_(std::move(channel)) {}
 
-  void Deliver(std::vector<Event> events) override {
-    channel_->Send([events = std::move(events)](Napi::Env env, Napi::Function callback) {
-      Napi::Array array = Napi::Array::New(env, events.size());
-      for (uint32_t i = 0; i < events.size(); ++i) array.Set(i, FromEvent(env, events[i]));
+  void Deliver(std::vector<Event>&& events) override {
+    const auto batch = std::make_shared<std::vector<Event>>();
+    Channel::Message message = [batch](Napi::Env env, Napi::Function callback) {
+      Napi::Array array = Napi::Array::New(env, batch->size());
+      for (uint32_t i = 0; i < batch->size(); ++i) array.Set(i, FromEvent(env, (*batch)[i]));
       callback.Call({array});
-    });
+    };
+    batch->swap(events);
+    try {
+      channel_->Send(std::move(message));
+    } catch (const std::bad_alloc&) {
+      batch->swap(events);
+      throw;
+    }
   }
 
  private:

@@ -342,7 +342,9 @@ void Engine::StartTransfer(Command* command) {
 void Engine::Answer(Command* command, Code failure) {
   if (command->kind == Command::Kind::kExpect) return;  // its request is yet to come
   if (command->kind == Command::Kind::kForkHold) return;  // the copy is computed anew
-  if (command->kind == Command::Kind::kRemove) return Apply(command);
+  // What is to end is not told twice: it has ended, or it is there yet.
+  if (command->kind == Command::Kind::kRemove || command->kind == Command::Kind::kCancel)
+    return Apply(command);
   if (command->kind == Command::Kind::kBudget) {
     return scheduler_->Answer(command->client, command->id,
                               Error(failure, "the system refused memory to change the budget with"));
@@ -354,7 +356,7 @@ void Engine::Answer(Command* command, Code failure) {
 // One call a client, whatever the number of its sequences.
 void Engine::DeliverEvents() {
   PublishStats();
-  for (auto& [client, events] : scheduler_->TakeEvents()) {
+  scheduler_->HandOver([this](ClientId client, std::vector<Event>&& events) {
     std::shared_ptr<EventSink> sink;
     {
       const std::lock_guard<std::mutex> lock(sinks_mutex_);
@@ -362,7 +364,7 @@ void Engine::DeliverEvents() {
       if (found != sinks_.end()) sink = found->second;
     }
     if (sink) sink->Deliver(std::move(events));
-  }
+  });
 }
 
 void Engine::PublishStats() {

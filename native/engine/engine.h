@@ -76,7 +76,8 @@ struct EngineStats {
 class EventSink {
  public:
   virtual ~EventSink() = default;
-  virtual void Deliver(std::vector<Event> events) = 0;
+  /// When it throws, the events are as before; they come again.
+  virtual void Deliver(std::vector<Event>&& events) = 0;
 };
 
 /// A loaded model and its two threads: one tokenizes prompts, one runs the steps. Clients only queue commands
@@ -163,6 +164,8 @@ class Engine {
     Clock::time_point deadline{};  // of kExpect
     MemoryBudget budget;  // of kBudget
   };
+
+  friend class EngineProbe;  // tests look inside
 
   static constexpr Clock::time_point kAtOnce = Clock::time_point::min();
   static constexpr Clock::time_point kWhenever = Clock::time_point::max();

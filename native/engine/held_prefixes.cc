@@ -1,5 +1,6 @@
 #include "engine/held_prefixes.h"
 
+#include <algorithm>
 #include <limits>
 #include <new>
 
@@ -12,11 +13,9 @@ void HeldPrefixes::Hold(Name name, const PrefixSpace& space, std::span<const Tok
     Held& held = held_.try_emplace(stamp, pool_, groups_).first->second;
     const size_t known = index_->Adopt(space, tokens, &held.table, &held.cursor, certain);
     held.tokens.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(known));
-    const auto [entry, is_new] = names_.try_emplace(name, stamp);
-    if (!is_new) {
-      Drop(entry);
-      entry->second = stamp;
-    }
+    const auto [entry, is_new] = names_.try_emplace(name);
+    if (!is_new) Drop(entry);
+    entry->second = {stamp, space.origin};
     held.names = 1;
   } catch (const std::bad_alloc&) {  // it holds what it held before
     held_.erase(stamp);
@@ -29,7 +28,7 @@ void HeldPrefixes::Fork(Name name, Name copy) {
   const auto [to, is_new] = names_.try_emplace(copy, from->second);
   if (!is_new) Drop(to);
   to->second = from->second;
-  if (const auto held = held_.find(to->second); held != held_.end()) ++held->second.names;
+  if (const auto held = held_.find(to->second.stamp); held != held_.end()) ++held->second.names;
 }
 
 void HeldPrefixes::Release(Name name) {
@@ -45,8 +44,8 @@ void HeldPrefixes::ReleaseAll(ClientId client) {
 }
 
 // What a name holds goes with its last one.
-void HeldPrefixes::Drop(std::map<Name, Stamp>::iterator name) {
-  const auto held = held_.find(name->second);
+void HeldPrefixes::Drop(std::map<Name, Entry>::iterator name) {
+  const auto held = held_.find(name->second.stamp);
   if (held != held_.end() && --held->second.names == 0) held_.erase(held);
 }
 
@@ -58,7 +57,12 @@ bool HeldPrefixes::GiveUpOldest() {
 
 HeldPrefixes::Stamp HeldPrefixes::Find(Name name) const {
   const auto entry = names_.find(name);
-  return entry == names_.end() ? 0 : entry->second;
+  return entry == names_.end() ? 0 : entry->second.stamp;
+}
+
+uint64_t HeldPrefixes::OriginOf(Name name) const {
+  const auto entry = names_.find(name);
+  return entry == names_.end() ? 0 : entry->second.origin;
 }
 
 const HeldPrefixes::Held* HeldPrefixes::At(Stamp stamp) const {
@@ -73,12 +77,10 @@ HeldPrefixes::Stamp HeldPrefixes::Reserve(Name name, std::span<const Token> toke
   const size_t blocks = (tokens.size() + kPageTokens - 1) / kPageTokens;
   try {
     BlockTable table(pool_, groups_);
-    while (!Allocate(blocks, first, &table)) {
-      if (!GiveUpOldest()) return 0;
-    }
+    if (!MakeRoom(blocks, first) || !Allocate(blocks, first, &table)) return 0;
     Held& held = held_.try_emplace(stamp, pool_, groups_).first->second;
     held.tokens.assign(tokens.begin(), tokens.end());
-    names_.emplace(name, stamp);
+    names_.emplace(name, Entry{stamp, stamp});
     table.Fork(static_cast<int>(tokens.size()), &held.table);
     held.names = 1;
     return stamp;
@@ -87,6 +89,23 @@ HeldPrefixes::Stamp HeldPrefixes::Reserve(Name name, std::span<const Token> toke
     held_.erase(stamp);
     return 0;
   }
+}
+
+// Gives up what was held first until the pages fit beside those that run, but nothing where all of it were not enough.
+bool HeldPrefixes::MakeRoom(size_t blocks, const FirstBlocks& first) {
+  std::array<size_t, kMaxKvGroups> pages = {};
+  std::array<std::vector<PageId>, kMaxKvGroups> freed;
+  std::vector<const BlockTable*> tables;
+  ForEach([&](const BlockTable& table) { tables.push_back(&table); });
+  for (size_t g = 0; g < groups_->size(); ++g) {
+    pages[g] = blocks - std::min(blocks, first[g]);
+    freed[g] = BlockTable::OwnedBy(*pool_, tables, static_cast<int>(g));
+  }
+  if (!pool_->Fits(pages, freed)) return false;
+  while (!pool_->Fits(pages)) {
+    if (!GiveUpOldest()) return false;
+  }
+  return true;
 }
 
 // All of the pages, or none.
@@ -115,11 +134,12 @@ bool HeldPrefixes::Allocate(size_t blocks, const FirstBlocks& first, BlockTable*
   return all;
 }
 
-void HeldPrefixes::Enter(Stamp stamp, const PrefixSpace& space) {
+void HeldPrefixes::Enter(Stamp stamp, PrefixSpace space) {
   const auto entry = held_.find(stamp);
   if (entry == held_.end()) return;
   Held& held = entry->second;
   try {
+    space.origin = stamp;
     index_->Open(space, &held.cursor);
     index_->Enter(held.tokens, held.tokens.size(), &held.table, &held.cursor);
     index_->EnterPartial(held.tokens, held.tokens.size(), held.table, held.cursor);
@@ -134,7 +154,7 @@ void HeldPrefixes::ForEach(const std::function<void(const BlockTable&)>& visit) 
 
 std::string HeldPrefixes::CheckIntegrity() const {
   std::map<Stamp, size_t> names;
-  for (const auto& [name, stamp] : names_) ++names[stamp];
+  for (const auto& [name, entry] : names_) ++names[entry.stamp];
   for (const auto& [stamp, held] : held_) {
     if (held.names != names[stamp]) {
       return Format("a held prefix has %zu names and counts %zu", names[stamp], held.names);

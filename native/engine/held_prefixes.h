@@ -41,7 +41,7 @@ class HeldPrefixes {
   /// Holds what the index has of `tokens` under this name, and no longer what it held before. Who goes on may do so
   /// from any token after the first `certain`: pages that a window has passed since then are held as well.
   void Hold(Name name, const PrefixSpace& space, std::span<const Token> tokens, size_t certain);
-  /// Holds under `copy` what `name` holds, and no longer what it held before.
+  /// Holds under `copy` what `name` holds, from the same origin, and no longer what it held before.
   void Fork(Name name, Name copy);
   void Release(Name name);
   /// Releases all names of a client.
@@ -53,10 +53,13 @@ class HeldPrefixes {
   Stamp Find(Name name) const;
   const Held* At(Stamp stamp) const;
   /// Holds pages for `tokens` under a name that is new, in each group from a block on. They are the caller's to fill;
-  /// nobody else finds them. 0 when they do not fit beside those that run.
+  /// nobody else finds them. 0, and nothing is given up, when they do not fit beside those that run.
   Stamp Reserve(Name name, std::span<const Token> tokens, const FirstBlocks& first);
-  /// Enters pages that have been filled into the index.
-  void Enter(Stamp stamp, const PrefixSpace& space);
+  /// Enters pages that have been filled into the index: into a space that only this name's requests, and those of its
+  /// forks, look into. Nobody knows whether the pages hold what their tokens give, so they can mislead no one else.
+  void Enter(Stamp stamp, PrefixSpace space);
+  /// PrefixSpace::origin of a name's requests.
+  uint64_t OriginOf(Name name) const;
 
   /// Each table with pages.
   void ForEach(const std::function<void(const BlockTable&)>& visit) const;
@@ -64,15 +67,22 @@ class HeldPrefixes {
   std::string CheckIntegrity() const;
 
  private:
+  /// What a name stands for.
+  struct Entry {
+    Stamp stamp = 0;  // also of what was given up
+    uint64_t origin = 0;
+  };
+
+  bool MakeRoom(size_t blocks, const FirstBlocks& first);
   bool Allocate(size_t blocks, const FirstBlocks& first, BlockTable* table);
-  void Drop(std::map<Name, Stamp>::iterator name);
+  void Drop(std::map<Name, Entry>::iterator name);
 
   BlockPool* const pool_;
   const std::vector<KvGroup>* const groups_;
   PrefixIndex* const index_;
   Stamp clock_ = 0;
   std::map<Stamp, Held> held_;
-  std::map<Name, Stamp> names_;  // of what was given up as well
+  std::map<Name, Entry> names_;
 };
 
 }  // namespace tokenmill

@@ -45,39 +45,39 @@ void PageTransfers::End(ClientId client, std::optional<RequestId> id, const Stat
       ++transfer;
       continue;
     }
-    Abandon(*transfer);
-    Answer(*transfer, status);
+    if (!transfer->end) Finish(&*transfer, status);
+    scheduler_->Tell(transfer->client, *transfer->end);
     transfer = transfers_.erase(transfer);
   }
 }
 
+// Each part can be repeated when the system refused memory in the middle; what was done before is not done again.
 bool PageTransfers::Advance() {
   if (transfers_.empty()) return false;
   Transfer& transfer = transfers_.front();
-  bool done = true;
-  Status status;
-  try {
-    if (transfer.snapshot != nullptr) {
-      done = Import(&transfer);
-    } else {
-      Result<bool> exported = Export(&transfer);
-      status = exported.status();
-      done = !exported.ok() || exported.value();
-    }
-  } catch (const std::bad_alloc&) {
-    status = Status(Code::kOutOfMemory, "the system refused memory that a snapshot needed");
-    done = true;
+  if (!transfer.end) {
+    std::optional<Status> status = Copy(&transfer);
+    if (!status) return true;
+    Finish(&transfer, *std::move(status));
   }
-  if (!done) return true;
-  if (!status.ok()) Abandon(transfer);
-  Answer(transfer, std::move(status));
+  scheduler_->Tell(transfer.client, *transfer.end);
   transfers_.pop_front();
   return true;
 }
 
+// A portion of its pages; how it ended, if it did.
+std::optional<Status> PageTransfers::Copy(Transfer* transfer) {
+  try {
+    if (transfer->snapshot != nullptr) return Import(transfer) ? std::optional(Status()) : std::nullopt;
+    const Result<bool> exported = Export(transfer);
+    return !exported.ok() || exported.value() ? std::optional(exported.status()) : std::nullopt;
+  } catch (const std::bad_alloc&) {
+    return Status(Code::kOutOfMemory, "the system refused memory that a snapshot needed");
+  }
+}
+
 Status PageTransfers::BeginExport(Transfer* transfer, HeldPrefixes::Stamp stamp) {
   const HeldPrefixes::Held* held = scheduler_->held().At(stamp);
-  transfer->begun = true;
   transfer->stamp = held == nullptr ? 0 : stamp;
   const std::span<const Token> tokens = held == nullptr ? std::span<const Token>() : held->tokens;
   SnapshotLayout::FirstBlocks first = {};
@@ -101,7 +101,7 @@ bool PageTransfers::NextPage(Transfer* transfer, const SnapshotLayout& layout) c
 // Whether it is done.
 Result<bool> PageTransfers::Export(Transfer* transfer) {
   const HeldPrefixes& holds = scheduler_->held();
-  if (!transfer->begun) TM_RETURN_IF_ERROR(BeginExport(transfer, holds.Find(transfer->name())));
+  if (transfer->writer == nullptr) TM_RETURN_IF_ERROR(BeginExport(transfer, holds.Find(transfer->name())));
   const HeldPrefixes::Held* held = holds.At(transfer->stamp);
   // Those that run needed the pages: the messages alone are a snapshot too.
   if (transfer->stamp != 0 && held == nullptr) TM_RETURN_IF_ERROR(BeginExport(transfer, 0));
@@ -126,7 +126,8 @@ bool PageTransfers::Import(Transfer* transfer) {
   const Snapshot& snapshot = *transfer->snapshot;
   if (!transfer->begun) {
     transfer->begun = true;
-    if (!snapshot.tokens().empty()) {
+    const size_t context = static_cast<size_t>(scheduler_->context_length());
+    if (!snapshot.tokens().empty() && snapshot.tokens().size() <= context) {
       transfer->stamp = holds.Reserve(transfer->name(), snapshot.tokens(), snapshot.layout().first_block);
     }
     transfer->block = snapshot.layout().first_block[0];
@@ -146,17 +147,14 @@ bool PageTransfers::Import(Transfer* transfer) {
   return true;
 }
 
-void PageTransfers::Abandon(const Transfer& transfer) {
-  if (transfer.snapshot != nullptr) scheduler_->held().Release(transfer.name());
-}
-
-void PageTransfers::Answer(const Transfer& transfer, Status status) {
-  Event event{transfer.id, "", {}, {}, Outcome{}};
-  if (status.ok() && transfer.writer != nullptr)
-    event.snapshot = transfer.writer->Close(&event.snapshot_bytes);
+void PageTransfers::Finish(Transfer* transfer, Status status) {
+  if (!status.ok() && transfer->snapshot != nullptr) scheduler_->held().Release(transfer->name());
+  Event event{transfer->id, "", {}, {}, Outcome{}};
+  if (status.ok() && transfer->writer != nullptr)
+    event.snapshot = transfer->writer->Close(&event.snapshot_bytes);
   event.outcome->status = std::move(status);
   event.outcome->reason = FinishReason::kStop;
-  scheduler_->Tell(transfer.client, std::move(event));
+  transfer->end = std::move(event);
 }
 
 }  // namespace tokenmill

@@ -22,7 +22,8 @@ class PageTransfers {
   /// Begins a snapshot of what `hold` holds, with a state that is the client's own matter.
   void Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity,
               std::string state);
-  /// Begins to hold a snapshot's pages under a new name. What does not fit beside those that run is not held.
+  /// Begins to hold a snapshot's pages under a new name. What does not fit beside those that run, or exceeds
+  /// the context, is not held.
   void Import(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
               const SnapshotIdentity& identity, PrefixSpace space);
   /// Ends transfers of a client, one or all, with this status.
@@ -39,12 +40,13 @@ class PageTransfers {
     SnapshotIdentity identity;
     std::string state;  // of an export
     std::shared_ptr<const Snapshot> snapshot;  // of an import
-    PrefixSpace space;
-    bool begun = false;
+    PrefixSpace space;  // of an import, but for its origin
+    bool begun = false;  // an import
     HeldPrefixes::Stamp stamp = 0;  // of what is copied; 0: nothing
     std::unique_ptr<SnapshotWriter> writer;
     size_t group = 0, block = 0;  // the next page
     size_t offset = 0;  // of an import's next page, among its pages
+    std::optional<Event> end;  // once it has one, which is yet to be told
 
     HeldPrefixes::Name name() const { return {client, hold}; }
   };
@@ -54,8 +56,8 @@ class PageTransfers {
   Status BeginExport(Transfer* transfer, HeldPrefixes::Stamp stamp);
   bool Import(Transfer* transfer);
   bool NextPage(Transfer* transfer, const SnapshotLayout& layout) const;
-  void Answer(const Transfer& transfer, Status status);
-  void Abandon(const Transfer& transfer);
+  std::optional<Status> Copy(Transfer* transfer);
+  void Finish(Transfer* transfer, Status status);
 
   static constexpr size_t kPortionBytes = size_t{1} << 20;
 

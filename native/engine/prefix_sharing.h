@@ -32,7 +32,7 @@ class PrefixSharing {
   void Leave(Sequence* sequence);
 
   static PrefixSpace SpaceOf(const Sequence& sequence) {
-    return {sequence.request.cache_salt, sequence.adapters.key};
+    return {sequence.request.cache_salt, sequence.adapters.key, sequence.origin};
   }
 
   const PrefixStats& stats() const { return stats_; }

@@ -37,6 +37,7 @@ void Scheduler::Submit(ClientId client, Request request, std::vector<Token> prom
                                                   groups_));
   Sequence* sequence = sequences_.back().get();
   sequence->waiting = std::move(waiting);
+  sequence->origin = held_.OriginOf({client, sequence->request.hold});
   sequence->place = queue_.Join(sequence->request.priority, sequence->request.tenant);
   sequence->seniority.arrival = ++arrivals_;
   totals_.prompt_tokens += sequence->prompt_tokens;
@@ -95,24 +96,27 @@ bool Scheduler::Alone(const Sequence& sequence) const {
 }
 
 // Whether a sequence may take pages besides those of a known prefix: all of what it needs next must fit beside the
-// others that run, or it would soon be preempted again. Paused ones would give way, and less senior ones of a lower
-// priority.
-bool Scheduler::Admissible(const Sequence& sequence) const {
+// others that run, or it would soon be preempted again. Paused ones would give way, less senior ones of a lower
+// priority, and `without_held` what sessions hold.
+bool Scheduler::Admissible(const Sequence& sequence, bool without_held) const {
   const int tokens = static_cast<int>(sequence.wanted()) + kPageTokens;
-  const auto gives_way = [&](const Sequence& other) {
-    return other.paused() ||
-           (other.request.priority < sequence.request.priority && sequence.seniority < other.seniority);
-  };
+  std::vector<const BlockTable*> giving;
+  for (const SequencePtr& other : sequences_) {
+    const bool junior =
+        other->request.priority < sequence.request.priority && sequence.seniority < other->seniority;
+    if (other->paused() || junior) giving.push_back(&other->table);
+  }
+  if (without_held) held_.ForEach([&](const BlockTable& table) { giving.push_back(&table); });
   std::array<size_t, kMaxKvGroups> pages = {};
+  std::array<std::vector<PageId>, kMaxKvGroups> freed;
   for (int g = 0; g < pool_->groups(); ++g) {
-    size_t given = 0;
-    for (const SequencePtr& other : sequences_) given += gives_way(*other) ? other->table.owned(g) : 0;
     const KvGroup& group = (*groups_)[static_cast<size_t>(g)];
     const size_t needed = BlockTable::PagesAtMost(group, tokens, limits_.max_rows) +
                           (sequence.computed % kPageTokens != 0);  // the last page that it took is copied
-    pages[static_cast<size_t>(g)] = needed - std::min(needed, given + sequence.table.held(g));
+    pages[static_cast<size_t>(g)] = needed - std::min(needed, sequence.table.held(g));
+    freed[static_cast<size_t>(g)] = BlockTable::OwnedBy(*pool_, giving, g);
   }
-  return pool_->Fits(pages);
+  return pool_->Fits(pages, freed);
 }
 
 // Who gives up its pages for `asking`: a paused reply, else one that is less senior; of these the least senior. For
@@ -163,8 +167,8 @@ void Scheduler::GiveBack(Sequence* sequence) {
 
 // Whether a sequence had better wait for what another computes in this step than compute it too.
 bool Scheduler::IsBeingComputed(const Sequence& sequence) const {
-  return std::ranges::any_of(sequences_, [&](const SequencePtr& other) {
-    return other->planned > 0 && prefix_.Computes(*other, sequence);
+  return std::ranges::any_of(planned_, [&](const Sequence* other) {
+    return other->planned > 0 && prefix_.Computes(*other, sequence);  // it may have lost them again
   });
 }
 

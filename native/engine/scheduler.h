@@ -82,13 +82,15 @@ class Scheduler {
   /// Takes the results of a step that ran, or its failure.
   void Finish(const StepPlan& plan, const StepResult& result, const Status& status);
 
+  int context_length() const { return limits_.context_length; }
   /// What sessions hold. It counts as room for those that run.
   HeldPrefixes& held() { return held_; }
 
   /// Adds to what has happened.
   void Tell(ClientId client, Event event) { events_[client].push_back(std::move(event)); }
-  /// What has happened since the last call.
-  std::map<ClientId, std::vector<Event>> TakeEvents() { return std::exchange(events_, {}); }
+  /// Hands each client what has happened since the last call. Where `take` throws, and behind that, it stays for the
+  /// next call.
+  void HandOver(const std::function<void(ClientId, std::vector<Event>&&)>& take);
   SchedulerStats Stats() const;
   /// Empty when the sequences' and held pages are all the references that the pool counts; else what is wrong.
   std::string CheckIntegrity() const;
@@ -126,7 +128,7 @@ class Scheduler {
   Sequence* MostSenior() const;
   Sequence* Find(ClientId client, RequestId id);
   bool Alone(const Sequence& sequence) const;
-  bool Admissible(const Sequence& sequence) const;
+  bool Admissible(const Sequence& sequence, bool without_held) const;
   bool IsBeingComputed(const Sequence& sequence) const;
   bool Reserve(Sequence* sequence, int rows);
   Sequence* Victim(const Sequence* asking);
@@ -162,6 +164,7 @@ class Scheduler {
   std::vector<SequencePtr> sequences_;  // oldest first
   std::map<Key, Expected> expected_;
   uint64_t arrivals_ = 0;
+  std::vector<Sequence*> planned_;  // those that have been given rows of the step that is being planned
   bool admitting_ = true;  // whether the step that is being planned may still admit someone
   Clock::time_point planned_at_{};
   std::map<ClientId, std::vector<Event>> events_;

@@ -6,6 +6,14 @@
 
 namespace tokenmill {
 
+void Scheduler::HandOver(const std::function<void(ClientId, std::vector<Event>&&)>& take) {
+  while (!events_.empty()) {
+    const auto next = events_.begin();
+    take(next->first, std::move(next->second));
+    events_.erase(next);
+  }
+}
+
 // Before a step's results are taken, so that a notice of prefill comes before the first token.
 void Scheduler::ObserveStep(const StepPlan& plan) {
   SchedulerHistograms& histograms = totals_.histograms;

@@ -40,6 +40,7 @@ bool Scheduler::TryPlan(StepPlan* plan) {
 // Puts those that want prefill on offer; gives those that decode, the most senior first.
 std::vector<Sequence*> Scheduler::Offer() {
   queue_.Begin(now_());
+  planned_.clear();
   std::vector<Sequence*> decoding;
   for (size_t i = 0; i < sequences_.size(); ++i) {
     Sequence* sequence = sequences_[i].get();
@@ -69,6 +70,7 @@ int Scheduler::Waiting(const std::vector<Sequence*>& decoding) const {
 // Divides the prefill rows. Who has to wait for pages is not overtaken by others without: it stays the first.
 void Scheduler::PlanPrefill(int budget) {
   const auto has_no_pages = [this](size_t i) { return sequences_[i]->table.held() == 0; };
+  bool withdrawn = false;
   while (budget > 0) {
     const auto turn = queue_.Next();
     if (!turn) return;
@@ -80,7 +82,7 @@ void Scheduler::PlanPrefill(int budget) {
       continue;
     }
     queue_.Skip();
-    if (!admitting_) queue_.Withdraw(has_no_pages);
+    if (!admitting_ && !std::exchange(withdrawn, true)) queue_.Withdraw(has_no_pages);
   }
 }
 
@@ -94,6 +96,7 @@ int Scheduler::PlanRows(Sequence* sequence, int rows_max) {
     admitting_ = false;
     return 0;
   }
+  if (sequence->planned == 0) planned_.push_back(sequence);
   sequence->planned += rows;
   const size_t until = sequence->computed + static_cast<size_t>(sequence->planned);
   admitting_ = admitting_ && until >= sequence->alone_until;
@@ -106,9 +109,11 @@ bool Scheduler::Admit(Sequence* sequence) {
   if (!admitting_ || IsBeingComputed(*sequence)) return false;
   Settle(sequence);
   prefix_.Adopt(sequence);
-  do {
-    if (Alone(*sequence) || Admissible(*sequence)) return true;
-  } while (held_.GiveUpOldest());
+  if (Alone(*sequence) || Admissible(*sequence, false)) return true;
+  // What sessions hold is not given up in vain.
+  for (bool enough = Admissible(*sequence, true); enough && held_.GiveUpOldest();) {
+    if (Admissible(*sequence, false)) return true;
+  }
   GiveBack(sequence);
   admitting_ = false;
   return false;

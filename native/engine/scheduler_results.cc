@@ -125,12 +125,12 @@ void Scheduler::End(Sequence* sequence, Status status, FinishReason reason, Even
   uint64_t& total = !status.ok()                       ? totals_.failed
                     : reason == FinishReason::kAborted ? totals_.aborted
                                                        : totals_.finished;
-  ++total;
-  if (Drafter* drafter = sequence->request.drafter.get()) drafter->Forget(*sequence);
-  ObserveEnd(*sequence);
   event.outcome = MakeOutcome(*sequence, std::move(status), reason);
   const bool sound = event.outcome->status.ok();
   Tell(sequence->client, std::move(event));
+  ++total;
+  if (Drafter* drafter = sequence->request.drafter.get()) drafter->Forget(*sequence);
+  ObserveEnd(*sequence);
   if (sound) {  // else the last page may be half written
     prefix_.Enter(sequence);
     prefix_.Leave(sequence);

@@ -55,6 +55,7 @@ struct Sequence {
   const Request request;
   const AdapterStack adapters;
   const size_t prompt_tokens;
+  uint64_t origin = 0;  // of its prefix space
   std::vector<Token> tokens;  // prompt and reply, without an end token
   size_t computed = 0;  // tokens whose keys and values are in pages
   size_t adopted = 0;  // of these, what came from the prefix index when it was admitted

@@ -9,24 +9,9 @@
 namespace tokenmill {
 namespace {
 
-constexpr std::array<char, 8> kMagic = {'\x89', 'T', 'M', 'S', 'N', 'A', 'P', '\n'};
-constexpr uint32_t kVersion = 1;
-
-struct Header {
-  std::array<char, 8> magic = kMagic;
-  uint32_t version = kVersion;
-  uint32_t header_bytes = 0;
-  SnapshotIdentity identity;
-  uint64_t state_bytes = 0, tokens = 0, total_bytes = 0;
-  std::array<uint64_t, kMaxKvGroups> first_block = {};
-  uint64_t state_hash = 0, tokens_hash = 0, pages_hash = 0;
-  uint64_t header_hash = 0;  // of all before it
-};
 static_assert(sizeof(SnapshotIdentity) == 24 + 16 * kMaxKvGroups);
-static_assert(sizeof(Header) == 16 + sizeof(SnapshotIdentity) + (7 + kMaxKvGroups) * sizeof(uint64_t),
+static_assert(sizeof(SnapshotHeader) == 16 + sizeof(SnapshotIdentity) + (7 + kMaxKvGroups) * sizeof(uint64_t),
               "no padding");
-
-uint64_t HeaderHash(const Header& header) { return Hash64(&header, offsetof(Header, header_hash)); }
 
 Status Damaged(const char* what) {
   return Error(Code::kCorruptFile,
@@ -49,9 +34,11 @@ Status CheckIdentity(const SnapshotIdentity& found, const SnapshotIdentity& own)
 
 }  // namespace
 
+uint64_t SnapshotHeader::Hash() const { return Hash64(this, offsetof(SnapshotHeader, header_hash)); }
+
 SnapshotLayout::SnapshotLayout(const SnapshotIdentity& identity, size_t state_bytes, size_t tokens,
                                const FirstBlocks& first)
-    : state_offset(sizeof(Header)),
+    : state_offset(sizeof(SnapshotHeader)),
       tokens_offset(state_offset + state_bytes),
       pages_offset(tokens_offset + tokens * sizeof(Token)),
       total_bytes(pages_offset),
@@ -87,8 +74,8 @@ void SnapshotWriter::PageWritten(size_t bytes) {
 }
 
 std::shared_ptr<const SystemBuffer> SnapshotWriter::Close(size_t* size) {
-  Header header;
-  header.header_bytes = sizeof(Header);
+  SnapshotHeader header;
+  header.header_bytes = sizeof(SnapshotHeader);
   header.identity = identity_;
   header.state_bytes = state_bytes_;
   header.tokens = tokens_;
@@ -97,7 +84,7 @@ std::shared_ptr<const SystemBuffer> SnapshotWriter::Close(size_t* size) {
   header.state_hash = Hash64(bytes_.data() + layout_.state_offset, state_bytes_);
   header.tokens_hash = Hash64(bytes_.data() + layout_.tokens_offset, tokens_ * sizeof(Token));
   header.pages_hash = pages_hash_;
-  header.header_hash = HeaderHash(header);
+  header.header_hash = header.Hash();
   std::memcpy(bytes_.data(), &header, sizeof(header));
   *size = layout_.total_bytes;
   return std::make_shared<const SystemBuffer>(std::move(bytes_));
@@ -105,15 +92,15 @@ std::shared_ptr<const SystemBuffer> SnapshotWriter::Close(size_t* size) {
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::Open(std::vector<std::byte> bytes,
                                                        const SnapshotIdentity& identity, Token vocabulary) {
-  Header header;
+  SnapshotHeader header;
   if (bytes.size() < sizeof(header)) return Damaged("it ends within its header");
   std::memcpy(&header, bytes.data(), sizeof(header));
-  if (header.magic != kMagic) return Damaged("it does not begin as a snapshot does");
-  if (header.version != kVersion) {
+  if (header.magic != SnapshotHeader::kMagic) return Damaged("it does not begin as a snapshot does");
+  if (header.version != SnapshotHeader::kVersion) {
     return Error(Code::kIncompatible, "the snapshot has version %u; this library reads version %u",
-                 header.version, kVersion);
+                 header.version, SnapshotHeader::kVersion);
   }
-  if (header.header_bytes != sizeof(header) || header.header_hash != HeaderHash(header))
+  if (header.header_bytes != sizeof(header) || header.header_hash != header.Hash())
     return Damaged("its header has another checksum");
   TM_RETURN_IF_ERROR(CheckIdentity(header.identity, identity));
   // Bounds before products of these numbers.

@@ -27,6 +27,23 @@ struct SnapshotIdentity {
   std::array<uint64_t, kMaxKvGroups> windows = {};  // tokens; 0: all
 };
 
+/// How a snapshot begins.
+struct SnapshotHeader {
+  static constexpr std::array<char, 8> kMagic = {'\x89', 'T', 'M', 'S', 'N', 'A', 'P', '\n'};
+  static constexpr uint32_t kVersion = 1;
+
+  std::array<char, 8> magic = kMagic;
+  uint32_t version = kVersion;
+  uint32_t header_bytes = 0;
+  SnapshotIdentity identity;
+  uint64_t state_bytes = 0, tokens = 0, total_bytes = 0;
+  std::array<uint64_t, kMaxKvGroups> first_block = {};
+  uint64_t state_hash = 0, tokens_hash = 0, pages_hash = 0;
+  uint64_t header_hash = 0;  // of all before it
+
+  uint64_t Hash() const;
+};
+
 /// Where the parts of a snapshot lie. Native byte order, little-endian on all that is supported. After the header
 /// come the state, the tokens and for each group the pages from a block on, without gaps: at least those that the token
 /// after them sees.

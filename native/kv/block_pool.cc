@@ -107,15 +107,31 @@ void BlockPool::NoteOpen(Group* group, size_t slab) {
   group->open_unused.Set(slab, changed.free != 0 && changed.used == 0);
 }
 
-bool BlockPool::Fits(std::span<const size_t> pages) const {
+bool BlockPool::Fits(std::span<const size_t> pages, std::span<const std::vector<PageId>> freed) const {
   size_t bytes = 0;  // of the slabs that would be in use
   for (size_t index = 0; index < groups_.size(); ++index) {
     const Group& g = groups_[index];
-    const size_t beside = g.used_slabs * kSlabPages - g.used;
+    size_t used = g.used, slabs = g.used_slabs;
+    if (!freed.empty()) {
+      used -= freed[index].size();
+      slabs -= SlabsEmptiedBy(g, freed[index]);
+    }
+    const size_t beside = slabs * kSlabPages - used;
     const size_t more = pages[index] > beside ? pages[index] - beside : 0;
-    bytes += (g.used_slabs + (more + kSlabPages - 1) / kSlabPages) * g.slab_bytes;
+    bytes += (slabs + (more + kSlabPages - 1) / kSlabPages) * g.slab_bytes;
   }
   return bytes <= limit_bytes_;
+}
+
+// Slabs without a used page when these pages, in ascending order, are not used any more.
+size_t BlockPool::SlabsEmptiedBy(const Group& group, const std::vector<PageId>& freed) {
+  size_t emptied = 0;
+  for (size_t begin = 0, end = 0; begin < freed.size(); begin = end) {
+    const size_t slab = SlabOf(freed[begin]);
+    while (end < freed.size() && SlabOf(freed[end]) == slab) ++end;
+    emptied += static_cast<int>(end - begin) == group.slabs[slab].used;
+  }
+  return emptied;
 }
 
 size_t BlockPool::Maximum() const {

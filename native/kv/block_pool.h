@@ -85,11 +85,14 @@ class BlockPool {
   /// The contents of `from` also in `to`.
   void CopyPage(int group, PageId from, PageId to) { memory_->CopyPage(group, from, to); }
 
-  /// Whether every group could be given so many more pages at once, cached ones evicted; one number a group.
-  bool Fits(std::span<const size_t> pages) const;
+  /// Whether every group could be given so many more pages at once, cached ones evicted and those of `freed` given
+  /// back; a number and an ascending list a group.
+  bool Fits(std::span<const size_t> pages, std::span<const std::vector<PageId>> freed = {}) const;
   /// Pages that are mapped or could be: uncommitted bytes count once, as slabs of each group in turn.
   size_t Maximum() const;
 
+  /// Page ids of a group are below this.
+  size_t page_ids(int group) const { return groups_[static_cast<size_t>(group)].references.size(); }
   uint32_t references(int group, PageId page) const {
     return groups_[static_cast<size_t>(group)].references[static_cast<size_t>(page)];
   }
@@ -154,6 +157,7 @@ class BlockPool {
   void NoteOpen(Group* group, size_t slab);
   bool Grow(int group);
   bool MapSlab(int group);
+  static size_t SlabsEmptiedBy(const Group& group, const std::vector<PageId>& freed);
   bool TakeEmptySlabs(int group, size_t bytes);
   bool EvictFor(int group);
   CachedSlab SlabToTake(int group, uint64_t before) const;

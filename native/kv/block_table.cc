@@ -85,10 +85,21 @@ void BlockTable::Clear() {
   }
 }
 
-size_t BlockTable::owned(int group) const {
-  return static_cast<size_t>(std::ranges::count_if(tables_[static_cast<size_t>(group)], [&](PageId page) {
-    return page != kNoPage && pool_->references(group, page) == 1;
-  }));
+std::vector<PageId> BlockTable::OwnedBy(const BlockPool& pool, std::span<const BlockTable* const> tables,
+                                        int group) {
+  std::vector<PageId> owned;
+  if (tables.empty()) return owned;
+  std::vector<uint32_t> references(pool.page_ids(group));
+  for (const BlockTable* table : tables) {
+    for (const PageId page : table->tables_[static_cast<size_t>(group)]) {
+      if (page != kNoPage) ++references[static_cast<size_t>(page)];
+    }
+  }
+  for (size_t id = 0; id < references.size(); ++id) {
+    const PageId page = static_cast<PageId>(id);
+    if (references[id] > 0 && references[id] == pool.references(group, page)) owned.push_back(page);
+  }
+  return owned;
 }
 
 size_t BlockTable::held() const {

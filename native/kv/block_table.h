@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <span>
 #include <vector>
 
 #include "kv/block_pool.h"
@@ -49,8 +50,9 @@ class BlockTable final : public PageHolder {
     return tables_[static_cast<size_t>(group)].size() - dropped_[static_cast<size_t>(group)];
   }
   size_t held() const;
-  /// Pages of one group that nobody else holds.
-  size_t owned(int group) const;
+  /// Pages of one group that nobody holds but these tables, ascending.
+  static std::vector<PageId> OwnedBy(const BlockPool& pool, std::span<const BlockTable* const> tables,
+                                     int group);
 
   /// Most pages that a sequence of `tokens` positions, computed `chunk` rows at a time, holds in one group.
   static size_t PagesAtMost(const KvGroup& group, int tokens, int chunk);

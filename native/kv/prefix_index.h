@@ -18,6 +18,8 @@ namespace tokenmill {
 struct PrefixSpace {
   std::string salt;
   std::string adapters;  // AdapterStack::key
+  /// 0: what was computed here; else of one restored conversation, and what goes on from it.
+  uint64_t origin = 0;
 
   auto operator<=>(const PrefixSpace&) const = default;
 };

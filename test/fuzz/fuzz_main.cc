@@ -1,6 +1,6 @@
-// A driver for fuzz targets that needs no particular compiler: gguf_fuzz COUNT [FIRST] runs the mutated
+// A driver for fuzz targets that needs no particular compiler: NAME_fuzz COUNT [FIRST] runs the mutated
 // inputs of the numbers FIRST … FIRST + COUNT - 1. Input n is the same in every run, so a failure's number
-// reproduces it. gguf_fuzz --seeds FOLDER writes the seeds as files, for libFuzzer.
+// reproduces it. NAME_fuzz --seeds FOLDER writes the seeds as files, for libFuzzer.
 
 #include <sanitizer/common_interface_defs.h>
 #include <unistd.h>

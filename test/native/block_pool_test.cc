@@ -114,6 +114,76 @@ TEST(a_system_that_refuses_is_an_empty_pool) {
   EXPECT_EQ(pool.CheckIntegrity(), "");
 }
 
+namespace {
+
+// Forgets what it is asked for, and notes it.
+class NotingCache : public PageCache {
+ public:
+  explicit NotingCache(BlockPool* pool) : pool_(pool) { pool->SetCache(this); }
+  void Evict(int group, PageId page) noexcept override {
+    evicted.push_back({group, page});
+    pool_->Forget(group, page);
+  }
+  void MakeRoom(int, size_t) override {}
+  void Renumber(const PageMoves&) noexcept override {}
+  std::vector<std::pair<int, PageId>> evicted;
+
+ private:
+  BlockPool* const pool_;
+};
+
+}  // namespace
+
+TEST(evicting_the_cache_leaves_what_is_used) {
+  CountingMemory memory({10, 20});
+  BlockPool pool(&memory, 2, 10000);
+  NotingCache cache(&pool);
+  EXPECT(!pool.EvictCached());
+  std::vector<std::pair<int, PageId>> released;
+  for (int i = 0; i < 50; ++i) {
+    const int group = i % 2;
+    const PageId page = pool.Allocate(group);
+    if (i % 5 != 0) pool.Keep(group, page);
+    if (i % 3 == 0) continue;
+    pool.Release(group, page);
+    if (i % 5 != 0) released.push_back({group, page});
+  }
+  EXPECT_EQ(pool.cached(0) + pool.cached(1), released.size());
+  const size_t used = pool.used(0) + pool.used(1), committed = pool.committed_bytes();
+  EXPECT(pool.EvictCached());
+  std::sort(released.begin(), released.end());
+  std::sort(cache.evicted.begin(), cache.evicted.end());
+  EXPECT(cache.evicted == released);
+  EXPECT_EQ(pool.evicted(), released.size());
+  EXPECT_EQ(pool.cached(0) + pool.cached(1), 0u);
+  EXPECT_EQ(pool.used(0) + pool.used(1), used);
+  EXPECT_EQ(pool.committed_bytes(), committed);
+  EXPECT_EQ(pool.CheckIntegrity(), "");
+  EXPECT(!pool.EvictCached());
+}
+
+TEST(what_would_fit_without_some_pages_fits_when_they_are_given_back) {
+  std::mt19937 random(4);
+  for (int round = 0; round < 300; ++round) {
+    CountingMemory memory({30, 10});
+    BlockPool pool(&memory, 2, 16 * 30 * 5);
+    std::array<std::vector<PageId>, 2> freed;
+    for (int i = 0; i < 150; ++i) {
+      const int group = static_cast<int>(random() % 2);
+      const PageId page = pool.Allocate(group);
+      // Stretches, so that slabs become free as a whole.
+      if (page != kNoPage && (page / 16 + round) % 3 != 0) freed[static_cast<size_t>(group)].push_back(page);
+    }
+    for (auto& pages : freed) std::sort(pages.begin(), pages.end());
+    const std::array<size_t, 2> wanted = {random() % 60, random() % 120};
+    const bool fits = pool.Fits(wanted, freed);
+    for (size_t group = 0; group < 2; ++group) {
+      for (const PageId page : freed[group]) pool.Release(static_cast<int>(group), page);
+    }
+    EXPECT_EQ(fits, pool.Fits(wanted));
+  }
+}
+
 TEST(windowed_pages_are_dropped_as_they_pass) {
   CountingMemory memory({10, 10});
   BlockPool pool(&memory, 2, 100000);

@@ -1,5 +1,6 @@
 #include "kv/block_table.h"
 
+#include <algorithm>
 #include <memory>
 #include <random>
 
@@ -97,6 +98,87 @@ TEST(a_shared_page_without_room_for_its_copy_can_be_asked_for_again) {
   first.Clear();
   EXPECT(second.Reserve(16 * 16 - 5, 16 * 16));
   EXPECT_EQ(memory.copies, 0);
+}
+
+namespace {
+
+// Does without any page that it is asked for.
+class YieldingCache final : public PageCache {
+ public:
+  explicit YieldingCache(BlockPool* pool) : pool_(pool) { pool->SetCache(this); }
+  void Evict(int group, PageId page) noexcept override {
+    ++evictions;
+    pool_->Forget(group, page);
+  }
+  void MakeRoom(int, size_t) override {}
+  void Renumber(const PageMoves&) noexcept override {}
+  int evictions = 0;
+
+ private:
+  BlockPool* const pool_;
+};
+
+}  // namespace
+
+TEST(a_cached_page_without_room_for_its_copy_is_taken_over_where_it_is) {
+  const std::vector<KvGroup> groups = {{0, 1}};
+  for (const bool room : {false, true}) {
+    TokenMemory memory({10});
+    BlockPool pool(&memory, 1, room ? 320 : 160);
+    YieldingCache cache(&pool);
+    BlockTable table(&pool, &groups);
+    EXPECT(table.Reserve(0, 250));
+    const PageId last = table.pages(0)[15];
+    for (PageId page = 0; page < 16; ++page) pool.Keep(0, page);
+    EXPECT(table.Reserve(250, 256));
+    // Where there is room the cache keeps its page; else it does without that one alone.
+    EXPECT_EQ(memory.copies, room ? 1 : 0);
+    EXPECT_EQ(cache.evictions, room ? 0 : 1);
+    EXPECT_EQ(table.pages(0)[15] == last, !room);
+    EXPECT_EQ(pool.kept(0, last), room);
+    EXPECT_EQ(pool.CountKept(0), room ? 16u : 15u);
+    EXPECT(pool.references(0, table.pages(0)[15]) == 1 && !pool.kept(0, table.pages(0)[15]));
+    EXPECT_EQ(pool.CheckIntegrity(), "");
+  }
+}
+
+TEST(a_cached_page_that_others_read_is_never_taken_over) {
+  TokenMemory memory({10});
+  BlockPool pool(&memory, 1, 160);
+  YieldingCache cache(&pool);
+  const std::vector<KvGroup> groups = {{0, 1}};
+  BlockTable first(&pool, &groups), second(&pool, &groups);
+  EXPECT(first.Reserve(0, 250));
+  pool.Keep(0, first.pages(0)[15]);
+  first.Fork(250, &second);
+  EXPECT(!second.Reserve(250, 256));
+  EXPECT(second.pages(0)[15] == first.pages(0)[15] && pool.kept(0, first.pages(0)[15]));
+  EXPECT_EQ(memory.copies + cache.evictions, 0);
+}
+
+TEST(pages_are_owned_by_the_tables_that_have_all_their_references) {
+  TokenMemory memory({10, 10});
+  BlockPool pool(&memory, 2, 100000);
+  BlockTable first(&pool, &kGroups), second(&pool, &kGroups), third(&pool, &kGroups);
+  EXPECT(first.Reserve(0, 100));
+  first.Fork(100, &second);
+  second.Fork(50, &third);
+  EXPECT(second.Reserve(100, 200));
+  for (int group = 0; group < 2; ++group) {
+    const auto owned = [&](std::vector<const BlockTable*> tables) {
+      const std::vector<PageId> pages = BlockTable::OwnedBy(pool, tables, group);
+      EXPECT(std::is_sorted(pages.begin(), pages.end()));
+      return pages.size();
+    };
+    const size_t dropped = group == 0 ? 0 : (100 - 40 + 1) / 16;  // what no position of the second sees
+    EXPECT_EQ(owned({}), 0u);
+    EXPECT_EQ(owned({&third}), 0u);
+    EXPECT_EQ(owned({&second}), 7u);  // its copy of the seventh block and six more
+    EXPECT_EQ(owned({&first}), 1u);
+    EXPECT_EQ(owned({&first, &second}), 7u + 1 + 2);
+    EXPECT_EQ(owned({&first, &second, &third}), pool.used(group));
+    EXPECT_EQ(owned({&first, &third}), 1u + dropped);
+  }
 }
 
 HARNESS_MAIN()

@@ -2,11 +2,23 @@
 
 #include <array>
 #include <chrono>
+#include <cstdio>
+#include <cstdlib>
 
 #include "allocations.h"
 #include "harness.h"
 
 using namespace tokenmill;
+
+namespace tokenmill {
+
+class EngineProbe {
+ public:
+  /// For a test that knows that the loop thread sleeps.
+  static BlockPool& PoolOf(Engine& engine) { return *engine.pool_; }
+};
+
+}  // namespace tokenmill
 
 namespace {
 
@@ -15,12 +27,15 @@ constexpr size_t kRequests = 600;
 // Notes how requests end, without allocating.
 class Ends final : public EventSink {
  public:
-  void Deliver(std::vector<Event> events) override {
+  void Deliver(std::vector<Event>&& events) override {
     std::unique_lock<std::mutex> lock(mutex_);
+    if (++deliveries_ % refused_each == 0) throw std::bad_alloc();
     for (const Event& event : events) {
       if (!event.outcome) continue;
+      snapshots_ += event.snapshot != nullptr && event.snapshot->size() >= event.snapshot_bytes;
       ++times_[event.id];
       codes_[event.id] = event.outcome->status.code();
+      std::snprintf(message_.data(), message_.size(), "%s", event.outcome->status.message().c_str());
     }
     blocking_ = block_;
     ended_.notify_all();
@@ -43,6 +58,8 @@ class Ends final : public EventSink {
     ended_.notify_all();
   }
 
+  int refused_each = 1 << 30;  // of the deliveries every so many-th finds no memory
+
   bool Wait(RequestId id) {
     std::unique_lock<std::mutex> lock(mutex_);
     return ended_.wait_for(lock, std::chrono::seconds(20), [&] { return times_[id] > 0; });
@@ -56,13 +73,24 @@ class Ends final : public EventSink {
     const std::lock_guard<std::mutex> lock(mutex_);
     return codes_[id];
   }
+  /// Of what ended last.
+  std::string message() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return message_.data();
+  }
+  int snapshots() {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return snapshots_;
+  }
 
  private:
   std::mutex mutex_;
   std::condition_variable ended_;
   bool block_ = false, blocking_ = false;
+  int deliveries_ = 0, snapshots_ = 0;
   std::array<int, kRequests> times_ = {};
   std::array<Code, kRequests> codes_ = {};
+  std::array<char, 200> message_ = {};
 };
 
 std::shared_ptr<Engine> LoadTiny(EngineOptions options = {}) {
@@ -133,6 +161,94 @@ TEST(a_change_of_the_budget_is_answered_once_whichever_allocation_fails) {
   EXPECT(ends->Wait(200) && ends->code(200) == Code::kOk);
   EXPECT_EQ(engine->Stats().budget_bytes, size_t{40} << 20);
   for (RequestId id = 1; id <= 200 && all; ++id) EXPECT_EQ(ends->times(id), id == 199 ? 0 : 1);
+}
+
+TEST(a_snapshot_is_answered_once_whichever_allocation_fails) {
+  allocations::exempt = true;
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  Request turn = Ask(599);
+  turn.hold = 1;
+  engine->Submit(client, std::move(turn));
+  EXPECT(ends->Wait(599) && engine->IdentifySnapshots().ok());
+  int failed = 0;
+  for (RequestId id = 1; id < 60; ++id) {
+    allocations::until_failure = static_cast<int>(id / 3);
+    engine->ExportHold(client, id, 1, "what the client says");
+    EXPECT(ends->Wait(id));
+    allocations::until_failure = -1;
+    failed += ends->code(id) != Code::kOk;
+  }
+  EXPECT(failed > 5 && failed < 55);
+  EXPECT_EQ(ends->snapshots(), 59 - failed);
+  for (RequestId id = 1; id < 60; ++id) EXPECT_EQ(ends->times(id), 1);
+}
+
+TEST(a_cancel_ends_a_request_once_whichever_allocation_fails) {
+  allocations::exempt = true;
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  for (RequestId id = 1; id < 300; ++id) {
+    Request request = Ask(id);
+    request.max_tokens = id % 2 == 0 ? 1 : 100;
+    request.credits = 1;  // one that is longer waits for its reader, for ever
+    engine->Submit(client, std::move(request));
+    if (id % 2 == 0) EXPECT(ends->Wait(id));
+    allocations::until_failure = static_cast<int>(id / 20);
+    engine->Cancel(client, id);
+    EXPECT(ends->Wait(id));
+    allocations::until_failure = -1;
+  }
+  engine->RemoveClient(client, Status(Code::kDisposed, "gone"));
+  for (RequestId id = 1; id < 300; ++id) EXPECT_EQ(ends->times(id), 1);
+}
+
+TEST(outcomes_are_delivered_once_when_a_delivery_fails) {
+  const auto engine = LoadTiny();
+  std::vector<std::shared_ptr<Ends>> ends;
+  std::vector<ClientId> clients;
+  for (int i = 0; i < 4; ++i) {
+    ends.push_back(std::make_shared<Ends>());
+    if (i > 0) ends.back()->refused_each = 2 + i;
+    clients.push_back(engine->AddClient(ends.back()));
+  }
+  for (RequestId round = 1; round < 200; round += 4) {
+    for (RequestId id = round; id < round + 4; ++id) {
+      for (const ClientId client : clients) engine->Submit(client, Ask(id));
+    }
+    for (RequestId id = round; id < round + 4; ++id) {
+      for (const auto& each : ends) EXPECT(each->Wait(id));
+    }
+  }
+  for (RequestId id = 1; id < 200; ++id) {
+    for (const auto& each : ends) EXPECT_EQ(each->times(id), 1);
+  }
+}
+
+TEST(a_broken_pool_ends_replies_and_not_the_process) {
+  setenv("TOKENMILL_INTEGRITY", "1", 1);
+  const auto engine = LoadTiny();
+  unsetenv("TOKENMILL_INTEGRITY");
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  const auto ask = [&](RequestId id) {
+    engine->Submit(client, Ask(id));
+    EXPECT(ends->Wait(id));
+    return ends->code(id);
+  };
+  EXPECT(ask(1) == Code::kOk);
+  // Nothing runs: the loop thread is asleep. A page of the cache gets a reference that is in no table.
+  BlockPool& pool = EngineProbe::PoolOf(*engine);
+  EXPECT(pool.kept(0, 0) && pool.references(0, 0) == 0);
+  pool.AddReference(0, 0);
+  for (const RequestId id : {2, 3}) EXPECT(ask(id) == Code::kInternal);
+  EXPECT_EQ(ends->message(),
+            "the KV cache is inconsistent: group 0: page 0 is in 1 tables and has 2 references");
+  pool.Release(0, 0);
+  EXPECT(ask(4) == Code::kOk);
+  for (RequestId id = 1; id <= 4; ++id) EXPECT_EQ(ends->times(id), 1);
 }
 
 TEST(a_prompt_beyond_the_context_never_reaches_the_scheduler) {

@@ -86,6 +86,60 @@ TEST(what_runs_takes_held_pages_and_preempts_nobody_for_them) {
   }
 }
 
+TEST(what_is_held_is_not_given_up_in_vain) {
+  for (const auto& groups : kGroups) {
+    Rig rig(groups, groups.size() == 1 ? 96 : (6 * ToyModel::kLargePage + 2) * 16, 64, 1400);
+    const auto& held = rig.scheduler.held();
+    const auto holds = [&](HoldId hold) { return held.At(held.Find({kClient, hold})) != nullptr; };
+    for (RequestId id = 1; id <= 3; ++id) Take(&rig, id, id, Prompt(id, 100));
+    rig.Submit(Turn(10, 0, 60), Prompt(10, 900));
+    while (rig.replies[10].empty()) rig.Step();
+    // Does not fit beside the one that runs, whatever sessions hold.
+    rig.Submit(Turn(11, 0), Prompt(11, 900));
+    for (int step = 0; step < 5; ++step) rig.Step();
+    EXPECT_EQ(rig.scheduler.Stats().queued, 1);
+    for (HoldId hold = 1; hold <= 3; ++hold) EXPECT(holds(hold));
+    // Fits when some of it goes: the oldest, and no more than that.
+    Rig other(groups, groups.size() == 1 ? 96 : (6 * ToyModel::kLargePage + 2) * 16, 64, 1400);
+    for (RequestId id = 1; id <= 3; ++id) Take(&other, id, id, Prompt(id, 100));
+    other.Submit(Turn(10, 0, 60), Prompt(10, 900));
+    while (other.replies[10].empty()) other.Step();
+    other.Submit(Turn(11, 0), Prompt(11, 300));
+    for (int step = 0; step < 9; ++step) other.Step();
+    EXPECT_EQ(other.scheduler.Stats().queued, 0);
+    const auto& others = other.scheduler.held();
+    EXPECT(others.At(others.Find({kClient, 1})) == nullptr);
+    EXPECT(others.At(others.Find({kClient, 3})) != nullptr);
+    RunAll(&other);
+    RunAll(&rig);
+    EXPECT(rig.replies[11] == Expected(Prompt(11, 900), 10, true));
+    EXPECT(other.replies[11] == Expected(Prompt(11, 300), 10, true));
+    EXPECT_EQ(rig.scheduler.Stats().preempted + other.scheduler.Stats().preempted, 0u);
+  }
+}
+
+TEST(what_is_restored_makes_room_only_where_it_fits) {
+  for (const auto& groups : kGroups) {
+    Rig rig(groups, groups.size() == 1 ? 32 : (2 * ToyModel::kLargePage + 2) * 16, 64, 400);
+    HeldPrefixes& held = rig.scheduler.held();
+    const auto reserve = [&](HoldId hold, int tokens) {
+      return held.Reserve({kClient, hold}, Prompt(hold, tokens), {});
+    };
+    for (RequestId id = 1; id <= 2; ++id) Take(&rig, id, id, Prompt(id, 100));
+    Take(&rig, 3, 0, Prompt(3, 150));  // stays cached
+    const size_t used = Used(rig);
+    EXPECT(reserve(4, 100000) == 0 && reserve(4, 32 * kPageTokens + 1) == 0);
+    EXPECT_EQ(Used(rig), used);
+    EXPECT_EQ(rig.pool.evicted(), 0u);
+    EXPECT(reserve(5, 24 * kPageTokens) != 0);
+    EXPECT(held.At(held.Find({kClient, 1})) == nullptr);
+    EXPECT(held.At(held.Find({kClient, 2})) != nullptr);
+    rig.CheckIntegrity();
+    held.ReleaseAll(kClient);
+    EXPECT_EQ(Used(rig), 0u);
+  }
+}
+
 TEST(forks_take_no_pages_until_they_diverge) {
   for (const auto& groups : kGroups) {
     Rig rig(groups, 4000, 512, 2100);

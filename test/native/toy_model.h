@@ -213,15 +213,18 @@ struct Rig {
   }
 
   void Drain() {
-    auto taken = scheduler.TakeEvents();
-    for (const Event& event : taken[1]) {
-      auto& tokens = replies[event.id];
-      tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
-      texts[event.id] += event.text;
-      if (!event.outcome) continue;
-      EXPECT(outcomes.emplace(event.id, *event.outcome).second);
-      ended.push_back(event.id);
-    }
+    scheduler.HandOver([this](ClientId, std::vector<Event>&& events) {
+      for (const Event& event : events) Note(event);
+    });
+  }
+
+  void Note(const Event& event) {
+    auto& tokens = replies[event.id];
+    tokens.insert(tokens.end(), event.tokens.begin(), event.tokens.end());
+    texts[event.id] += event.text;
+    if (!event.outcome) return;
+    EXPECT(outcomes.emplace(event.id, *event.outcome).second);
+    ended.push_back(event.id);
   }
 
   bool ignore_eos = false;

@@ -26,6 +26,7 @@ struct MatmulArgs {
   int rows;
   float* out;  // [rows][32]
   bool prefetch;  // ask for the weights ahead of the first rows
+  bool resume;  // go on from the sums in `out`; only within kernels
 };
 using MatmulFunction = void (*)(const MatmulArgs& args);
 

@@ -1,6 +1,9 @@
 #include "kernels/cpu/isa_tables.h"
 #include "kernels/cpu/simd_avx2.h"
 
+// After the registers that it is written in.
+#include "kernels/cpu/levels_impl.h"
+
 // Without VNNI: maddubs multiplies unsigned levels by activations into sums of two in 16 bits. With 4 bits eight
 // such sums, a whole block, stay below 2^15 (8 * 2 * 15 * 127), with 5 bits four, with 6 bits two. Levels of 8
 // bits are split into nibbles.
@@ -23,12 +26,9 @@ TM_INLINE __m256i AddPairs(__m256i words, int16_t factor) {
 }
 
 // The levels of a pair's block: sums over k of level * activation for 8 columns and kRows rows.
-struct Nibbles {
-  static constexpr int kHalvesAtOnce = 2;  // of three rows and more
-  static constexpr bool kStripAtOnce = false;  // of one row
-
-  // The first 64-byte tile of half-strip `half` (0 … 3).
-  TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
+struct Nibbles : LevelsOf<4> {
+  static constexpr int kHalvesOfTile = 2;  // of three rows and more
+  static constexpr int kHalvesAtOnce[2] = {4, 2};  // of one row and of more
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -65,11 +65,9 @@ struct Nibbles {
   }
 };
 
-struct Bytes {
-  static constexpr int kHalvesAtOnce = 1;
-  static constexpr bool kStripAtOnce = true;
-
-  TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
+struct Bytes : ByteLevels {
+  static constexpr int kHalvesOfTile = 1;
+  static constexpr int kHalvesAtOnce[2] = {2, 2};
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -113,12 +111,10 @@ struct Bytes {
 };
 
 // Levels of which the products of kTilesInWords tiles can be added in 16 bits.
-template <int kTilesInWords>
-struct SmallBytes {
-  static constexpr int kHalvesAtOnce = 2;
-  static constexpr bool kStripAtOnce = false;
-
-  TM_INLINE int Place(int half) { return Bytes::Place(half); }
+template <int kTilesInWords, class Source>
+struct SmallLevels : Source {
+  static constexpr int kHalvesOfTile = 2;
+  static constexpr int kHalvesAtOnce[2] = {Source::kTiles < 8 ? 2 : 4, 2};
 
   template <int kFirst, int kLast, int kRows, int kHalves>
   TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -127,12 +123,15 @@ struct SmallBytes {
 #pragma GCC unroll 8
     for (int tile = kFirst; tile < kLast; ++tile) {
       const bool begins = tile % kTilesInWords == 0, ends = tile % kTilesInWords == kTilesInWords - 1;
+      __m256i bytes[kHalves];
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) bytes[h] = Source::Load(levels + Source::Place(h), tile);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m256i input = Broadcast4(a[r * stride].quants + 4 * tile);
 #pragma GCC unroll 4
         for (int h = 0; h < kHalves; ++h) {
-          const __m256i product = _mm256_maddubs_epi16(LoadWords(levels + Place(h) + 64 * tile), input);
+          const __m256i product = _mm256_maddubs_epi16(bytes[h], input);
           if (begins) words[r][h] = product;
           else AddWords(words[r][h], product);
           if (!ends) continue;
@@ -149,8 +148,10 @@ struct SmallBytes {
     DotTiles<0, 8>(levels, a, stride, sums);
   }
 };
-using Fives = SmallBytes<4>;
-using Sixes = SmallBytes<2>;
+template <class Source>
+using Fives = SmallLevels<4, Source>;
+template <class Source>
+using Sixes = SmallLevels<2, Source>;
 
 }  // namespace
 }  // namespace tokenmill::cpu

@@ -1,6 +1,8 @@
 // Products with quantized weights over registers of 8 columns. Included by matmul_avx2.cc and matmul_avxvnni.cc
 // only, after simd_avx2.h and their Nibbles, Bytes, Fives and Sixes, which multiply levels by activations.
 
+#include <bit>
+
 #include "kernels/cpu/kernels.h"
 
 namespace tokenmill::cpu {
@@ -20,6 +22,13 @@ TM_INLINE __m256 LoadU8Half(const uint8_t* p) {
 }
 TM_INLINE __m256 LoadI8Half(const uint8_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+// By a shift: a product of numbers would have to come from the scalar registers.
+template <int kFactor>
+TM_INLINE __m256i Times(__m256i x) {
+  static_assert(std::has_single_bit(unsigned{kFactor}));
+  return _mm256_slli_epi32(x, std::countr_zero(unsigned{kFactor}));
 }
 
 // Scales of one block and 8 columns: sum += d * (level sum - offset * sum of activations) + m * sum.
@@ -48,7 +57,7 @@ template <PackedFormat kPacked, class LevelsType, class ScalesType, bool kMins>
 struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
-  static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
+  static constexpr PackedLayout kLayout = LayoutWith(kPacked, 2 * Levels::kStripBytes);
   static constexpr int kTileRows = 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
@@ -68,7 +77,7 @@ struct Format {
         const ActivationBlock& input = a[r * stride];
         __m256i dot = dots[r][h];
         if constexpr (kLayout.offset != 0) {
-          dot = _mm256_sub_epi32(dot, _mm256_set1_epi32(kLayout.offset * input.sum));
+          dot = _mm256_sub_epi32(dot, Times<kLayout.offset>(_mm256_set1_epi32(input.sum)));
         }
         const __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(input.scale));
         sums[r][h] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dot), sums[r][h]);
@@ -88,18 +97,24 @@ using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
 using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
 using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
 using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
-using FormatFiveD = Format<PackedFormat::kFiveD, Fives, ScaleD, false>;
-using FormatFiveDM = Format<PackedFormat::kFiveDM, Fives, ScaleDM, true>;
-using FormatFiveK = Format<PackedFormat::kFiveK, Fives, ScaleK, true>;
+template <class Source>
+using FormatFiveD = Format<PackedFormat::kFiveD, Fives<Source>, ScaleD, false>;
+template <class Source>
+using FormatFiveDM = Format<PackedFormat::kFiveDM, Fives<Source>, ScaleDM, true>;
+template <class Source>
+using FormatFiveK = Format<PackedFormat::kFiveK, Fives<Source>, ScaleK, true>;
 
 // A scale per 16 k: the halves of a block are added one after the other.
-struct FormatSixK16 : Format<PackedFormat::kSixK16, Sixes, ScaleD, false> {
+template <class Source>
+struct FormatSixK16 : Format<PackedFormat::kSixK16, Sixes<Source>, ScaleD, false> {
+  using Levels = Sixes<Source>;
+  using FormatSixK16::Format::kLayout;
   template <int kPart, int kRows, int kHalves>
   TM_INLINE void AddPart(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
     const uint8_t* scales = block + kLayout.level_bytes + 32 * kPart;
     __m256i dots[kRows][kHalves];
-    Sixes::DotTiles<4 * kPart, 4 * kPart + 4>(block + Sixes::Place(half), a, stride, dots);
+    Levels::template DotTiles<4 * kPart, 4 * kPart + 4>(block + Levels::Place(half), a, stride, dots);
 #pragma GCC unroll 4
     for (int h = 0; h < kHalves; ++h) {
       const int column = kHalf * (half + h);
@@ -128,48 +143,52 @@ TM_INLINE void PrefetchBlock(const uint8_t* p, int bytes) {
   for (int i = 0; i < bytes; i += 64) Prefetch(p + kPrefetchBytes + i);
 }
 
-// One block of one row, whose halves are added as many at a time as keep its lines in the order of memory.
-template <class F>
-TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
-                         int64_t stride, int half, __m256 (&sums)[1][4]) {
-  if constexpr (F::Levels::kStripAtOnce) {
-    __m256 strips[2][1][2] = {{{sums[0][0], sums[0][1]}}, {{sums[0][2], sums[0][3]}}};
-    F::template AddBlock<1, 2>(header, block, a, stride, half, strips[0]);
-    F::template AddBlock<1, 2>(header, block, a, stride, half + 2, strips[1]);
-#pragma GCC unroll 4
-    for (int h = 0; h < 4; ++h) sums[0][h] = strips[h / 2][0][h % 2];
-  } else {
-    F::template AddBlock<1, 4>(header, block, a, stride, half, sums);
-  }
-}
-
-template <class F, int kRows, int kHalves>
+// One block, kStep half-strips after the other.
+template <class F, int kStep, int kRows, int kHalves>
 TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
-  F::template AddBlock<kRows, kHalves>(header, block, a, stride, half, sums);
+#pragma GCC unroll 4
+  for (int first = 0; first < kHalves; first += kStep) {
+    __m256 some[kRows][kStep];
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < kStep; ++h) some[r][h] = sums[r][first + h];
+    }
+    F::template AddBlock<kRows, kStep>(header, block, a, stride, half + first, some);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 4
+      for (int h = 0; h < kStep; ++h) sums[r][first + h] = some[r][h];
+    }
+  }
 }
 
 // kHalves half-strips from `half` on, of rows row … row + kRows - 1.
 template <class F, int kRows, int kHalves, bool kPrefetch>
 void Tile(const MatmulArgs& args, int row, int half) {
+  constexpr int kAtOnce = F::Levels::kHalvesAtOnce[kRows > 1];
+  constexpr int kStep = kAtOnce < kHalves ? kAtOnce : kHalves;
   const uint8_t* group = args.weights;
   const ActivationBlock* a = args.blocks + row * args.stride;
   const ActivationBlock* a_end = a + args.k / kBlock;
+  float* out = args.out + row * kPairColumns + kHalf * half;
   __m256 sums[kRows][kHalves];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
-    for (int h = 0; h < kHalves; ++h) sums[r][h] = _mm256_setzero_ps();
+    for (int h = 0; h < kHalves; ++h) {
+      sums[r][h] = args.resume ? _mm256_loadu_ps(out + r * kPairColumns + kHalf * h) : _mm256_setzero_ps();
+    }
   }
   for (; a < a_end; group += F::kLayout.group_bytes) {
     const uint8_t* block = group + F::kLayout.header_bytes;
 #pragma GCC unroll 1
     for (int b = 0; b < F::kBlocks; ++b, ++a, block += F::kBlockBytes) {
       if constexpr (kPrefetch) PrefetchBlock(block, F::kBlockBytes);
-      AddHalves<F>(group, block, a, args.stride, half, sums);
+      AddHalves<F, kStep>(group, block, a, args.stride, half, sums);
     }
   }
-  float* out = args.out + row * kPairColumns + kHalf * half;
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 4
@@ -179,7 +198,7 @@ void Tile(const MatmulArgs& args, int row, int half) {
 
 template <class F, int kRows>
 void Rows(const MatmulArgs& args, int row) {
-  constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesAtOnce;
+  constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesOfTile;
   int half = 0;
   if (args.prefetch && row == 0) {
     Tile<F, kRows, kHalves, true>(args, row, 0);

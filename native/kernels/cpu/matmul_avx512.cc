@@ -8,7 +8,8 @@ constexpr int kPlainPrefetchBytes = 12 * 1024;  // how far ahead weights are ask
 }  // namespace
 }  // namespace tokenmill::cpu
 
-// After the definitions that it is written in.
+// After the definitions that they are written in.
+#include "kernels/cpu/levels_impl.h"
 #include "kernels/cpu/plain_matmul_impl.h"
 
 // dpbusd adds four products of an unsigned level and an activation to each column. The sums of a block start
@@ -20,8 +21,6 @@ namespace {
 
 // How far ahead weights are asked for: about a pair of strips.
 constexpr int kPrefetchBytes = 12 * 1024;
-
-TM_INLINE __m512i LoadLevels(const uint8_t* p) { return _mm512_loadu_si512(p); }
 
 TM_INLINE __m512i Broadcast4(const int8_t* p) {
   int32_t four;
@@ -40,7 +39,7 @@ TM_INLINE __m512 LoadI8Columns(const uint8_t* p) {
 }
 
 // Sums over 16 k of level * activation, for kRows rows and both strips. `part` is which half of the block.
-struct Nibbles {
+struct Nibbles : LevelsOf<4> {
   template <int kRows>
   TM_INLINE void AddHalf(const uint8_t* levels, const ActivationBlock* a, int64_t stride, int part,
                          __m512i (&sums)[kRows][2]) {
@@ -48,7 +47,7 @@ struct Nibbles {
 #pragma GCC unroll 2
     for (int i = 0; i < 2; ++i) {
       const int tile = 2 * part + i;
-      const __m512i both0 = LoadLevels(levels + 64 * tile), both1 = LoadLevels(levels + 256 + 64 * tile);
+      const __m512i both0 = LoadBits(levels + 64 * tile), both1 = LoadBits(levels + Place(1) + 64 * tile);
       const __m512i low0 = _mm512_and_si512(both0, mask), low1 = _mm512_and_si512(both1, mask);
       const __m512i high0 = _mm512_and_si512(_mm512_srli_epi16(both0, 4), mask);
       const __m512i high1 = _mm512_and_si512(_mm512_srli_epi16(both1, 4), mask);
@@ -68,14 +67,16 @@ struct Nibbles {
   }
 };
 
-struct Bytes {
+template <class Source>
+struct AllLevels : Source {
   template <int kRows>
   TM_INLINE void AddHalf(const uint8_t* levels, const ActivationBlock* a, int64_t stride, int part,
                          __m512i (&sums)[kRows][2]) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const int tile = 4 * part + i;
-      const __m512i levels0 = LoadLevels(levels + 64 * tile), levels1 = LoadLevels(levels + 512 + 64 * tile);
+      const __m512i levels0 = Source::Load(levels, tile),
+                    levels1 = Source::Load(levels + Source::Place(1), tile);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m512i input = Broadcast4(a[r * stride].quants + 4 * tile);
@@ -112,7 +113,7 @@ template <PackedFormat kPacked, class LevelsType, class ScalesType, bool kMins>
 struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
-  static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
+  static constexpr PackedLayout kLayout = LayoutWith(kPacked, 2 * Levels::kStripBytes);
   static constexpr int kTileRows = kLayout.level_bytes == 1024 && !kMins ? 6 : 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
   static constexpr int kBlockBytes = kLayout.level_bytes + kLayout.scale_bytes;
@@ -154,13 +155,19 @@ struct Format {
 using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
 using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
 using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
-using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
-using FormatFiveD = Format<PackedFormat::kFiveD, Bytes, ScaleD, false>;
-using FormatFiveDM = Format<PackedFormat::kFiveDM, Bytes, ScaleDM, true>;
-using FormatFiveK = Format<PackedFormat::kFiveK, Bytes, ScaleK, true>;
+using FormatByteD = Format<PackedFormat::kByteD, AllLevels<ByteLevels>, ScaleD, false>;
+template <class Source>
+using FormatFiveD = Format<PackedFormat::kFiveD, AllLevels<Source>, ScaleD, false>;
+template <class Source>
+using FormatFiveDM = Format<PackedFormat::kFiveDM, AllLevels<Source>, ScaleDM, true>;
+template <class Source>
+using FormatFiveK = Format<PackedFormat::kFiveK, AllLevels<Source>, ScaleK, true>;
 
 // A scale per 16 k: the halves of a block are added one after the other.
-struct FormatSixK16 : Format<PackedFormat::kSixK16, Bytes, ScaleD, false> {
+template <class Source>
+struct FormatSixK16 : Format<PackedFormat::kSixK16, AllLevels<Source>, ScaleD, false> {
+  using Levels = AllLevels<Source>;
+  using FormatSixK16::Format::kLayout;
   static constexpr int kTileRows = 4;
   template <int kRows>
   TM_INLINE void AddBlock(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
@@ -175,7 +182,7 @@ struct FormatSixK16 : Format<PackedFormat::kSixK16, Bytes, ScaleD, false> {
         const int32_t sum = part == 0 ? input.first_half : input.sum - input.first_half;
         dots[r][0] = dots[r][1] = _mm512_set1_epi32(-kLayout.offset * sum);
       }
-      Bytes::AddHalf<kRows>(block, a, stride, part, dots);
+      Levels::template AddHalf<kRows>(block, a, stride, part, dots);
 #pragma GCC unroll 2
       for (int s = 0; s < 2; ++s) {
         const __m512 scale = LoadI8Columns(scales + 32 * part + 16 * s);
@@ -201,9 +208,13 @@ void Tile(const MatmulArgs& args, int row) {
   const uint8_t* group = args.weights;
   const ActivationBlock* a = args.blocks + row * args.stride;
   const ActivationBlock* a_end = a + args.k / kBlock;
+  float* out = args.out + row * kPairColumns;
   __m512 sums[kRows][2];
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r) sums[r][0] = sums[r][1] = _mm512_setzero_ps();
+  for (int r = 0; r < kRows; ++r) {
+    sums[r][0] = args.resume ? _mm512_loadu_ps(out + r * kPairColumns) : _mm512_setzero_ps();
+    sums[r][1] = args.resume ? _mm512_loadu_ps(out + r * kPairColumns + 16) : _mm512_setzero_ps();
+  }
   for (; a < a_end; group += F::kLayout.group_bytes) {
     const uint8_t* block = group + F::kLayout.header_bytes;
 #pragma GCC unroll 1
@@ -212,7 +223,6 @@ void Tile(const MatmulArgs& args, int row) {
       F::template AddBlock<kRows>(group, block, a, args.stride, sums);
     }
   }
-  float* out = args.out + row * kPairColumns;
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     _mm512_storeu_ps(out + r * kPairColumns, sums[r][0]);

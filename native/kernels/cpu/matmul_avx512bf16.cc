@@ -9,7 +9,7 @@ namespace tokenmill::cpu {
 namespace {
 constexpr int kPlainRows = 8, kPlainStrips = 2;
 constexpr int kPlainPrefetchBytes = 12 * 1024;  // how far ahead weights are asked for
-}
+}  // namespace
 }  // namespace tokenmill::cpu
 
 // After the definitions that it is written in.

@@ -5,6 +5,9 @@
 #include "kernels/cpu/emulate_avxvnni.h"
 #endif
 
+// After the registers that it is written in.
+#include "kernels/cpu/levels_impl.h"
+
 // dpbusd adds four products of an unsigned level and an activation to each of eight columns.
 
 namespace tokenmill::cpu {
@@ -14,12 +17,9 @@ constexpr int kPlainRows = 4, kPlainStrips = 1;
 constexpr int kPlainPrefetchBytes = 1024;  // how far ahead weights are asked for
 
 // Sums over k of level * activation for 8 columns and kRows rows.
-struct Nibbles {
-  static constexpr int kHalvesAtOnce = 2;  // of three rows and more
-  static constexpr bool kStripAtOnce = false;  // of one row
-
-  // The first 64-byte tile of half-strip `half` (0 … 3).
-  TM_INLINE int Place(int half) { return half / 2 * 256 + half % 2 * 32; }
+struct Nibbles : LevelsOf<4> {
+  static constexpr int kHalvesOfTile = 2;  // of three rows and more
+  static constexpr int kHalvesAtOnce[2] = {4, 2};  // of one row and of more
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -49,24 +49,26 @@ struct Nibbles {
   }
 };
 
-struct Bytes {
-  static constexpr int kHalvesAtOnce = 2;
-  static constexpr bool kStripAtOnce = false;
-
-  TM_INLINE int Place(int half) { return half / 2 * 512 + half % 2 * 32; }
+template <class Source>
+struct AllLevels : Source {
+  static constexpr int kHalvesOfTile = 2;
+  static constexpr int kHalvesAtOnce[2] = {Source::kTiles < 8 ? 2 : 4, 2};
 
   template <int kFirst, int kLast, int kRows, int kHalves>
   TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
                           __m256i (&sums)[kRows][kHalves]) {
 #pragma GCC unroll 8
     for (int tile = kFirst; tile < kLast; ++tile) {
+      __m256i bytes[kHalves];
+#pragma GCC unroll 4
+      for (int h = 0; h < kHalves; ++h) bytes[h] = Source::Load(levels + Source::Place(h), tile);
 #pragma GCC unroll 8
       for (int r = 0; r < kRows; ++r) {
         const __m256i input = Broadcast4(a[r * stride].quants + 4 * tile);
 #pragma GCC unroll 4
         for (int h = 0; h < kHalves; ++h) {
           const __m256i before = tile == kFirst ? _mm256_setzero_si256() : sums[r][h];
-          sums[r][h] = _mm256_dpbusd_avx_epi32(before, LoadWords(levels + Place(h) + 64 * tile), input);
+          sums[r][h] = _mm256_dpbusd_avx_epi32(before, bytes[h], input);
         }
       }
     }
@@ -78,8 +80,11 @@ struct Bytes {
     DotTiles<0, 8>(levels, a, stride, sums);
   }
 };
-using Fives = Bytes;
-using Sixes = Bytes;
+using Bytes = AllLevels<ByteLevels>;
+template <class Source>
+using Fives = AllLevels<Source>;
+template <class Source>
+using Sixes = AllLevels<Source>;
 
 }  // namespace
 }  // namespace tokenmill::cpu

@@ -17,7 +17,7 @@ TM_INLINE void AddEight(const uint8_t* levels, int eight, const int8x16_t (&inpu
                         int32x4_t (&sums)[kRows][kQuads]) {
 #pragma GCC unroll 8
   for (int q = 0; q < kQuads; ++q) {
-    const uint8x16x2_t tiles = Levels::Load(levels + Levels::Place(q), eight);
+    const uint8x16x2_t tiles = Levels::LoadEight(levels + Levels::Place(q), eight);
     const int8x16_t first = vreinterpretq_s8_u8(tiles.val[0]), second = vreinterpretq_s8_u8(tiles.val[1]);
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {

@@ -16,7 +16,7 @@ TM_INLINE void AddEightOfRow(const uint8_t* levels, int eight, int8x16_t input,
                              int32x4_t (&sums)[1][kQuads]) {
 #pragma GCC unroll 8
   for (int q = 0; q < kQuads; ++q) {
-    const uint8x16x2_t tiles = Levels::Load(levels + Levels::Place(q), eight);
+    const uint8x16x2_t tiles = Levels::LoadEight(levels + Levels::Place(q), eight);
     sums[0][q] = vusdotq_laneq_s32(sums[0][q], tiles.val[0], input, 2 * kPart);
     sums[0][q] = vusdotq_laneq_s32(sums[0][q], tiles.val[1], input, 2 * kPart + 1);
   }
@@ -67,7 +67,7 @@ TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stri
       }
 #pragma GCC unroll 4
       for (int q = 0; q < kQuads; ++q) {
-        const uint8x16x2_t tiles = Levels::Load(levels + Levels::Place(q), eight);
+        const uint8x16x2_t tiles = Levels::LoadEight(levels + Levels::Place(q), eight);
         const uint8x16_t low = ZipLow(tiles.val[0], tiles.val[1]);
         const uint8x16_t high = ZipHigh(tiles.val[0], tiles.val[1]);
 #pragma GCC unroll 2

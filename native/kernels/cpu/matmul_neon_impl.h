@@ -2,6 +2,7 @@
 // matmul_neon_i8mm.cc only, after simd_neon.h, their Dot and kSignedProducts: whether it takes levels as signed.
 
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/levels_impl.h"
 
 namespace tokenmill::cpu {
 namespace {
@@ -25,26 +26,25 @@ TM_INLINE float32x4_t LoadI8Quad(const uint8_t* p) {
 }
 
 // Levels of 4 columns: those of k = 8 * eight … + 3 and of the next four, each [4 columns][4 k].
-struct Nibbles {
+struct Nibbles : LevelsOf<4> {
   static constexpr bool kOffsetInLevels = false;
-  TM_INLINE int Place(int quad) { return quad / 4 * 256 + quad % 4 * 16; }
-  TM_INLINE uint8x16x2_t Load(const uint8_t* levels, int eight) {
+  TM_INLINE uint8x16x2_t LoadEight(const uint8_t* levels, int eight) {
     const uint8x16_t both = vld1q_u8(levels + 64 * eight);
     return {{vandq_u8(both, vdupq_n_u8(15)), vshrq_n_u8(both, 4)}};
   }
 };
-struct SmallBytes {
+template <class Source>
+struct SmallLevels : Source {
   static constexpr bool kOffsetInLevels = false;
-  TM_INLINE int Place(int quad) { return quad / 4 * 512 + quad % 4 * 16; }
-  TM_INLINE uint8x16x2_t Load(const uint8_t* levels, int eight) {
-    return {{vld1q_u8(levels + 128 * eight), vld1q_u8(levels + 128 * eight + 64)}};
+  TM_INLINE uint8x16x2_t LoadEight(const uint8_t* levels, int eight) {
+    return {{Source::Load(levels, 2 * eight), Source::Load(levels, 2 * eight + 1)}};
   }
 };
 // Levels of 8 bits. Where products are signed, their values: the offset of 128 is gone.
-struct Bytes : SmallBytes {
+struct Bytes : SmallLevels<ByteLevels> {
   static constexpr bool kOffsetInLevels = kSignedProducts;
-  TM_INLINE uint8x16x2_t Load(const uint8_t* levels, int eight) {
-    const uint8x16x2_t tiles = SmallBytes::Load(levels, eight);
+  TM_INLINE uint8x16x2_t LoadEight(const uint8_t* levels, int eight) {
+    const uint8x16x2_t tiles = SmallLevels::LoadEight(levels, eight);
     if constexpr (!kSignedProducts) return tiles;
     const uint8x16_t highest = vdupq_n_u8(128);
     return {{veorq_u8(tiles.val[0], highest), veorq_u8(tiles.val[1], highest)}};
@@ -77,7 +77,7 @@ template <PackedFormat kPacked, class LevelsType, class ScalesType, bool kMins>
 struct Format {
   using Levels = LevelsType;
   using Scales = ScalesType;
-  static constexpr PackedLayout kLayout = kPackedLayouts[static_cast<int>(kPacked)];
+  static constexpr PackedLayout kLayout = LayoutWith(kPacked, 2 * Levels::kStripBytes);
   static constexpr int kOffset = Levels::kOffsetInLevels ? 0 : kLayout.offset;
   static constexpr int kTileRows = 4;
   static constexpr int kBlocks = kLayout.group_k / kBlock;
@@ -118,18 +118,25 @@ using FormatNibbleD = Format<PackedFormat::kNibbleD, Nibbles, ScaleD, false>;
 using FormatNibbleDM = Format<PackedFormat::kNibbleDM, Nibbles, ScaleDM, true>;
 using FormatNibbleK = Format<PackedFormat::kNibbleK, Nibbles, ScaleK, true>;
 using FormatByteD = Format<PackedFormat::kByteD, Bytes, ScaleD, false>;
-using FormatFiveD = Format<PackedFormat::kFiveD, SmallBytes, ScaleD, false>;
-using FormatFiveDM = Format<PackedFormat::kFiveDM, SmallBytes, ScaleDM, true>;
-using FormatFiveK = Format<PackedFormat::kFiveK, SmallBytes, ScaleK, true>;
+template <class Source>
+using FormatFiveD = Format<PackedFormat::kFiveD, SmallLevels<Source>, ScaleD, false>;
+template <class Source>
+using FormatFiveDM = Format<PackedFormat::kFiveDM, SmallLevels<Source>, ScaleDM, true>;
+template <class Source>
+using FormatFiveK = Format<PackedFormat::kFiveK, SmallLevels<Source>, ScaleK, true>;
 
 // A scale per 16 k: the halves of a block are added one after the other.
-struct FormatSixK16 : Format<PackedFormat::kSixK16, SmallBytes, ScaleD, false> {
+template <class Source>
+struct FormatSixK16 : Format<PackedFormat::kSixK16, SmallLevels<Source>, ScaleD, false> {
+  using Levels = SmallLevels<Source>;
+  using FormatSixK16::Format::AddScaled;
+  using FormatSixK16::Format::kLayout;
   template <int kHalf, int kRows, int kQuads>
   TM_INLINE void AddHalf(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                          int64_t stride, int quad, float32x4_t (&sums)[kRows][kQuads]) {
     const uint8_t* scales = block + kLayout.level_bytes + 32 * kHalf;
     int32x4_t dots[kRows][kQuads];
-    Dot<SmallBytes, kHalf, kHalf + 1>(block + SmallBytes::Place(quad), a, stride, dots);
+    Dot<Levels, kHalf, kHalf + 1>(block + Levels::Place(quad), a, stride, dots);
 #pragma GCC unroll 8
     for (int q = 0; q < kQuads; ++q) {
       const int column = kQuad * (quad + q);
@@ -162,11 +169,14 @@ void Tile(const MatmulArgs& args, int row, int quad) {
   const uint8_t* group = args.weights;
   const ActivationBlock* a = args.blocks + row * args.stride;
   const ActivationBlock* a_end = a + args.k / kBlock;
+  float* out = args.out + row * kPairColumns + kQuad * quad;
   float32x4_t sums[kRows][kQuads];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8
-    for (int q = 0; q < kQuads; ++q) sums[r][q] = vdupq_n_f32(0);
+    for (int q = 0; q < kQuads; ++q) {
+      sums[r][q] = args.resume ? vld1q_f32(out + r * kPairColumns + kQuad * q) : vdupq_n_f32(0);
+    }
   }
   for (; a < a_end; group += F::kLayout.group_bytes) {
     const uint8_t* block = group + F::kLayout.header_bytes;
@@ -176,7 +186,6 @@ void Tile(const MatmulArgs& args, int row, int quad) {
       F::template AddBlock<kRows, kQuads>(group, block, a, args.stride, quad, sums);
     }
   }
-  float* out = args.out + row * kPairColumns + kQuad * quad;
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r) {
 #pragma GCC unroll 8

@@ -42,6 +42,16 @@ TM_INLINE void StoreFirst(float* p, Vec v, int n) {
 }
 
 TM_INLINE __m256i LoadWords(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+using Bits = __m256i;
+TM_INLINE Bits LoadBits(const uint8_t* p) { return LoadWords(p); }
+TM_INLINE void StoreBits(uint8_t* p, Bits x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+TM_INLINE Bits Either(Bits x, Bits y) { return _mm256_or_si256(x, y); }
+template <int kShift>
+TM_INLINE Bits Field(Bits x, uint8_t mask) {
+  const Bits down = kShift == 0 ? x : _mm256_srli_epi16(x, kShift);
+  return _mm256_and_si256(down, _mm256_set1_epi8(static_cast<char>(mask)));
+}
+
 // Four bytes in every lane of 32 bits.
 TM_INLINE __m256i Broadcast4(const int8_t* p) {
   int32_t four;

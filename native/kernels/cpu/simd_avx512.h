@@ -36,6 +36,16 @@ TM_INLINE void Store(float* p, Vec v) { _mm512_storeu_ps(p, v.v); }
 TM_INLINE Vec LoadFirst(const float* p, int n) { return {_mm512_maskz_loadu_ps(FirstLanes(n), p)}; }
 TM_INLINE void StoreFirst(float* p, Vec v, int n) { _mm512_mask_storeu_ps(p, FirstLanes(n), v.v); }
 
+using Bits = __m512i;
+TM_INLINE Bits LoadBits(const uint8_t* p) { return _mm512_loadu_si512(p); }
+TM_INLINE void StoreBits(uint8_t* p, Bits x) { _mm512_storeu_si512(p, x); }
+TM_INLINE Bits Either(Bits x, Bits y) { return _mm512_or_si512(x, y); }
+template <int kShift>
+TM_INLINE Bits Field(Bits x, uint8_t mask) {
+  const Bits down = kShift == 0 ? x : _mm512_srli_epi16(x, kShift);
+  return _mm512_and_si512(down, _mm512_set1_epi8(static_cast<char>(mask)));
+}
+
 TM_INLINE __m256i Load256(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 TM_INLINE Vec LoadF16(const uint16_t* p) { return {_mm512_cvtph_ps(Load256(p))}; }
 TM_INLINE Vec LoadInt8(const int8_t* p) {

@@ -30,6 +30,16 @@ TM_INLINE Vec Each(Vec x, Vec y, Operation operation) {
   return {operation(x.a, y.a), operation(x.b, y.b), operation(x.c, y.c), operation(x.d, y.d)};
 }
 
+using Bits = uint8x16_t;
+TM_INLINE Bits LoadBits(const uint8_t* p) { return vld1q_u8(p); }
+TM_INLINE void StoreBits(uint8_t* p, Bits x) { vst1q_u8(p, x); }
+TM_INLINE Bits Either(Bits x, Bits y) { return vorrq_u8(x, y); }
+template <int kShift>
+TM_INLINE Bits Field(Bits x, uint8_t mask) {
+  if constexpr (kShift == 0) return vandq_u8(x, vdupq_n_u8(mask));
+  else return vandq_u8(vshrq_n_u8(x, kShift), vdupq_n_u8(mask));
+}
+
 TM_INLINE Vec Set(float x) {
   const float32x4_t v = vdupq_n_f32(x);
   return {v, v, v, v};
