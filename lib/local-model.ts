@@ -190,6 +190,7 @@ export class LocalModel implements Model {
   session(options: SessionOptions = {}): Session {
     this.#checkUsable();
     const parts = readSessionOptions(options);
+    this.#adapters.marks(parts.defaults.adapter); // refuses one that is not loaded
     this.#chatTemplate();
     return new Session(this.#sessions, this.#sessions.newHold(), parts);
   }

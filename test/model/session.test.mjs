@@ -256,7 +256,7 @@ test("wrong arguments are refused", async () => {
       assert.throws(() => model.session(options), { code: "InvalidArgument", message });
     refused(null, /options is null/);
     refused({ tools: [] }, /no option 'tools'/);
-    refused({ adapter: "x" }, /no option 'adapter'/);
+    refused({ adapter: "x" }, /adapter is 'x', which is not loaded/);
     refused({ signal: AbortSignal.abort() }, /no option 'signal'/);
     refused({ system: 5 }, /system is 5/);
     refused({ system: "a", messages: [{ role: "system", content: "b" }] }, /one of them/);
