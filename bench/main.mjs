@@ -76,8 +76,8 @@ function addReuse(program) {
     .command("reuse")
     .summary("measure shared prefixes and guessed tokens")
     .description(
-      "Measures what is gained where work need not be done again: decoding with guesses from the prompt or of a draft " +
-        "model over decoding without, and requests whose prompts begin alike.",
+      "Measures what is gained where work need not be done again: decoding with guesses from the prompt or of a " +
+        "draft model over decoding without, and requests whose prompts begin alike.",
     )
     .option(
       "--model <name>",
