@@ -149,8 +149,8 @@ export interface Model extends Tokenizer, AsyncDisposable {
    * bound to the model's file, `quantize`, `precision` and `kvCache`, not to the machine or, but for `reference` and
    * BF16 weights on AVX-512 BF16, to its instruction set.
    *
-   * What is restored is kept apart in the prefix cache, for nobody can tell whether its pages hold what they should: only
-   * this session and its forks go on from them, and no other request's reply or `cachedTokens` depends on them.
+   * What is restored is kept apart in the prefix cache, for nobody can tell whether its pages hold what they should:
+   * only this session and its forks go on from them, and no other request's reply or `cachedTokens` depends on them.
    *
    * @throws TokenmillError CorruptFile for one that is damaged, Incompatible for one of another model, other options or
    *   another version, InvalidArgument, OutOfMemory, Disposed. Nothing has changed then.

@@ -76,7 +76,7 @@ export async function provideModel(name, { announce }) {
   );
 }
 
-/** The F16 file of a quantized model's weights, which is what that model can guess for. Rejects with ModelUnavailable. */
+/** The F16 file of a quantized model's weights, for which that model can guess. Rejects with ModelUnavailable. */
 export function provideWidened(path, { announce }) {
   return provideMade(`${basename(path, ".gguf")}-widened-f16`, announce, (output) => {
     const flags = ["--type", "F16", "--allow-requantize"];

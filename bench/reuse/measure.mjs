@@ -17,8 +17,8 @@ async function decode(model, content, options) {
 }
 
 /**
- * Decoding with guesses, from the prompt or of a draft model, over without, round by round, the two in turn; and whether
- * the replies were the same.
+ * Decoding with guesses, from the prompt or of a draft model, over without, round by round, the two in turn; and
+ * whether the replies were the same.
  */
 export async function measureDraft(model, rounds, draft = "promptLookup") {
   const works = [];

@@ -45,8 +45,7 @@ void Drafter::Guess(std::span<const Wish> wishes, size_t guesses) {
 Status Drafter::TryGuess(std::span<const Wish> wishes, size_t guesses) {
   ++round_;
   FollowBudget();
-  const bool trying = round_ % kTryInterval == 0;
-  Members members = Join(wishes, trying);
+  Members members = Join(wishes);
   for (Read(&members, guesses); step_.rows() > 0; WriteAhead(&members, guesses)) {
     StepResult result;
     TM_RETURN_IF_ERROR(Run(&result));
@@ -55,7 +54,7 @@ Status Drafter::TryGuess(std::span<const Wish> wishes, size_t guesses) {
     const size_t company = members.size();
     std::erase_if(members, [&](Member& member) {
       const size_t before = member.sequence->guesses.size();
-      const bool goes_on = Accept(&member, result, company, trying);
+      const bool goes_on = Accept(&member, result, company);
       guesses -= member.sequence->guesses.size() - before;
       return !goes_on;
     });
@@ -64,24 +63,33 @@ Status Drafter::TryGuess(std::span<const Wish> wishes, size_t guesses) {
 }
 
 // Whose guesses are worth it as far as is known; with what the draft has of them brought up to their replies.
-Drafter::Members Drafter::Join(std::span<const Wish> wishes, bool trying) {
+Drafter::Members Drafter::Join(std::span<const Wish> wishes) {
   Members members;
+  const double cost = pace_.Cost(wishes.size());
+  bool tried = round_ < next_trial_;  // or it is not time to
   for (const Wish& wish : wishes) {
     Sequence* sequence = wish.sequence;
     const size_t tokens = sequence->tokens.size();
     const size_t room = static_cast<size_t>(context_length_) - std::min<size_t>(context_length_, tokens);
     if (room == 0) Forget(*sequence);
     if (std::min(room, wish.most) == 0) continue;
-    if (!trying && sequence->odds.Chance() < pace_.Cost(wishes.size())) continue;
+    const bool trial = sequence->odds.Chance() < cost;
+    if (trial && (std::exchange(tried, true) || Unread(*sequence) > kTryTokens)) continue;
     Draft* draft = DraftOf(*sequence);
     if (draft->useless) continue;
     draft->round = round_;
     Follow(*sequence, draft);
     if (draft->computed == tokens) --draft->computed;  // for the logits of its last token
-    members.push_back({sequence, draft, std::min(room, wish.most)});
+    members.push_back({sequence, draft, std::min(room, wish.most), trial});
     if (sequence->penalties.active()) members.back().penalties = sequence->penalties;
   }
   return members;
+}
+
+// Tokens that the draft has to read of a sequence, at most.
+size_t Drafter::Unread(const Sequence& sequence) const {
+  const auto found = drafts_.find(&sequence);
+  return sequence.tokens.size() - (found == drafts_.end() ? 0 : found->second.computed);
 }
 
 // A new one begins behind the longest prefix that the draft knows.
@@ -168,9 +176,10 @@ void Drafter::NoteComputed(Member* member) {
 }
 
 // Takes what was drawn for a guess if it is worth its row; whether another one seems to be worth what it costs.
-bool Drafter::Accept(Member* member, const StepResult& result, size_t company, bool trying) {
+bool Drafter::Accept(Member* member, const StepResult& result, size_t company) {
   Sequence* sequence = member->sequence;
   const HeadResult& head = result.head[*member->draw];
+  if (member->trial) next_trial_ = round_ + kTryInterval;
   Candidate drawn;
   if (!step_.Drawn(*member->draw, head, &drawn)) {
     member->draft->useless = !head.finite;
@@ -179,7 +188,7 @@ bool Drafter::Accept(Member* member, const StepResult& result, size_t company, b
   if (!sequence->request.ignore_eos && tokenizer_->IsEndOfGeneration(drawn.token)) return false;
   const GuessOdds::Evidence evidence = GuessOdds::OfProbability(std::exp(drawn.raw - head.log_sum_exp));
   member->needed *= sequence->odds.Chance(evidence);
-  const bool at_any_rate = trying && sequence->guesses.empty();
+  const bool at_any_rate = member->trial && sequence->guesses.empty();
   if (member->needed < GuessOdds::kRowCost && !at_any_rate) return false;
   sequence->guesses.push_back(drawn.token);
   sequence->evidence.push_back(evidence);

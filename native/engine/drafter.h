@@ -29,8 +29,10 @@ class Drafter {
 
   /// Rows of one step of the draft at most.
   static constexpr int kMaxRows = 128;
-  /// One round in so many tries guesses that do not seem to be worth what they cost.
+  /// One round in so many tries a guess for a sequence for which guesses do not seem to be worth what they cost...
   static constexpr uint64_t kTryInterval = 32;
+  /// ...unless the draft would have to read more tokens than this for it.
+  static constexpr size_t kTryTokens = 256;
 
   /// A sequence whose next token is known to be computed, and so many guesses at most.
   struct Wish {
@@ -73,6 +75,7 @@ class Drafter {
     Sequence* sequence;
     Draft* draft;
     size_t most;
+    bool trial;  // its guess does not seem to be worth it
     double needed = 1;  // the chance that all guesses so far come true
     std::optional<Penalties> penalties = std::nullopt;  // as they are behind the guesses
     size_t rows = 0;  // of its tokens in the step
@@ -83,13 +86,14 @@ class Drafter {
   using Members = std::vector<Member>;
 
   Status TryGuess(std::span<const Wish> wishes, size_t guesses);
-  Members Join(std::span<const Wish> wishes, bool trying);
+  Members Join(std::span<const Wish> wishes);
+  size_t Unread(const Sequence& sequence) const;
   Draft* DraftOf(const Sequence& sequence);
   static void Follow(const Sequence& sequence, Draft* draft);
   void Read(Members* members, size_t guesses);
   void WriteAhead(Members* members, size_t guesses);
   void NoteComputed(Member* member);
-  bool Accept(Member* member, const StepResult& result, size_t company, bool trying);
+  bool Accept(Member* member, const StepResult& result, size_t company);
   void Draw(Member* member);
   Status Run(StepResult* result);
   bool Reserve(Draft* draft, size_t from, size_t to);
@@ -109,6 +113,7 @@ class Drafter {
   DraftStep step_;
   DraftPace pace_;
   uint64_t round_ = 0;
+  uint64_t next_trial_ = kTryInterval;  // a round
 };
 
 }  // namespace tokenmill

@@ -57,8 +57,8 @@ class Scheduler {
   /// Announces a request that is still being tokenized, so that it can end at its deadline.
   void Expect(ClientId client, RequestId id, Clock::time_point deadline);
 
-  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once. It gives its place back with its
-  /// first step.
+  /// Takes a request whose prompt has been tokenized; one that cannot run ends at once. It gives its place back
+  /// with its first step.
   void Submit(ClientId client, Request request, std::vector<Token> prompt, Clock::time_point submitted_at,
               WaitingRoom::Place waiting = {}, AdapterStack adapters = {});
   /// Ends a request that could not be taken, or not be worked off after it was.

@@ -161,6 +161,25 @@ TEST(a_draft_as_slow_as_its_target_is_hardly_asked) {
   }
 }
 
+// What a draft costs changes: it is tried again and again, though it has to read what was said meanwhile.
+TEST(a_draft_that_was_slow_gets_another_chance) {
+  Rig rig(1000, 64, 2000);
+  ToyDraft toy;
+  double slowness = 2;
+  rig.step_ms = [](const StepPlan& plan) { return 3 + static_cast<double>(plan.rows()); };
+  toy.passes = [&](size_t rows) { rig.Pass(slowness * (3 + static_cast<double>(rows))); };
+  const DraftRig draft(&toy, &rig, 4096, 2000);
+  rig.ignore_eos = true;
+  rig.Submit(1, Prompt(1, 100), 1500);
+  while (rig.replies[1].size() < 300) rig.Step();
+  const uint64_t slow = rig.scheduler.Stats().guessed_tokens;
+  EXPECT(slow > 0 && slow < 40);
+  slowness = 0.05;
+  Finish(&rig);
+  EXPECT(rig.scheduler.Stats().guessed_tokens > 500);
+  EXPECT(rig.replies[1] == Expected(Prompt(1, 100), 1500, true));
+}
+
 TEST(a_draft_guesses_nothing_beyond_its_context) {
   Rig rig(1000, 64);
   ToyDraft toy;
@@ -274,7 +293,7 @@ TEST(a_draft_of_another_vocabulary_is_refused) {
   spec.tokens[256] = "<stop>";
   draft.source.tokenizer = Tokenizer::Create(spec).value();
   Status status = Drafter::Open(draft.source, *rig.tokenizer).status();
-  EXPECT_EQ(status.code(), Code::kIncompatible);
+  EXPECT(status.code() == Code::kIncompatible);
   EXPECT(status.message().find(
              "token 256 of the draft model 'toy' is '<stop>', and that of the model is '<end>'") !=
          std::string::npos);
@@ -283,7 +302,7 @@ TEST(a_draft_of_another_vocabulary_is_refused) {
   spec.kinds.push_back(TokenKind::kControl);
   draft.source.tokenizer = Tokenizer::Create(spec).value();
   status = Drafter::Open(draft.source, *rig.tokenizer).status();
-  EXPECT_EQ(status.code(), Code::kIncompatible);
+  EXPECT(status.code() == Code::kIncompatible);
   EXPECT(status.message().find("has 258 tokens, and the model has 257") != std::string::npos);
 }
 
