@@ -1,5 +1,5 @@
-// node scripts/adapter-spec.mjs ADAPTER: prints where an adapter's factors lie, as logits_cli takes it (the format is in
-// test/native/adapter_spec_file.h).
+// node scripts/adapter-spec.mjs ADAPTER: prints where an adapter's factors lie, as logits_cli takes it (the format is
+// in test/native/adapter_spec_file.h).
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 

@@ -1,9 +1,9 @@
 // npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
-// instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME,
-// --model NAME, --kv-cache int8, and --adapter FOLDER: both sides use a PEFT adapter, "random" some of random factors that
-// are made first, the bounds those without one. An instruction set that this machine lacks is emulated: avx512, avx512bf16 and avxvnni
-// with AVX2 (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where a window of SmolLM2 takes minutes. The
-// oracle's packages are installed into .venv when they are not there.
+// instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME, --model NAME,
+// --kv-cache int8, and --adapter FOLDER: both sides use a PEFT adapter, "random" some of random factors that are made
+// first, the bounds those without one. An instruction set that this machine lacks is emulated: avx512, avx512bf16 and
+// avxvnni with AVX2 (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where a window of SmolLM2 takes
+// minutes. The oracle's packages are installed into .venv when they are not there.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -67,7 +67,7 @@ const folder = run(process.execPath, ["scripts/fetch-test-models.mjs"], {
 function adaptersFor(name, model) {
   if (values.adapter !== "random") return [values.adapter];
   const made = join(root, build, "adapters", name);
-  if (!existsSync(made)) run(python, ["test/oracle/make_adapters.py", "--model", model, made]);
+  run(python, ["test/oracle/make_adapters.py", "--model", model, made]);
   return readdirSync(made).map((adapter) => join(made, adapter));
 }
 

@@ -24,8 +24,8 @@ export interface AdapterEntry {
 }
 
 /**
- * Where an adapter's factors lie, read from headers that have been checked. Native code gets it, binds it to a model and
- * checks every number again that it uses.
+ * Where an adapter's factors lie, read from headers that have been checked. Native code gets it, binds it to a model
+ * and checks every number again that it uses.
  */
 export interface AdapterSpec {
   /** The file that holds the factors, absolute. */

@@ -12,8 +12,8 @@ function compile(pattern: string, key: string): RegExp {
   const refuse = (cause?: unknown) =>
     new TokenmillError(
       "UnsupportedModel",
-      `adapter_config.json has the pattern ${JSON.stringify(pattern.slice(0, 200))} in '${key}', which cannot be read; ` +
-        "write out the modules' names",
+      `adapter_config.json has the pattern ${JSON.stringify(pattern.slice(0, 200))} in '${key}', which cannot be ` +
+        "read; write out the modules' names",
       { cause },
     );
   if (escapes.test(pattern) || groups.test(pattern)) throw refuse();

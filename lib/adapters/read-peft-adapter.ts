@@ -42,8 +42,8 @@ async function refuseOtherWeights(folder: string): Promise<void> {
   if ((await isThere(peftFiles.weights)) || !(await isThere("adapter_model.bin"))) return;
   throw new TokenmillError(
     "UnsupportedModel",
-    `${folder} has adapter_model.bin, a Python program of a kind, and no ${peftFiles.weights}; save the adapter again ` +
-      "with safe_serialization",
+    `${folder} has adapter_model.bin, a Python program of a kind, and no ${peftFiles.weights}; save the adapter ` +
+      "again with safe_serialization",
   );
 }
 
@@ -61,8 +61,8 @@ function refuseTensor({ name }: StoredTensor): TokenmillError {
         [/lora_[AB]\.bias$/, "is a bias of a factor, which cannot run"],
         [
           /modules_to_save|(embed_tokens|lm_head|norm)\.weight$/,
-          "replaces a module of the base model, which adapters here cannot; merge it with PEFT and convert the model, or " +
-            "save it without (modules_to_save=None, save_embedding_layers=False)",
+          "replaces a module of the base model, which adapters here cannot; merge it with PEFT and convert the " +
+            "model, or save it without (modules_to_save=None, save_embedding_layers=False)",
         ],
       ] as const
     ).find(([pattern]) => pattern.test(name)) ?? [];

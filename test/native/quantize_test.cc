@@ -209,8 +209,8 @@ TEST(MetadataAreCopiedByteForByte) {
   writer.AddRaw("a.nested", GgufType::kArray, NestedArray());
   writer.AddTensor("t", {32, 2}, 1, std::string(128, '\0'));
   const auto source = OpenBytes(writer.Bytes());
-  const auto layout =
-      LayOutGguf(*source, Retyped(*source, {DType::kQ8_0}), {{"general.quantization_version", 2}, {"general.file_type", 7}});
+  const std::vector<GgufUint> values = {{"general.quantization_version", 2}, {"general.file_type", 7}};
+  const auto layout = LayOutGguf(*source, Retyped(*source, {DType::kQ8_0}), values);
   EXPECT(layout.ok());
   std::string bytes = layout.value().header;
   EXPECT_EQ(layout.value().offsets[0], bytes.size());
@@ -239,7 +239,8 @@ TEST(TensorsLieAtTheFilesAlignment) {
   writer.Add("general.alignment", GgufType::kUint32, 128u);
   for (const char* name : {"a", "b", "c"}) writer.AddTensor(name, {32}, 0, std::string(128, '\0'));
   const auto source = OpenBytes(writer.Bytes());
-  const auto layout = LayOutGguf(*source, Retyped(*source, {DType::kF32, DType::kQ4_0, DType::kF16}), {}).value();
+  const auto layout =
+      LayOutGguf(*source, Retyped(*source, {DType::kF32, DType::kQ4_0, DType::kF16}), {}).value();
   EXPECT_EQ(layout.header.size() % 128, 0u);
   EXPECT_EQ(layout.offsets[1] - layout.offsets[0], 128u);
   EXPECT_EQ(layout.offsets[2] - layout.offsets[1], 128u);

@@ -176,10 +176,15 @@ MODEL_ADAPTERS = {
 
 
 def make_for_model(path: Path, output: Path) -> None:
+    """What is there already is not made again."""
     for seed, (name, (dtype, settings)) in enumerate(MODEL_ADAPTERS.items()):
+        if (output / name).exists():
+            continue
         adapted = get_peft_model(Oracle.from_gguf(path).model, LoraConfig(target_modules=ALL, **settings))
         draw_factors(adapted, seed, DTYPES[dtype], MODEL_STRENGTH)
-        save_peft(adapted, output / name, DTYPES[dtype])
+        draft = output / f"{name}.draft"
+        save_peft(adapted, draft, DTYPES[dtype])
+        draft.rename(output / name)
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ same<
   | "fileTypes"
   | "loadModel"
   | "loadTokenizer"
+  | "mergeAdapter"
   | "quantizeModel"
   | "Reply"
   | "Session"
