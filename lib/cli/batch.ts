@@ -7,6 +7,7 @@ import { TokenmillError } from "../errors";
 import { loadModel } from "../load-model";
 import type { Model } from "../model";
 import { checkLoadOptions } from "../validate";
+import { type AdapterChoices, loadAdapters, withoutAdapterChoices } from "./adapter-choices";
 import { readDoneIds, readItems, toLine } from "./batch-files";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
@@ -16,7 +17,7 @@ import { ProgressDisplay } from "./progress-display";
 import type { SamplingChoices } from "./sampling-choices";
 
 /** The options of `tokenmill batch`, as commander names them. */
-export interface BatchCommandOptions extends LoadChoices, SamplingChoices {
+export interface BatchCommandOptions extends LoadChoices, SamplingChoices, AdapterChoices {
   order?: "input" | "completion";
   concurrency?: number;
   resume?: boolean;
@@ -25,7 +26,7 @@ export interface BatchCommandOptions extends LoadChoices, SamplingChoices {
 }
 
 function batchOptions(options: BatchCommandOptions): BatchOptions {
-  const { resume, force, json, ...batch } = withoutLoadChoices(options);
+  const { resume, force, json, ...batch } = withoutAdapterChoices(withoutLoadChoices(options));
   return batch;
 }
 
@@ -70,6 +71,7 @@ async function runBatch(
   options: BatchCommandOptions,
   signal: AbortSignal,
 ): Promise<BatchProgress> {
+  const adapters = await loadAdapters(model, options, signal);
   const skip =
     options.resume && existsSync(files.output) ? await readDoneIds(files.output) : new Set<string>();
   const output = await open(files.output, options.resume ? "a" : "w");
@@ -80,7 +82,7 @@ async function runBatch(
     display.update(state);
   };
   try {
-    const batch = { ...batchOptions(options), skip, signal, onProgress };
+    const batch = { ...batchOptions(options), ...adapters, skip, signal, onProgress };
     for await (const result of model.generateMany(readItems(files.input), batch))
       await output.appendFile(toLine(result));
   } finally {

@@ -55,8 +55,14 @@ function generationOptions(command: Command): Command {
     .option("--stop <text>", "end the answer before this text; may be repeated", collect);
 }
 
+function adapterOptions(command: Command): Command {
+  return command
+    .option("--adapter <source>", "an adapter (LoRA): a PEFT folder, a GGUF file; may be repeated", collect)
+    .option("--adapter-scale <number>", "multiplies what they add", numberBetween(-1000, 1000));
+}
+
 function addRun(program: Command): void {
-  generationOptions(program.command("run"))
+  adapterOptions(generationOptions(program.command("run")))
     .summary("answer a prompt, or chat")
     .description("Answers a prompt as it is generated; without one, answers stdin, or chats at a terminal.")
     .argument("<model>", sourceHelp)
@@ -79,11 +85,11 @@ function addRun(program: Command): void {
 }
 
 function addBatch(program: Command): void {
-  generationOptions(program.command("batch"))
+  adapterOptions(generationOptions(program.command("batch")))
     .summary("answer every line of a file")
     .description(
       "Answers every line of a JSONL file: a prompt as a string, or an object with prompt or messages, and if wanted " +
-        "id and options. Writes a line with the text, or with the error, for each.",
+        "id and options (whose adapter is the name of one that is given). Writes a line with the text, or with the error, for each.",
     )
     .argument("<model>", sourceHelp)
     .argument("<in>", "the JSONL file to read, or - for stdin")

@@ -6,6 +6,7 @@ import type { Model } from "../model";
 import type { GenerationOptions, LoadOptions } from "../options";
 import type { Reply } from "../reply";
 import { checkGenerationOptions, checkLoadOptions } from "../validate";
+import { type AdapterChoices, loadAdapters, withoutAdapterChoices } from "./adapter-choices";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
 import { type LoadChoices, loadOptions, withoutLoadChoices } from "./load-options";
@@ -15,7 +16,7 @@ import type { SamplingChoices } from "./sampling-choices";
 import { note } from "./text";
 
 /** The options of `tokenmill run`, as commander names them. */
-export interface RunOptions extends LoadChoices, SamplingChoices {
+export interface RunOptions extends LoadChoices, SamplingChoices, AdapterChoices {
   system?: string;
   raw?: boolean;
   json?: boolean;
@@ -27,12 +28,14 @@ export interface RunOptions extends LoadChoices, SamplingChoices {
 interface Models {
   model: Model;
   draft: Model | undefined;
+  adapters: Pick<GenerationOptions, "adapter">;
 }
 
-function generationOptions(options: RunOptions, draft?: Model): GenerationOptions {
-  const { system, raw, json, draft: choice, ...generation } = withoutLoadChoices(options);
-  const guesses = choice === "promptLookup" ? choice : draft;
-  return { ...generation, ...(guesses === undefined ? {} : { draft: guesses }) };
+function generationOptions(options: RunOptions, models?: Models): GenerationOptions {
+  const choices = withoutAdapterChoices(withoutLoadChoices(options));
+  const { system, raw, json, draft: choice, ...generation } = choices;
+  const guesses = choice === "promptLookup" ? choice : models?.draft;
+  return { ...generation, ...models?.adapters, ...(guesses === undefined ? {} : { draft: guesses }) };
 }
 
 /** Has the library refuse at once what it would refuse only after the download. */
@@ -54,14 +57,16 @@ async function loadOne(source: string, options: LoadOptions): Promise<Model> {
   }
 }
 
-/** The model and the draft; `quantize` and `contextLength` are the model's alone. */
+/** The model with its adapters, and the draft; `quantize` and `contextLength` are the model's alone. */
 async function load(source: string, options: RunOptions, signal: AbortSignal): Promise<Models> {
   const own = { ...loadOptions(options), signal };
   const model = await loadOne(source, own);
-  if (options.draft === undefined || options.draft === "promptLookup") return { model, draft: undefined };
   try {
+    const adapters = await loadAdapters(model, options, signal);
+    if (options.draft === undefined || options.draft === "promptLookup")
+      return { model, draft: undefined, adapters };
     const { quantize, contextLength, ...shared } = own;
-    return { model, draft: await loadOne(options.draft, { ...shared, precision: "fast" }) };
+    return { model, draft: await loadOne(options.draft, { ...shared, precision: "fast" }), adapters };
   } catch (error) {
     await model.dispose();
     throw error;
@@ -74,13 +79,9 @@ async function dispose({ model, draft }: Models): Promise<void> {
 }
 
 /** Starts the answer: through the chat template, or where there is none, as a continuation of the prompt. */
-function startReply(
-  { model, draft }: Models,
-  prompt: string,
-  options: RunOptions,
-  signal: AbortSignal,
-): Reply {
-  const generation = { ...generationOptions(options, draft), signal };
+function startReply(models: Models, prompt: string, options: RunOptions, signal: AbortSignal): Reply {
+  const { model } = models;
+  const generation = { ...generationOptions(options, models), signal };
   if (options.raw) return model.generate(prompt, generation);
   if (!model.info.capabilities.chat) {
     if (options.system !== undefined) {
@@ -127,7 +128,7 @@ async function answer(
 
 async function chat(source: string, options: RunOptions): Promise<void> {
   const models = await withInterrupt((signal) => load(source, options, signal));
-  const { model, draft } = models;
+  const { model } = models;
   try {
     if (!model.info.capabilities.chat) {
       throw new UsageError("The model has no chat template, so it cannot chat: give it a prompt to continue");
@@ -139,7 +140,7 @@ async function chat(source: string, options: RunOptions): Promise<void> {
       model,
       terminal: openChatTerminal(),
       system,
-      generation: generationOptions(options, draft),
+      generation: generationOptions(options, models),
     });
   } finally {
     await dispose(models);
