@@ -1,10 +1,10 @@
 // Adapters on the executors, against PEFT + transformers: tiny models in full rows, and what a trained one does.
 import assert from "node:assert/strict";
 import { execFileSync, spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { basename, join } from "node:path";
 import { test } from "node:test";
-import { loadModel, mergeAdapter } from "../../dist/index.mjs";
+import { loadModel } from "../../dist/index.mjs";
 import { modelTest, nativeTests, root, smollm2, temporaryFile } from "../support/models.mjs";
 
 const adapters = join(root, "test/fixtures/adapter/tiny");
@@ -57,26 +57,41 @@ for (const file of readdirSync(adapters).filter((name) => name.endsWith(".json")
   }
 }
 
+for (const file of readdirSync(adapters).filter((name) => name.endsWith(".json"))) {
+  const { model: modelFile, tokens, nextLogprobs } = JSON.parse(readFileSync(join(adapters, file), "utf8"));
+  const folder = join(adapters, file.replace(/\.json$/, ""));
+  for (const source of [folder, `${folder}.gguf`].filter(existsSync)) {
+    test(`${basename(source)}: scores of a model with it are PEFT's`, async () => {
+      const model = await loadModel(join(models, modelFile));
+      const adapter = await model.loadAdapter(source);
+      const { logprobs } = await model.score(tokens, { adapter });
+      const plain = await model.score(tokens);
+      const distance = (values) =>
+        Math.max(...nextLogprobs.map((wanted, i) => Math.abs(values[i + 1] - wanted)));
+      assert.ok(distance(logprobs) <= 0.04, `the largest difference is ${distance(logprobs)}`);
+      assert.ok(distance(plain.logprobs) > 0.2, "without it the model says something else");
+      await model.dispose();
+    });
+  }
+}
+
 modelTest(
-  "an adapter that was trained for a JSON form makes the model answer in it",
+  "an adapter that was trained for a JSON form makes a request answer in it, in one batch with others",
   smollm2,
   async (path) => {
-    const adapter = join(root, "test/fixtures/adapter/smollm2-purchase-json");
-    const { cases } = JSON.parse(readFileSync(join(adapter, "expected.json"), "utf8"));
-    const merged = join(dirname(temporaryFile("")), "smollm2-merged.gguf");
-    await mergeAdapter(path, adapter, merged, { type: "Q8_0" });
-    const answers = async (file) => {
-      const model = await loadModel(file, { precision: "high", packedCache: false, contextLength: 512 });
-      try {
-        const replies = cases.map(({ message }) =>
-          model.chat([{ role: "user", content: message }], { maxTokens: 48, temperature: 0 }),
-        );
-        return (await Promise.all(replies)).map(({ text }) => text);
-      } finally {
-        await model.dispose();
-      }
+    const source = join(root, "test/fixtures/adapter/smollm2-purchase-json");
+    const { cases } = JSON.parse(readFileSync(join(source, "expected.json"), "utf8"));
+    const model = await loadModel(path, { precision: "high", contextLength: 512 });
+    const adapter = await model.loadAdapter(source);
+    const ask = async ({ message }, options) => {
+      const messages = [{ role: "user", content: message }];
+      return (await model.chat(messages, { maxTokens: 48, temperature: 0, ...options })).text;
     };
-    const [plain, adapted] = [await answers(path), await answers(merged)];
+    const [plain, adapted] = await Promise.all([
+      Promise.all(cases.map((one) => ask(one, {}))),
+      Promise.all(cases.map((one) => ask(one, { adapter }))),
+    ]);
+    await model.dispose();
     assert.ok(
       plain.every((text) => !text.startsWith("{")),
       "the base model answers in prose",
