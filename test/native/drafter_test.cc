@@ -263,6 +263,33 @@ TEST(a_draft_that_fails_costs_guesses_alone) {
   }
 }
 
+// Whatever came true and whatever did not: when a draft guesses, its pages hold what was said, and guesses behind.
+TEST(a_draft_has_read_what_was_said) {
+  const std::vector<KvGroup> full = {{0, 1}}, both = {{0, 1}, {24, 1}};
+  for (const bool windowed : {false, true}) {
+    Rig rig(windowed ? both : full, 4000, 64, 400);
+    ToyDraft toy;
+    toy.groups = windowed ? both : full;
+    const auto prompt = Prompt(1, 37);
+    auto said = prompt;
+    const auto reply = Expected(prompt, 300, true);
+    said.insert(said.end(), reply.begin(), reply.end());
+    size_t asked = 0;
+    toy.next = [&](std::span<const Token> tokens) {
+      const size_t certain = prompt.size() + rig.replies[1].size();
+      EXPECT(tokens.size() >= certain);
+      EXPECT(std::equal(said.begin(), said.begin() + static_cast<std::ptrdiff_t>(certain), tokens.begin()));
+      ++asked;
+      return WrongOnceIn(4)(tokens);
+    };
+    const DraftRig draft(&toy, &rig, 4000);
+    rig.ignore_eos = true;
+    rig.Submit(1, prompt, 300);
+    Finish(&rig);
+    EXPECT(asked > 200 && rig.replies[1] == reply);
+  }
+}
+
 // The next turn of a conversation: the draft reads what is new.
 TEST(a_draft_knows_prefixes_again) {
   Rig rig(1000, 64);
