@@ -196,16 +196,17 @@ TEST(a_draft_guesses_nothing_beyond_its_context) {
 }
 
 TEST(whoever_finds_no_pages_goes_without_guesses) {
-  for (const size_t pages : {0, 16, 32}) {
+  for (const size_t pages : {0, 16, 32, 4096}) {
     Rig rig(1000, 64);
     ToyDraft toy;
+    toy.refuses_memory = pages == 4096;
     toy.next = WrongOnceIn(6);
     const DraftRig draft(&toy, &rig, pages);
     rig.ignore_eos = true;
     for (RequestId id = 1; id <= 8; ++id) rig.Submit(id, Prompt(id, 40), 150);
     Finish(&rig);
     for (RequestId id = 1; id <= 8; ++id) EXPECT(rig.replies[id] == Expected(Prompt(id, 40), 150, true));
-    EXPECT_EQ(rig.scheduler.Stats().guessed_tokens > 0, pages > 0);
+    EXPECT_EQ(rig.scheduler.Stats().guessed_tokens > 0, pages > 0 && !toy.refuses_memory);
     EXPECT(rig.drafter->pool().used(0) + rig.drafter->pool().cached(0) <= pages);
   }
 }
