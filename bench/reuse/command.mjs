@@ -62,9 +62,9 @@ export function describeFork({ depth, count, medianMs, maxMs, rssBytes, kvBytes,
 }
 
 /**
- * A model with a draft model: as long as no pair of sizes with one vocabulary can be had, the given model guesses for an
- * F16 file of its own weights. That shows the mechanism at its best, a draft that is nearly always right and reads
- * a third of the bytes, and not what a draft of another size gains.
+ * A model with a draft model: as long as no pair of sizes with one vocabulary can be had, the given model guesses
+ * for an F16 file of its own weights. That shows the mechanism at its best, a draft that is nearly always right and
+ * reads a third of the bytes, and not what a draft of another size gains.
  */
 async function measureDraftModel(path, model, { rounds, loadOptions }) {
   if (["F32", "F16", "BF16"].includes(model.info.quantization)) return undefined;

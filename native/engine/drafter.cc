@@ -74,9 +74,10 @@ Drafter::Members Drafter::Join(std::span<const Wish> wishes) {
     if (room == 0) Forget(*sequence);
     if (std::min(room, wish.most) == 0) continue;
     const bool trial = sequence->odds.Chance() < cost;
-    if (trial && (std::exchange(tried, true) || Unread(*sequence) > kTryTokens)) continue;
+    if (trial && (tried || Unread(*sequence) > kTryTokens)) continue;
     Draft* draft = DraftOf(*sequence);
     if (draft->useless) continue;
+    tried = tried || trial;
     draft->round = round_;
     Follow(*sequence, draft);
     if (draft->computed == tokens) --draft->computed;  // for the logits of its last token

@@ -196,16 +196,17 @@ TEST(a_draft_guesses_nothing_beyond_its_context) {
 }
 
 TEST(whoever_finds_no_pages_goes_without_guesses) {
-  for (const size_t pages : {0, 16, 32}) {
+  for (const size_t pages : {0, 16, 32, 4096}) {
     Rig rig(1000, 64);
     ToyDraft toy;
+    toy.refuses_memory = pages == 4096;
     toy.next = WrongOnceIn(6);
     const DraftRig draft(&toy, &rig, pages);
     rig.ignore_eos = true;
     for (RequestId id = 1; id <= 8; ++id) rig.Submit(id, Prompt(id, 40), 150);
     Finish(&rig);
     for (RequestId id = 1; id <= 8; ++id) EXPECT(rig.replies[id] == Expected(Prompt(id, 40), 150, true));
-    EXPECT_EQ(rig.scheduler.Stats().guessed_tokens > 0, pages > 0);
+    EXPECT_EQ(rig.scheduler.Stats().guessed_tokens > 0, pages > 0 && !toy.refuses_memory);
     EXPECT(rig.drafter->pool().used(0) + rig.drafter->pool().cached(0) <= pages);
   }
 }
@@ -260,6 +261,33 @@ TEST(a_draft_that_fails_costs_guesses_alone) {
     EXPECT(rig.replies[1] == Expected(prompt, 200, true));
     EXPECT_EQ(rig.scheduler.Stats().guessed_tokens > 0, !poisoned);
     EXPECT_EQ(rig.scheduler.Stats().right_guesses, rig.scheduler.Stats().guessed_tokens);
+  }
+}
+
+// Whatever came true and whatever did not: when a draft guesses, its pages hold what was said, and guesses behind.
+TEST(a_draft_has_read_what_was_said) {
+  const std::vector<KvGroup> full = {{0, 1}}, both = {{0, 1}, {24, 1}};
+  for (const bool windowed : {false, true}) {
+    Rig rig(windowed ? both : full, 4000, 64, 400);
+    ToyDraft toy;
+    toy.groups = windowed ? both : full;
+    const auto prompt = Prompt(1, 37);
+    auto said = prompt;
+    const auto reply = Expected(prompt, 300, true);
+    said.insert(said.end(), reply.begin(), reply.end());
+    size_t asked = 0;
+    toy.next = [&](std::span<const Token> tokens) {
+      const size_t certain = prompt.size() + rig.replies[1].size();
+      EXPECT(tokens.size() >= certain);
+      EXPECT(std::equal(said.begin(), said.begin() + static_cast<std::ptrdiff_t>(certain), tokens.begin()));
+      ++asked;
+      return WrongOnceIn(4)(tokens);
+    };
+    const DraftRig draft(&toy, &rig, 4000);
+    rig.ignore_eos = true;
+    rig.Submit(1, prompt, 300);
+    Finish(&rig);
+    EXPECT(asked > 200 && rig.replies[1] == reply);
   }
 }
 

@@ -49,6 +49,25 @@ test("run prints what the library answers", { skip }, async () => {
   assert.deepEqual(await run(["run", chatModel, "--max-tokens", "24"], { input: `${question}\n` }), expected);
 });
 
+test("run --draft says the same with a draft model and with guesses from the prompt", { skip }, async () => {
+  const { text } = await model.chat(messages, { maxTokens: 24 });
+  for (const draft of [chatModel, "promptLookup"]) {
+    const { exitCode, stdout } = await run([
+      "run",
+      chatModel,
+      question,
+      "--max-tokens",
+      "24",
+      "--draft",
+      draft,
+    ]);
+    assert.deepEqual({ exitCode, stdout }, { exitCode: 0, stdout: `${text}\n` });
+  }
+  const { exitCode, stderr } = await run(["run", chatModel, question, "--draft", baseModel]);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /the draft model '.*' has 262144 tokens, and the model has 49152/);
+});
+
 test("run --json prints the completion, with the options applied", { skip }, async () => {
   const flags = [
     "--temperature",
