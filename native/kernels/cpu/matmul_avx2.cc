@@ -27,8 +27,8 @@ TM_INLINE __m256i AddPairs(__m256i words, int16_t factor) {
 
 // The levels of a pair's block: sums over k of level * activation for 8 columns and kRows rows.
 struct Nibbles : LevelsOf<4> {
-  static constexpr int kHalvesOfTile = 2;  // of three rows and more
-  static constexpr int kHalvesAtOnce[2] = {4, 2};  // of one row and of more
+  static constexpr int kHalvesAtOnce = 2;  // of three rows and more
+  static constexpr bool kStripAtOnce = false;  // of one row
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -66,8 +66,8 @@ struct Nibbles : LevelsOf<4> {
 };
 
 struct Bytes : ByteLevels {
-  static constexpr int kHalvesOfTile = 1;
-  static constexpr int kHalvesAtOnce[2] = {2, 2};
+  static constexpr int kHalvesAtOnce = 1;
+  static constexpr bool kStripAtOnce = true;
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -113,8 +113,8 @@ struct Bytes : ByteLevels {
 // Levels of which the products of kTilesInWords tiles can be added in 16 bits.
 template <int kTilesInWords, class Source>
 struct SmallLevels : Source {
-  static constexpr int kHalvesOfTile = 2;
-  static constexpr int kHalvesAtOnce[2] = {Source::kTiles < 8 ? 2 : 4, 2};
+  static constexpr int kHalvesAtOnce = 2;
+  static constexpr bool kStripAtOnce = false;
 
   template <int kFirst, int kLast, int kRows, int kHalves>
   TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,

@@ -143,32 +143,30 @@ TM_INLINE void PrefetchBlock(const uint8_t* p, int bytes) {
   for (int i = 0; i < bytes; i += 64) Prefetch(p + kPrefetchBytes + i);
 }
 
-// One block, kStep half-strips after the other.
-template <class F, int kStep, int kRows, int kHalves>
+// One block of one row, whose halves are added as many at a time as keep its lines in the order of memory.
+template <class F>
+TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
+                         int64_t stride, int half, __m256 (&sums)[1][4]) {
+  if constexpr (F::Levels::kStripAtOnce) {
+    __m256 strips[2][1][2] = {{{sums[0][0], sums[0][1]}}, {{sums[0][2], sums[0][3]}}};
+    F::template AddBlock<1, 2>(header, block, a, stride, half, strips[0]);
+    F::template AddBlock<1, 2>(header, block, a, stride, half + 2, strips[1]);
+#pragma GCC unroll 4
+    for (int h = 0; h < 4; ++h) sums[0][h] = strips[h / 2][0][h % 2];
+  } else {
+    F::template AddBlock<1, 4>(header, block, a, stride, half, sums);
+  }
+}
+
+template <class F, int kRows, int kHalves>
 TM_INLINE void AddHalves(const uint8_t* header, const uint8_t* block, const ActivationBlock* a,
                          int64_t stride, int half, __m256 (&sums)[kRows][kHalves]) {
-#pragma GCC unroll 4
-  for (int first = 0; first < kHalves; first += kStep) {
-    __m256 some[kRows][kStep];
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int h = 0; h < kStep; ++h) some[r][h] = sums[r][first + h];
-    }
-    F::template AddBlock<kRows, kStep>(header, block, a, stride, half + first, some);
-#pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r) {
-#pragma GCC unroll 4
-      for (int h = 0; h < kStep; ++h) sums[r][first + h] = some[r][h];
-    }
-  }
+  F::template AddBlock<kRows, kHalves>(header, block, a, stride, half, sums);
 }
 
 // kHalves half-strips from `half` on, of rows row … row + kRows - 1.
 template <class F, int kRows, int kHalves, bool kPrefetch>
 void Tile(const MatmulArgs& args, int row, int half) {
-  constexpr int kAtOnce = F::Levels::kHalvesAtOnce[kRows > 1];
-  constexpr int kStep = kAtOnce < kHalves ? kAtOnce : kHalves;
   const uint8_t* group = args.weights;
   const ActivationBlock* a = args.blocks + row * args.stride;
   const ActivationBlock* a_end = a + args.k / kBlock;
@@ -186,7 +184,7 @@ void Tile(const MatmulArgs& args, int row, int half) {
 #pragma GCC unroll 1
     for (int b = 0; b < F::kBlocks; ++b, ++a, block += F::kBlockBytes) {
       if constexpr (kPrefetch) PrefetchBlock(block, F::kBlockBytes);
-      AddHalves<F, kStep>(group, block, a, args.stride, half, sums);
+      AddHalves<F>(group, block, a, args.stride, half, sums);
     }
   }
 #pragma GCC unroll 8
@@ -198,7 +196,7 @@ void Tile(const MatmulArgs& args, int row, int half) {
 
 template <class F, int kRows>
 void Rows(const MatmulArgs& args, int row) {
-  constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesOfTile;
+  constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesAtOnce;
   int half = 0;
   if (args.prefetch && row == 0) {
     Tile<F, kRows, kHalves, true>(args, row, 0);

@@ -18,8 +18,8 @@ constexpr int kPlainPrefetchBytes = 1024;  // how far ahead weights are asked fo
 
 // Sums over k of level * activation for 8 columns and kRows rows.
 struct Nibbles : LevelsOf<4> {
-  static constexpr int kHalvesOfTile = 2;  // of three rows and more
-  static constexpr int kHalvesAtOnce[2] = {4, 2};  // of one row and of more
+  static constexpr int kHalvesAtOnce = 2;  // of three rows and more
+  static constexpr bool kStripAtOnce = false;  // of one row
 
   template <int kRows, int kHalves>
   TM_INLINE void Dot(const uint8_t* levels, const ActivationBlock* a, int64_t stride,
@@ -51,8 +51,8 @@ struct Nibbles : LevelsOf<4> {
 
 template <class Source>
 struct AllLevels : Source {
-  static constexpr int kHalvesOfTile = 2;
-  static constexpr int kHalvesAtOnce[2] = {Source::kTiles < 8 ? 2 : 4, 2};
+  static constexpr int kHalvesAtOnce = 2;
+  static constexpr bool kStripAtOnce = false;
 
   template <int kFirst, int kLast, int kRows, int kHalves>
   TM_INLINE void DotTiles(const uint8_t* levels, const ActivationBlock* a, int64_t stride,

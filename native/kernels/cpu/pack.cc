@@ -1,9 +1,9 @@
 #include "kernels/cpu/pack.h"
 
-#include <algorithm>
 #include <cstring>
 
 #include "core/float16.h"
+#include "kernels/cpu/packed_levels.h"
 #include "quant/k_scales.h"
 #include "quant/q4_0.h"
 #include "quant/q4_1.h"
@@ -111,86 +111,6 @@ void Expand(const BlockQ6_K& block, Group* group) {
       levels[96] = static_cast<uint8_t>(second >> 4 | (upper >> 6) << 4);
     }
   }
-}
-
-// What four bytes, of consecutive k, have in the bits of `mask`, moved up by `up` (or down).
-uint32_t Bits(uint32_t word, uint32_t mask, int up = 0) {
-  word &= mask * 0x01010101u;
-  return up >= 0 ? word << up : word >> -up;
-}
-
-// Levels of a column and block, four a word, to the words that its tiles have.
-void Tighten(int bits, const uint32_t (&t)[8], uint32_t* words) {
-  switch (bits) {
-    case 4:
-      for (int i = 0; i < 4; ++i) words[i] = t[2 * i] | t[2 * i + 1] << 4;
-      return;
-    case 5:
-      words[0] = t[0] | Bits(t[5], 7, 5);
-      words[1] = t[1] | Bits(t[5], 0x18, 2) | Bits(t[7], 8, 4);
-      words[2] = t[2] | Bits(t[6], 7, 5);
-      words[3] = t[3] | Bits(t[6], 0x18, 2) | Bits(t[7], 0x10, 3);
-      words[4] = t[4] | Bits(t[7], 7, 5);
-      return;
-    case 6:
-      for (int half = 0; half < 2; ++half, words += 3) {
-        const uint32_t* four = t + 4 * half;
-        words[0] = four[0] | Bits(four[3], 0x30, 2);
-        words[1] = four[1] | Bits(four[3], 0x0c, 4);
-        words[2] = four[2] | Bits(four[3], 0x03, 6);
-      }
-      return;
-    default:
-      std::copy_n(t, 8, words);
-  }
-}
-
-void Widen(int bits, const uint32_t* words, uint32_t (&t)[8]) {
-  switch (bits) {
-    case 4:
-      for (int i = 0; i < 8; ++i) t[i] = Bits(words[i / 2], i % 2 == 0 ? 0x0f : 0xf0, i % 2 * -4);
-      return;
-    case 5:
-      for (int i = 0; i < 5; ++i) t[i] = Bits(words[i], 0x1f);
-      t[5] = Bits(words[0], 0xe0, -5) | Bits(words[1], 0x60, -2);
-      t[6] = Bits(words[2], 0xe0, -5) | Bits(words[3], 0x60, -2);
-      t[7] = Bits(words[4], 0xe0, -5) | Bits(words[1], 0x80, -4) | Bits(words[3], 0x80, -3);
-      return;
-    case 6:
-      for (int half = 0; half < 2; ++half, words += 3) {
-        uint32_t* four = t + 4 * half;
-        for (int i = 0; i < 3; ++i) four[i] = Bits(words[i], 0x3f);
-        four[3] = Bits(words[0], 0xc0, -2) | Bits(words[1], 0xc0, -4) | Bits(words[2], 0xc0, -6);
-      }
-      return;
-    default:
-      std::copy_n(words, 8, t);
-  }
-}
-
-int LevelBits(const PackedLayout& layout) { return layout.level_bytes / (kPairColumns * kBlock / 8); }
-
-// Where a column's first level is in a block's levels.
-int LevelPlace(const PackedLayout& layout, int column) {
-  return column / kStripColumns * (layout.level_bytes / 2) + column % kStripColumns * 4;
-}
-
-void PutLevels(const PackedLayout& layout, const uint8_t* levels, int column, uint8_t* block) {
-  const int bits = LevelBits(layout);
-  uint32_t tiles[8], words[8];
-  std::memcpy(tiles, levels, sizeof(tiles));
-  Tighten(bits, tiles, words);
-  uint8_t* place = block + LevelPlace(layout, column);
-  for (int i = 0; i < bits; ++i) std::memcpy(place + 64 * i, words + i, sizeof(uint32_t));
-}
-
-void TakeLevels(const PackedLayout& layout, const uint8_t* block, int column, uint8_t* levels) {
-  const int bits = LevelBits(layout);
-  uint32_t tiles[8], words[8];
-  const uint8_t* place = block + LevelPlace(layout, column);
-  for (int i = 0; i < bits; ++i) std::memcpy(words + i, place + 64 * i, sizeof(uint32_t));
-  Widen(bits, words, tiles);
-  std::memcpy(levels, tiles, sizeof(tiles));
 }
 
 void PutHalf(uint16_t half, int column, uint8_t* halves) {
