@@ -9,11 +9,12 @@
 
 namespace tokenmill::bench {
 
-/// Small F16 factors of one rank on all linear layers of a program.
+/// Small F16 factors of one rank on all linear layers of a program but the head, as PEFT's "all-linear" has it.
 class SyntheticAdapter final : public AdapterSource {
  public:
   SyntheticAdapter(const Program& program, int rank) : program_(program) {
     for (const Op& op : program.ops) {
+      if (std::holds_alternative<Head>(op)) continue;
       for (const WeightId matrix : LinearMatrices(op))
         factors_.push_back({matrix, rank, 1.0f / static_cast<float>(rank), DType::kF16});
     }

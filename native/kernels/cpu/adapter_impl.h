@@ -1,5 +1,5 @@
 // The products of adapters over Vec. Included by the vector_*.cc only, after their simd header and kShrinkRanks,
-// kShrinkRows and kExpandRows, the sizes of tiles whose sums fit the registers.
+// kShrinkRows, kExpandRows and kExpandStrips, the sizes of tiles whose sums fit the registers.
 
 #include "kernels/cpu/kernels.h"
 
@@ -106,31 +106,40 @@ void Shrink(const ShrinkArgs& args) {
   ShrinkRest<Factor, kShrinkRows - 1>(args, row);
 }
 
-template <class Factor, int kRows>
-void ExpandRows(const ExpandArgs& args, int row) {
-  const auto* factor = static_cast<const typename Factor::Type*>(args.factor);
+// kStrips strips from `strip` on, for rows row … row + kRows - 1.
+template <class Factor, int kRows, int kStrips>
+void ExpandTile(const ExpandArgs& args, int row, int strip) {
+  const auto* factor = static_cast<const typename Factor::Type*>(args.factor) + 16 * strip;
   const float* inner[kRows];
-  Vec sums[kRows][2];
+  Vec sums[kRows][kStrips];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
     inner[r] = args.rows[row + r];
-    sums[r][0] = Load(args.out[row + r]);
-    sums[r][1] = Load(args.out[row + r] + 16);
+#pragma GCC unroll 8
+    for (int s = 0; s < kStrips; ++s) sums[r][s] = Load(args.out[row + r] + 16 * (strip + s));
   }
   for (int j = 0; j < args.rank; ++j, factor += kPairColumns) {
-    const Vec low = Factor::LoadVec(factor), high = Factor::LoadVec(factor + 16);
+    Vec columns[kStrips];
+#pragma GCC unroll 8
+    for (int s = 0; s < kStrips; ++s) columns[s] = Factor::LoadVec(factor + 16 * s);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Vec input = Set(inner[r][j]);
-      sums[r][0] = Fma(low, input, sums[r][0]);
-      sums[r][1] = Fma(high, input, sums[r][1]);
+#pragma GCC unroll 8
+      for (int s = 0; s < kStrips; ++s) sums[r][s] = Fma(columns[s], input, sums[r][s]);
     }
   }
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    Store(args.out[row + r], sums[r][0]);
-    Store(args.out[row + r] + 16, sums[r][1]);
+#pragma GCC unroll 8
+    for (int s = 0; s < kStrips; ++s) Store(args.out[row + r] + 16 * (strip + s), sums[r][s]);
   }
+}
+
+template <class Factor, int kRows>
+void ExpandRows(const ExpandArgs& args, int row) {
+  constexpr int kStrips = kRows <= 2 ? 2 : kExpandStrips;
+  for (int strip = 0; strip < 2; strip += kStrips) ExpandTile<Factor, kRows, kStrips>(args, row, strip);
 }
 
 template <class Factor, int kRows>

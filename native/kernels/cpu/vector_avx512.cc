@@ -4,7 +4,7 @@
 namespace tokenmill::cpu {
 namespace {
 constexpr int kQueryTile = 8;
-constexpr int kShrinkRanks = 4, kShrinkRows = 4, kExpandRows = 8;
+constexpr int kShrinkRanks = 4, kShrinkRows = 4, kExpandRows = 8, kExpandStrips = 2;
 }  // namespace
 }  // namespace tokenmill::cpu
 

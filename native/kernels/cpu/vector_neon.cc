@@ -4,7 +4,7 @@
 namespace tokenmill::cpu {
 namespace {
 constexpr int kQueryTile = 5;
-constexpr int kShrinkRanks = 2, kShrinkRows = 2, kExpandRows = 3;
+constexpr int kShrinkRanks = 2, kShrinkRows = 2, kExpandRows = 5, kExpandStrips = 1;
 }  // namespace
 }  // namespace tokenmill::cpu
 
