@@ -1,9 +1,9 @@
 // npm run test:kld: the models' divergence from the f32 oracle (PyTorch + transformers) over a text, for every
 // instruction set that this machine has. Options: --windows N (default 8, the whole text), --isa NAME, --model NAME,
-// --kv-cache int8, and --adapter FOLDER: then also with a PEFT adapter on both sides ("random": some of random factors,
-// which are made first), and at most 1.1 times as far. An instruction set that this machine lacks is emulated: avx512, avx512bf16 and
-// avxvnni with AVX2 (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where a window of SmolLM2 takes
-// minutes. The oracle's packages are installed into .venv when they are not there.
+// --kv-cache int8, and --adapter FOLDER: then also with a PEFT adapter on both sides ("random": with some of random
+// factors, which are made first), and at most 1.1 times as far. An instruction set that this machine lacks is
+// emulated: avx512, avx512bf16 and avxvnni with AVX2 (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where
+// a window of SmolLM2 takes minutes. The oracle's packages are installed into .venv when they are not there.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";

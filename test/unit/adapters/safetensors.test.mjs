@@ -1,4 +1,5 @@
-// Headers of safetensors: what is sound is read, and whatever is done to one, the tensors tile the file or it is refused.
+// Headers of safetensors: what is sound is read, and whatever is done to one, its tensors tile the file or it is
+// refused.
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
