@@ -11,19 +11,21 @@ import { peftFiles, readPeftAdapter } from "./read-peft-adapter";
  * file.
  *
  * @param path absolute
+ * @param source what it is called unless it says so itself; default: the name of the folder or file
  * @throws TokenmillError ModelNotFound; CorruptFile, UnsupportedModel or UnsupportedQuantization naming the setting or
  *   the tensor at fault
  */
-export async function readAdapter(path: string): Promise<AdapterFile> {
+export async function readAdapter(path: string, source?: string): Promise<AdapterFile> {
   const state = await stat(path).catch((cause) => {
     throw new TokenmillError("ModelNotFound", `There is nothing at ${path} (${describeError(cause)})`, {
       cause,
     });
   });
-  if (state.isDirectory()) return readPeftAdapter(path);
-  if (basename(path) === peftFiles.weights) return readPeftAdapter(dirname(path));
+  if (state.isDirectory()) return readPeftAdapter(path, source ?? basename(path));
+  if (basename(path) === peftFiles.weights)
+    return readPeftAdapter(dirname(path), source ?? basename(dirname(path)));
   const { name, ...file } = callNative(() => native().readGgufAdapter(path));
-  return { ...file, format: "gguf", name: name || basename(path, ".gguf") };
+  return { ...file, format: "gguf", name: name || (source ?? basename(path, ".gguf")) };
 }
 
 /** What an adapter is, in short. */

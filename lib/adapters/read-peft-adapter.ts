@@ -1,5 +1,5 @@
 import { readFile, stat } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { TokenmillError } from "../errors";
 import { describeError } from "../sources/failure";
 import type { AdapterEntry, AdapterFile } from "./adapter-spec";
@@ -132,7 +132,7 @@ function factorOf({ name: tensor, ...place }: StoredTensor) {
  * @throws TokenmillError ModelNotFound; CorruptFile, UnsupportedModel or UnsupportedQuantization naming the setting or
  *   the tensor at fault
  */
-export async function readPeftAdapter(folder: string): Promise<AdapterFile> {
+export async function readPeftAdapter(folder: string, name: string): Promise<AdapterFile> {
   const config = await readConfig(folder);
   await refuseOtherWeights(folder);
   const file = await readSafetensors(join(folder, peftFiles.weights));
@@ -147,7 +147,7 @@ export async function readPeftAdapter(folder: string): Promise<AdapterFile> {
   return {
     spec: { path: file.path, fileBytes: file.bytes, names: "modules", architecture: "", entries },
     format: "peft",
-    name: basename(folder),
+    name,
     baseModel: config.baseModel,
     alpha: config.alpha,
   };

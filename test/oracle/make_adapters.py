@@ -30,7 +30,9 @@ LAYER_MODULES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 ALL = [*LAYER_MODULES, "lm_head"]
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 STRENGTH = 0.6  # of what an adapter adds, beside its matrix
-MODEL_STRENGTH = 0.1  # of adapters for real models
+# Of adapters for real models. With 0.1, SmolLM2's perplexity goes from 41 to 67, and the rounding of activations costs
+# such a model a third more, also where the adapter is merged.
+MODEL_STRENGTH = 0.03
 CHANGES_AT_LEAST = 0.05  # mean KLD in nats between with and without
 
 

@@ -32,7 +32,8 @@ test("a hub's repository gives a folder with both files, without the network the
     filesBelow(cache),
     files.map((file) => `hf/owner/repo/main/${file}`),
   );
-  const { spec, format } = await readAdapter(path);
+  const { spec, format, name: called } = await readAdapter(path, name);
+  assert.equal(called, "repo");
   assert.deepEqual([format, spec.entries.length], ["peft", 15]);
   process.env.TOKENMILL_OFFLINE = "1";
   assert.equal((await resolveAdapterSource("hf:owner/repo")).path, path);
