@@ -134,6 +134,7 @@ bool HasMins(PackedFormat format) {
          format == PackedFormat::kNibbleK || format == PackedFormat::kFiveK;
 }
 
+template <int kBits>
 void PutGroup(PackedFormat format, const Group& group, int column, uint8_t* out) {
   const PackedLayout& layout = LayoutOf(format);
   if (layout.header_bytes != 0) {
@@ -142,7 +143,7 @@ void PutGroup(PackedFormat format, const Group& group, int column, uint8_t* out)
   }
   uint8_t* block = out + layout.header_bytes;
   for (int b = 0; b < layout.group_k / kBlock; ++b, block += layout.level_bytes + layout.scale_bytes) {
-    PutLevels(layout, group.levels + kBlock * b, column, block);
+    PutLevels<kBits>(group.levels + kBlock * b, column, block);
     uint8_t* scales = block + layout.level_bytes;
     if (format == PackedFormat::kSixK16) {
       scales[column] = group.scale[2 * b];
@@ -157,7 +158,7 @@ void PutGroup(PackedFormat format, const Group& group, int column, uint8_t* out)
   }
 }
 
-template <class Block>
+template <class Block, int kBits>
 void PackQuantized(PackedFormat format, const void* source, int rows, int64_t k, uint8_t* pair) {
   const Block* blocks = static_cast<const Block*>(source);
   const int64_t groups = k / Block::kElements;
@@ -166,7 +167,7 @@ void PackQuantized(PackedFormat format, const void* source, int rows, int64_t k,
     for (int64_t g = 0; g < groups; ++g) {
       Group group;
       Expand(blocks[row * groups + g], &group);
-      PutGroup(format, group, row, pair + g * group_bytes);
+      PutGroup<kBits>(format, group, row, pair + g * group_bytes);
     }
   }
 }
@@ -262,21 +263,21 @@ void PackPair(PackedFormat format, DType dtype, const void* source, int rows, in
   if (format == PackedFormat::kBf16K2) return PackBf16K2(source, rows, k, pair);
   switch (dtype) {
     case DType::kQ4_0:
-      return PackQuantized<BlockQ4_0>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ4_0, 4>(format, source, rows, k, pair);
     case DType::kQ4_1:
-      return PackQuantized<BlockQ4_1>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ4_1, 4>(format, source, rows, k, pair);
     case DType::kQ4_K:
-      return PackQuantized<BlockQ4_K>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ4_K, 4>(format, source, rows, k, pair);
     case DType::kQ5_0:
-      return PackQuantized<BlockQ5_0>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ5_0, 5>(format, source, rows, k, pair);
     case DType::kQ5_1:
-      return PackQuantized<BlockQ5_1>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ5_1, 5>(format, source, rows, k, pair);
     case DType::kQ5_K:
-      return PackQuantized<BlockQ5_K>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ5_K, 5>(format, source, rows, k, pair);
     case DType::kQ6_K:
-      return PackQuantized<BlockQ6_K>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ6_K, 6>(format, source, rows, k, pair);
     case DType::kQ8_0:
-      return PackQuantized<BlockQ8_0>(format, source, rows, k, pair);
+      return PackQuantized<BlockQ8_0, 8>(format, source, rows, k, pair);
     case DType::kF16:
     case DType::kBF16:
       return PackPlain<uint16_t>(source, rows, k, pair);

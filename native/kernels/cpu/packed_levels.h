@@ -16,27 +16,31 @@ inline uint32_t MoveBits(uint32_t word, uint32_t mask, int up = 0) {
   return up >= 0 ? word << up : word >> -up;
 }
 
-// Levels of a column and block, four a word, to the words that its tiles of `kBits` have, and back.
+// Word `tile` (of kBits) of a column and block, of its levels, four a word.
 template <int kBits>
-void Tighten(const uint32_t (&t)[8], uint32_t (&words)[kBits]) {
+uint32_t Tightened(const uint8_t* levels, int tile) {
+  const auto t = [levels](int i) {
+    uint32_t word;
+    std::memcpy(&word, levels + 4 * i, sizeof(word));
+    return word;
+  };
   if constexpr (kBits == 4) {
-    for (int i = 0; i < 4; ++i) words[i] = t[2 * i] | t[2 * i + 1] << 4;
+    return t(2 * tile) | t(2 * tile + 1) << 4;
   } else if constexpr (kBits == 5) {
-    words[0] = t[0] | MoveBits(t[5], 7, 5);
-    words[1] = t[1] | MoveBits(t[5], 0x18, 2) | MoveBits(t[7], 8, 4);
-    words[2] = t[2] | MoveBits(t[6], 7, 5);
-    words[3] = t[3] | MoveBits(t[6], 0x18, 2) | MoveBits(t[7], 0x10, 3);
-    words[4] = t[4] | MoveBits(t[7], 7, 5);
+    if (tile == 0) return t(0) | MoveBits(t(5), 7, 5);
+    if (tile == 1) return t(1) | MoveBits(t(5), 0x18, 2) | MoveBits(t(7), 8, 4);
+    if (tile == 2) return t(2) | MoveBits(t(6), 7, 5);
+    if (tile == 3) return t(3) | MoveBits(t(6), 0x18, 2) | MoveBits(t(7), 0x10, 3);
+    return t(4) | MoveBits(t(7), 7, 5);
   } else if constexpr (kBits == 6) {
-    for (int i = 0; i < 3; ++i) {
-      words[i] = t[i] | MoveBits(t[3], 0x30 >> 2 * i, 2 + 2 * i);
-      words[3 + i] = t[4 + i] | MoveBits(t[7], 0x30 >> 2 * i, 2 + 2 * i);
-    }
+    const int first = tile / 3 * 4, i = tile % 3;
+    return t(first + i) | MoveBits(t(first + 3), 0x30 >> 2 * i, 2 + 2 * i);
   } else {
-    std::copy_n(t, 8, words);
+    return t(tile);
   }
 }
 
+// The levels that the words of a column and block have.
 template <int kBits>
 void Widen(const uint32_t (&words)[kBits], uint32_t (&t)[8]) {
   if constexpr (kBits == 4) {
@@ -64,13 +68,14 @@ int LevelPlace(int column) {
   return column / kStripColumns * 64 * kBits + column % kStripColumns * 4;
 }
 
+/// Puts the 32 levels of a column into a block.
 template <int kBits>
-void PutTiles(const uint8_t* levels, int column, uint8_t* block) {
-  uint32_t tiles[8], words[kBits];
-  std::memcpy(tiles, levels, sizeof(tiles));
-  Tighten<kBits>(tiles, words);
+void PutLevels(const uint8_t* levels, int column, uint8_t* block) {
   uint8_t* place = block + LevelPlace<kBits>(column);
-  for (int i = 0; i < kBits; ++i) std::memcpy(place + 64 * i, words + i, sizeof(uint32_t));
+  for (int tile = 0; tile < kBits; ++tile) {
+    const uint32_t word = Tightened<kBits>(levels, tile);
+    std::memcpy(place + 64 * tile, &word, sizeof(word));
+  }
 }
 
 template <int kBits>
@@ -84,20 +89,7 @@ void TakeTiles(const uint8_t* block, int column, uint8_t* levels) {
 
 inline int LevelBits(const PackedLayout& layout) { return layout.level_bytes / (kPairColumns * kBlock / 8); }
 
-/// Puts the 32 levels of a column into a block, or takes them from it.
-inline void PutLevels(const PackedLayout& layout, const uint8_t* levels, int column, uint8_t* block) {
-  switch (LevelBits(layout)) {
-    case 4:
-      return PutTiles<4>(levels, column, block);
-    case 5:
-      return PutTiles<5>(levels, column, block);
-    case 6:
-      return PutTiles<6>(levels, column, block);
-    default:
-      return PutTiles<8>(levels, column, block);
-  }
-}
-
+/// Takes the 32 levels of a column from a block.
 inline void TakeLevels(const PackedLayout& layout, const uint8_t* block, int column, uint8_t* levels) {
   switch (LevelBits(layout)) {
     case 4:
