@@ -21,6 +21,9 @@ class ToyExecutor final : public Executor {
  public:
   explicit ToyExecutor(ToyDraft* draft) : draft_(draft), model_(&draft->groups) {}
 
+  Result<std::shared_ptr<const LoadedAdapter>> LoadAdapter(const AdapterSource&) const override {
+    return Status(Code::kInternal, "a draft has no adapters");
+  }
   Status LoadWeights(const WeightSource&) override { return {}; }
   Result<std::unique_ptr<Executor>> Twin(int max_rows) const override {
     return std::unique_ptr<Executor>(std::make_unique<ToyExecutor>(draft_));
