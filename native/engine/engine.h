@@ -113,7 +113,7 @@ class Engine {
   void ExportHold(ClientId client, RequestId id, HoldId hold, std::string state);
   /// Holds a snapshot's pages under a new name, as far as there is room, and ends as a request.
   void ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
-                  std::string cache_salt, std::vector<AdapterChoice> adapters);
+                  std::string cache_salt, std::vector<AdapterChoice> adapters = {});
   /// What snapshots must agree in. Reads from the file the first time; from any thread.
   Result<SnapshotIdentity> IdentifySnapshots();
   EngineStats Stats() const;
