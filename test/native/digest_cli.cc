@@ -1,6 +1,6 @@
 // Small random programs, of all weight formats, on the ISA of TOKENMILL_ISA: a line for each with a digest of its
-// logits' bits, and one with those of an adapter on all its linear layers. Every ISA, on every machine, prints the same. BF16 weights are taken at high precision, for
-// products of bf16 have bits of their own.
+// logits' bits, and one with those of an adapter on all its linear layers. Every ISA, on every machine, prints the
+// same. BF16 weights are taken at high precision, for products of bf16 have bits of their own.
 
 #include <cstdio>
 

@@ -49,7 +49,7 @@ size_t Aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 constexpr size_t kPlaceBytes = 17 * 64;
 constexpr unsigned kPlaces = 61;
 size_t NextPlace() {
-  static std::atomic<unsigned> count{0};
+  static constinit std::atomic<unsigned> count{0};
   return count.fetch_add(1, std::memory_order_relaxed) % kPlaces * kPlaceBytes;
 }
 

@@ -13,7 +13,7 @@
 namespace tokenmill::cpu {
 
 /// Lines of memory that will be read soon. Products ask for some of them before each of their tiles, no more than a
-/// core waits for at once, so that they come while it computes.
+/// core waits for at once, so that they come while it computes. Kernels that do not are right as well.
 struct SoonRead {
   static constexpr int kMost = 512;
   int count = 0;
