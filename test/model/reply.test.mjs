@@ -345,7 +345,7 @@ test("score takes what concerns its scheduling alone", async () => {
   }
   assert.match(
     (await failure(model.score("a b", { maxTokens: 1 }))).message,
-    /maxTokens.*known are cacheSalt, priority, tenant, deadline, signal/,
+    /maxTokens.*known are adapter, cacheSalt, priority, tenant, deadline, signal/,
   );
 });
 

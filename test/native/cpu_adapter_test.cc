@@ -158,7 +158,7 @@ TEST(AnAdapterIsWhatMergedWeightsAre) {
     const double nmse =
         LogitNmse(Feed(runner, 0, tokens, 30, {loaded.Use(0, 1.5f)}), Feed(other, 0, tokens, 30));
     std::printf("    NMSE %.2e\n", nmse);
-    EXPECT_LE(nmse, isa == CpuIsa::kReference ? 1e-11 : 1e-8);
+    EXPECT_LE(nmse, isa == CpuIsa::kReference ? 1e-11 : 1e-9);
   }
 }
 

@@ -59,6 +59,7 @@ class CpuAdapter final : public LoadedAdapter {
   std::vector<PackedFactors> factors_;  // as the source has them
   std::vector<int> index_;  // by WeightId, or -1
   int ranks_ = 0;  // of all matrices of an operation, the most
+  size_t factor_bytes_ = 0;
   SystemBuffer memory_;  // of the factors, in the order in which the operations read them
   SystemBuffer inner_;  // [rows][ranks]
 };

@@ -4,8 +4,8 @@
 
 namespace tokenmill::cpu {
 
-// Tasks for each thread, so that none waits long for the slowest.
-constexpr int kTasksAThread = 8;
+// Tasks for each thread: few, for with one row a phase takes microseconds, as some claims do.
+constexpr int kTasksAThread = 2;
 
 // Of the ranks of an adapter's matrices, which one chunk of rows is multiplied with.
 int AdapterProducts::Parts(int threads) const {
@@ -102,15 +102,19 @@ void AdapterProducts::ExpandTile(size_t index, int64_t pair, int row, int rows, 
   for (int level = 0; level < rows_->levels(); ++level) rows_->ForEachAdapter(level, row, rows, add);
 }
 
-void AdapterProducts::PrefetchTile(size_t index, int64_t pair, int row, int rows) const {
-  const auto ask = [&](const CpuAdapter& adapter, std::span<const int>) {
+SoonRead* AdapterProducts::ListTile(size_t index, int64_t pair, int row, int rows, SoonRead* list) const {
+  list->count = list->next = 0;
+  const auto add = [&](const CpuAdapter& adapter, std::span<const int>) {
     const PackedFactors* factors = adapter.factors(matrices_[index]);
     if (factors == nullptr) return;
     const size_t bytes = factors->pair_bytes();
-    const std::byte* first = factors->b + static_cast<size_t>(pair) * bytes;
-    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(first + i);
+    const std::byte* line = factors->b + static_cast<size_t>(pair) * bytes;
+    for (const std::byte* end = line + bytes; line < end && list->count < SoonRead::kMost; line += 64) {
+      list->lines[list->count++] = line;
+    }
   };
-  for (int level = 0; level < rows_->levels(); ++level) rows_->ForEachAdapter(level, row, rows, ask);
+  for (int level = 0; level < rows_->levels(); ++level) rows_->ForEachAdapter(level, row, rows, add);
+  return list->count > 0 ? list : nullptr;
 }
 
 }  // namespace tokenmill::cpu

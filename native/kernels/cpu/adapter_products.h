@@ -24,9 +24,9 @@ class AdapterProducts {
   void Expand(size_t index, int64_t pair, int row, int rows, float* tile) const {
     if (!rows_->empty()) ExpandTile(index, pair, row, rows, tile);
   }
-  /// Asks for what Expand will read.
-  void Prefetch(size_t index, int64_t pair, int row, int rows) const {
-    if (!rows_->empty()) PrefetchTile(index, pair, row, rows);
+  /// What Expand will read, in `list`; nullptr for nothing.
+  SoonRead* ReadSoon(size_t index, int64_t pair, int row, int rows, SoonRead* list) const {
+    return rows_->empty() ? nullptr : ListTile(index, pair, row, rows, list);
   }
 
  private:
@@ -36,7 +36,7 @@ class AdapterProducts {
   void ShrinkMatrix(const AdapterRows::Chunk& chunk, const PackedFactors& factors, int begin, int end,
                     int offset, const float* in) const;
   void ExpandTile(size_t index, int64_t pair, int row, int rows, float* tile) const;
-  void PrefetchTile(size_t index, int64_t pair, int row, int rows) const;
+  SoonRead* ListTile(size_t index, int64_t pair, int row, int rows, SoonRead* list) const;
 
   const CpuKernels* kernels_;
   const AdapterRows* rows_;

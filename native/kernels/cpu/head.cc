@@ -112,8 +112,9 @@ void HeadWork::Multiply(int run, float* out) const {
         static_cast<int>(std::min<int64_t>(kPairColumns, matrix_->rows - int64_t{pair} * kPairColumns));
     for (int row = 0; row < rows_; row += kTileRows) {
       const int count = std::min(kTileRows, rows_ - row);
-      adapters_.Prefetch(0, pair, row, count);
-      MultiplyPair(*state_->kernels, *matrix_, pair, normed_, row, count, row == 0, tile);
+      SoonRead soon;
+      MultiplyPair(*state_->kernels, *matrix_, pair, normed_, row, count, row == 0,
+                   adapters_.ReadSoon(0, pair, row, count, &soon), tile);
       adapters_.Expand(0, pair, row, count, tile);
       state_->kernels->store_tile(tile, count, columns, nullptr, false,
                                   out + row * kRunColumns + (pair - first) * kPairColumns, kRunColumns);

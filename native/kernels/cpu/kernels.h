@@ -12,6 +12,15 @@
 
 namespace tokenmill::cpu {
 
+/// Lines of memory that will be read soon. Products ask for some of them before each of their tiles, no more than a
+/// core waits for at once, so that they come while it computes. Kernels that do not are right as well.
+struct SoonRead {
+  static constexpr int kMost = 512;
+  int count = 0;
+  int next = 0;
+  const void* lines[kMost];
+};
+
 /// Product of rows with one pair of strips. Blocks of 32 k (single k for plain formats) are added in
 /// ascending order by FMA, starting from 0. kBf16K2: of each two k the odd one first; subnormal operands and sums
 /// count as zeros.
@@ -27,6 +36,7 @@ struct MatmulArgs {
   float* out;  // [rows][32]
   bool prefetch;  // ask for the weights ahead of the first rows
   bool resume;  // go on from the sums in `out`; only within kernels
+  SoonRead* soon;  // or null
 };
 using MatmulFunction = void (*)(const MatmulArgs& args);
 

@@ -194,15 +194,27 @@ void Tile(const MatmulArgs& args, int row, int half) {
   }
 }
 
+// As many lines as a core can wait for at once.
+constexpr int kSoonLines = 24;
+TM_INLINE void PrefetchSoon(SoonRead* soon) {
+  if (soon == nullptr) return;
+  const int end = soon->next + kSoonLines < soon->count ? soon->next + kSoonLines : soon->count;
+  for (; soon->next < end; ++soon->next) Prefetch(soon->lines[soon->next]);
+}
+
 template <class F, int kRows>
 void Rows(const MatmulArgs& args, int row) {
   constexpr int kHalves = kRows == 1 ? 4 : kRows == 2 ? 2 : F::Levels::kHalvesAtOnce;
   int half = 0;
+  PrefetchSoon(args.soon);
   if (args.prefetch && row == 0) {
     Tile<F, kRows, kHalves, true>(args, row, 0);
     half = kHalves;
   }
-  for (; half < 4; half += kHalves) Tile<F, kRows, kHalves, false>(args, row, half);
+  for (; half < 4; half += kHalves) {
+    if (half > 0) PrefetchSoon(args.soon);
+    Tile<F, kRows, kHalves, false>(args, row, half);
+  }
 }
 }  // namespace
 }  // namespace tokenmill::cpu

@@ -230,8 +230,17 @@ void Tile(const MatmulArgs& args, int row) {
   }
 }
 
+// As many lines as a core can wait for at once.
+constexpr int kSoonLines = 48;
+TM_INLINE void PrefetchSoon(SoonRead* soon) {
+  if (soon == nullptr) return;
+  const int end = soon->next + kSoonLines < soon->count ? soon->next + kSoonLines : soon->count;
+  for (; soon->next < end; ++soon->next) Prefetch(soon->lines[soon->next]);
+}
+
 template <class F, int kRows>
 void Rows(const MatmulArgs& args, int row) {
+  PrefetchSoon(args.soon);
   if (args.prefetch && row == 0) return Tile<F, kRows, true>(args, row);
   Tile<F, kRows, false>(args, row);
 }

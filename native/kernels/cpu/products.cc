@@ -37,9 +37,10 @@ Grid::Grid(int rows, const RowBuffer& in, int pairs, int tile_rows, int threads)
 }
 
 void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in,
-                  int row, int rows, bool first, float* tile) {
+                  int row, int rows, bool first, SoonRead* soon, float* tile) {
   MatmulArgs args = {};
   args.prefetch = first;
+  args.soon = soon;
   args.weights = matrix.pair(pair);
   args.k = matrix.cols;
   args.rows = rows;
@@ -96,8 +97,9 @@ void Products::Run(int task, int rows) const {
       const int columns = static_cast<int>(std::min<int64_t>(kPairColumns, matrix.rows - column));
       for (int row = row_begin; row < row_end; row += kTileRows) {
         const int count = std::min(kTileRows, row_end - row);
-        adapters_.Prefetch(index, pair, row, count);
-        MultiplyPair(*state_->kernels, matrix, pair, in_, row, count, row == row_begin, tile);
+        SoonRead soon;
+        MultiplyPair(*state_->kernels, matrix, pair, in_, row, count, row == row_begin,
+                     adapters_.ReadSoon(index, pair, row, count, &soon), tile);
         adapters_.Expand(index, pair, row, count, tile);
         state_->kernels->store_tile(tile, count, columns,
                                     product.bias == nullptr ? nullptr : product.bias + column, product.add,
@@ -143,11 +145,12 @@ void GatedProduct::RunPair(int pair, int row_begin, int row_end) const {
   alignas(64) float up[kTermsMax * kTileRows * kPairColumns];
   for (int row = row_begin; row < row_end; row += kTileRows) {
     const int count = std::min(kTileRows, row_end - row);
-    adapters_.Prefetch(0, pair, row, count);
-    MultiplyPair(kernels, *gate_, pair, in_, row, count, row == row_begin, gate);
+    SoonRead soon;
+    MultiplyPair(kernels, *gate_, pair, in_, row, count, row == row_begin,
+                 adapters_.ReadSoon(0, pair, row, count, &soon), gate);
     adapters_.Expand(0, pair, row, count, gate);
-    adapters_.Prefetch(1, pair, row, count);
-    MultiplyPair(kernels, *up_, pair, in_, row, count, row == row_begin, up);
+    MultiplyPair(kernels, *up_, pair, in_, row, count, row == row_begin,
+                 adapters_.ReadSoon(1, pair, row, count, &soon), up);
     adapters_.Expand(1, pair, row, count, up);
     kernels.gated[static_cast<int>(activation_)](gate, up, gate, count * kPairColumns);
     for (int i = 0; out_.rounded() && i < count; ++i) {

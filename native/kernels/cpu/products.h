@@ -75,8 +75,8 @@ class GatedProduct {
 inline constexpr int kTermsMax = 2;
 
 /// One pair of strips times rows row … row + rows - 1: tile [rows][32], with room for kTermsMax times the
-/// rows. `first` where the pair's weights have not been used for other rows just before.
+/// rows. `first` where the pair's weights have not been used for other rows just before. `soon` may be null.
 void MultiplyPair(const CpuKernels& kernels, const PackedMatrix& matrix, int64_t pair, const RowBuffer& in,
-                  int row, int rows, bool first, float* tile);
+                  int row, int rows, bool first, SoonRead* soon, float* tile);
 
 }  // namespace tokenmill::cpu
