@@ -106,6 +106,7 @@ AdapterSet::Names::iterator AdapterSet::Forget(Names::iterator name) {
 
 Result<AdapterStack> AdapterSet::Open(ClientId client, const std::vector<AdapterChoice>& choices) {
   AdapterStack stack;
+  std::vector<AdapterDigest> digests;
   for (const AdapterChoice& choice : choices) {
     EntryPtr entry;
     {
@@ -114,10 +115,19 @@ Result<AdapterStack> AdapterSet::Open(ClientId client, const std::vector<Adapter
     }
     if (!entry) return Error(Code::kDisposed, "an adapter of the request was unloaded; load it again");
     TM_ASSIGN_OR_RETURN(LoadedPtr loaded, Bring(entry.get()));
+    // Executors take each once: named again, also by another name, it is the same with the sum of the scales.
+    const auto known = std::ranges::find(stack.loaded, loaded);
+    if (known != stack.loaded.end()) {
+      stack.uses[static_cast<size_t>(known - stack.loaded.begin())].scale += choice.scale;
+      continue;
+    }
     stack.uses.push_back({loaded.get(), choice.scale});
     stack.loaded.push_back(std::move(loaded));
-    Append(entry->digest, &stack.key);
-    Append(choice.scale, &stack.key);
+    digests.push_back(entry->digest);
+  }
+  for (size_t i = 0; i < digests.size(); ++i) {
+    Append(digests[i], &stack.key);
+    Append(stack.uses[i].scale, &stack.key);
   }
   return stack;
 }

@@ -38,6 +38,11 @@ test("an adapter changes the replies of those that name it, and no others", () =
     assert.deepEqual(await say(model, "The mill", { adapter: "one" }), adapted);
     assert.deepEqual(await say(model, "The mill", { adapter: [] }), plain);
     assert.deepEqual(await say(model, "The mill", { adapter: [{ adapter: "one" }] }), adapted);
+    const halves = [
+      { adapter, scale: 0.5 },
+      { adapter: "one", scale: 0.5 },
+    ];
+    assert.deepEqual(await say(model, "The mill", { adapter: halves }), adapted);
     const half = await say(model, "The mill", { adapter: [{ adapter, scale: 0.5 }] });
     assert.notDeepEqual(half, adapted);
     assert.notDeepEqual(half, plain);

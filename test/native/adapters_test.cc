@@ -165,6 +165,17 @@ TEST(keys_tell_adapters_their_order_and_scales_apart) {
   EXPECT(key({{a, 1}, {b, 1}}) != key({{a, 1}}));
 }
 
+TEST(an_adapter_that_is_named_twice_is_used_once_with_the_sum) {
+  Bench bench(1000);
+  const AdapterId a = bench.Load(1).id, b = bench.Load(2).id, a_again = bench.Load(1).id;
+  const auto stack = bench.Open({{a, 0.5f}, {b, 1}, {a_again, 0.25f}});
+  EXPECT(stack.ok());
+  EXPECT_EQ(stack.value().uses.size(), 2u);
+  EXPECT_EQ(stack.value().uses[0].scale, 0.75f);
+  EXPECT(stack.value().uses[0].adapter != stack.value().uses[1].adapter);
+  EXPECT(stack.value().key == bench.Open({{a, 0.75f}, {b, 1}}).value().key);
+}
+
 TEST(what_nobody_uses_gives_way_the_longest_unused_first) {
   Bench bench(300);
   std::vector<AdapterId> ids;
