@@ -1,7 +1,7 @@
 import { onAbort } from "./abort-callbacks";
 import type { Adapter, AdapterOptions } from "./adapter";
 import { loadAdapter } from "./adapters/load-adapter";
-import { type AdapterUse, LoadedAdapters } from "./adapters/loaded-adapters";
+import { type AdapterMark, type AdapterUse, LoadedAdapters } from "./adapters/loaded-adapters";
 import { Batch } from "./batch/batch";
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import { renderChat } from "./chat/render-chat";
@@ -162,13 +162,10 @@ export class LocalModel implements Model {
       newHold: () => nextHold++,
       forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
       releaseHold: (hold) => native.releaseHold(hold),
-      exportHold: (hold, state) => this.#exportHold(hold, state),
+      exportHold: (hold, state, adapters) => this.#exportHold(hold, state, adapters),
       openSnapshot: (snapshot) => openSnapshot(native, snapshot),
-      importHold: async (hold, pages, { cacheSalt = "", adapter }) => {
-        const use = this.#adapters.use(adapter);
-        await this.#transfer((id) =>
-          native.importHold(id, hold, pages, cacheSalt, use?.choices ?? []),
-        ).finally(use?.end);
+      importHold: async (hold, pages, cacheSalt, adapters) => {
+        await this.#transfer((id) => native.importHold(id, hold, pages, cacheSalt, adapters));
       },
       markAdapters: (choice) => this.#adapters.marks(choice),
       findAdapters: (marks) => this.#adapters.find(marks),
@@ -190,9 +187,9 @@ export class LocalModel implements Model {
   session(options: SessionOptions = {}): Session {
     this.#checkUsable();
     const parts = readSessionOptions(options);
-    this.#adapters.marks(parts.defaults.adapter); // refuses one that is not loaded
+    const adapters = this.#adapters.marks(parts.defaults.adapter);
     this.#chatTemplate();
-    return new Session(this.#sessions, this.#sessions.newHold(), parts);
+    return new Session(this.#sessions, this.#sessions.newHold(), { ...parts, adapters });
   }
 
   generateMany(
@@ -318,8 +315,8 @@ export class LocalModel implements Model {
     return id;
   }
 
-  async #exportHold(hold: number, state: string): Promise<Buffer> {
-    const { snapshot } = await this.#transfer((id) => this.#native.exportHold(id, hold, state));
+  async #exportHold(hold: number, state: string, adapters: AdapterMark[]): Promise<Buffer> {
+    const { snapshot } = await this.#transfer((id) => this.#native.exportHold(id, hold, state, adapters));
     if (!snapshot) throw new TokenmillError("Internal", "the engine made no snapshot");
     return snapshot;
   }

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import type { AdapterFile, AdapterSpec } from "./adapters/adapter-spec";
+import type { AdapterMark } from "./adapters/loaded-adapters";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 import type { MemoryEstimate } from "./estimate-memory";
@@ -145,8 +146,8 @@ export interface NativeModel {
   /** Holds under `copy` what `hold` holds. */
   forkHold(hold: number, copy: number): void;
   releaseHold(hold: number): void;
-  /** A request that ends with a snapshot of what is held, and of `state`. */
-  exportHold(id: number, hold: number, state: string): void;
+  /** A request that ends with a snapshot of `state`, and of what is held if it was computed with these adapters. */
+  exportHold(id: number, hold: number, state: string, adapters: AdapterMark[]): void;
   /** Verifies a snapshot, of which it takes a copy. */
   openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
   /** A request that ends when the pages are held, or there is no room for them. */
@@ -155,7 +156,7 @@ export interface NativeModel {
     hold: number,
     pages: NativeSnapshot,
     cacheSalt: string,
-    adapters: NativeAdapterChoice[],
+    adapters: AdapterMark[],
   ): void;
   /** Reads an adapter's factors; `digest` is equal for equal adapters. */
   loadAdapter(spec: AdapterSpec): Promise<{ id: number; digest: string; bytes: number; targets: string[] }>;

@@ -11,6 +11,8 @@ export interface SessionParts {
   messages: readonly ChatMessage[];
   overflow: Overflow;
   defaults: Omit<SessionOptions, "system" | "messages" | "overflow">;
+  /** What snapshots say of the adapters among these. */
+  adapters: AdapterMark[];
 }
 
 /** Copies of messages that nobody can change. */
@@ -27,7 +29,7 @@ function deepFreeze<T extends object>(value: T): T {
 }
 
 /** Takes a session's options apart; refuses those that are unknown or wrong. */
-export function readSessionOptions(options: SessionOptions): SessionParts {
+export function readSessionOptions(options: SessionOptions): Omit<SessionParts, "adapters"> {
   checkObject("options", options);
   const { system, messages = [], overflow = "error", ...defaults }: SessionOptions = options;
   if ("signal" in defaults) {
@@ -36,6 +38,7 @@ export function readSessionOptions(options: SessionOptions): SessionParts {
   checkChoice("overflow", overflow, ["error", "dropOldestTurns", "slidingWindow"]);
   checkGenerationOptions(defaults);
   if (Array.isArray(defaults.stop)) defaults.stop = [...defaults.stop];
+  if (Array.isArray(defaults.adapter)) defaults.adapter = Array.from(defaults.adapter, (one) => ({ ...one }));
   if (system === undefined) return { messages: ownMessages(messages), overflow, defaults };
   if (typeof system !== "string") throw invalid("system", system, "a string");
   const history = ownMessages(messages);
@@ -61,7 +64,7 @@ export function checkSendOptions(options: SendOptions): void {
 }
 
 /** What a snapshot has of a session besides its pages; a draft model is not part of it. */
-export function stateOf({ messages, overflow, defaults }: SessionParts, adapters: AdapterMark[]): string {
+export function stateOf({ messages, overflow, defaults, adapters }: SessionParts): string {
   const { draft, adapter: _, ...others } = defaults;
   const options = { ...others, ...(draft === "promptLookup" ? { draft } : {}), overflow };
   return JSON.stringify({ messages, options, adapters });

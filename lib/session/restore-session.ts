@@ -8,7 +8,7 @@ function partsOf(host: SessionHost, state: string): SessionParts {
   try {
     const { messages, options, adapters = [] } = JSON.parse(state);
     const adapter = adapters.length > 0 ? { adapter: host.findAdapters(adapters) } : {};
-    return readSessionOptions({ ...options, ...adapter, messages });
+    return { ...readSessionOptions({ ...options, ...adapter, messages }), adapters };
   } catch (cause) {
     if (TokenmillError.isInstance(cause) && cause.code === "Incompatible") throw cause;
     throw new TokenmillError(
@@ -26,6 +26,6 @@ export async function restoreSession(host: SessionHost, snapshot: Uint8Array): P
   const { state, pages } = await host.openSnapshot(snapshot);
   const parts = partsOf(host, state);
   const hold = host.newHold();
-  await host.importHold(hold, pages, parts.defaults);
+  await host.importHold(hold, pages, parts.defaults.cacheSalt ?? "", parts.adapters);
   return new Session(host, hold, parts);
 }

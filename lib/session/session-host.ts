@@ -36,16 +36,12 @@ export interface SessionHost {
   newHold(): number;
   forkHold(hold: number, copy: number): void;
   releaseHold(hold: number): void;
-  /** A snapshot of what is held, and of `state`. */
-  exportHold(hold: number, state: string): Promise<Buffer>;
+  /** A snapshot of `state`, and of what is held if it was computed with these adapters. */
+  exportHold(hold: number, state: string, adapters: AdapterMark[]): Promise<Buffer>;
   /** Verifies a snapshot. */
   openSnapshot(snapshot: Uint8Array): Promise<{ state: string; pages: NativeSnapshot }>;
   /** Holds a snapshot's pages, as far as there is room. */
-  importHold(
-    hold: number,
-    pages: NativeSnapshot,
-    options: Pick<GenerationOptions, "cacheSalt" | "adapter">,
-  ): Promise<void>;
+  importHold(hold: number, pages: NativeSnapshot, cacheSalt: string, adapters: AdapterMark[]): Promise<void>;
   /** What tells adapters again in another process, and those that are loaded here for it. */
   markAdapters(choice: AdapterChoice | undefined): AdapterMark[];
   findAdapters(marks: readonly AdapterMark[]): WeightedAdapter[];

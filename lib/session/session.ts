@@ -1,4 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
+import type { AdapterMark } from "../adapters/loaded-adapters";
 import type { ChatMessage, ContentPart } from "../chat-message";
 import type { Completion } from "../completion";
 import { TokenmillError } from "../errors";
@@ -109,9 +110,9 @@ export class Session implements Disposable {
    */
   async snapshot(): Promise<Buffer> {
     this.#checkUsable();
-    const parts = { ...this.#parts, messages: this.#messages };
-    const state = stateOf(parts, this.#host.markAdapters(parts.defaults.adapter));
-    return this.#host.exportHold(this.#hold, state);
+    const adapters = this.#adapters();
+    const state = stateOf({ ...this.#parts, adapters, messages: this.#messages });
+    return this.#host.exportHold(this.#hold, state, adapters);
   }
 
   /** Ends a reply under way with `Disposed` and releases what is held; the messages stay. Idempotent. */
@@ -131,6 +132,15 @@ export class Session implements Disposable {
   #checkUsable(): void {
     if (this.#disposed) throw disposedError();
     this.#host.checkUsable();
+  }
+
+  /** The adapters that its turns would use now; as it was made, where these are unloaded. */
+  #adapters(): AdapterMark[] {
+    try {
+      return this.#host.markAdapters(this.#parts.defaults.adapter);
+    } catch {
+      return this.#parts.adapters;
+    }
   }
 
   async #prompt(

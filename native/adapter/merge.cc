@@ -117,6 +117,9 @@ Result<RewriteResult> Merge(const std::string& input, const AdapterSpec& spec, c
   TM_ASSIGN_OR_RETURN(const std::shared_ptr<const ModelFile> model, OpenModelFile(input));
   TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> adapter, OpenAdapter(spec, *model));
   TM_ASSIGN_OR_RETURN(const std::shared_ptr<const GgufFile> file, GgufFile::Open(input));
+  const FileIdentity &read = model->file->file().identity(), &written = file->file().identity();
+  if (read.inode != written.inode || read.size != written.size || read.modified_ns != written.modified_ns)
+    return Error(Code::kCorruptFile, "%s was replaced while it was read; merge again", input.c_str());
   TM_ASSIGN_OR_RETURN(std::vector<RewrittenTensor> tensors, PlanTensors(*file, options));
   std::map<size_t, size_t> indices = MapFactors(*file, model->program, *adapter, &tensors);
   AdapterEditor editor(*adapter, model->program, std::move(indices), options.scale);

@@ -1,5 +1,7 @@
 #include "binding/convert.h"
 
+#include <charconv>
+
 namespace tokenmill::binding {
 namespace {
 
@@ -131,6 +133,23 @@ std::vector<AdapterChoice> ToAdapterChoices(const Napi::Value& value) {
                        static_cast<float>(GetNumber(choice, "scale", 1))});
   }
   return choices;
+}
+
+std::string ToAdapterKey(const Napi::Value& value) {
+  if (!value.IsArray()) return "";
+  const Napi::Array array = value.As<Napi::Array>();
+  std::vector<AdapterMark> marks;
+  for (uint32_t i = 0; i < array.Length(); ++i) {
+    const Napi::Object mark = array.Get(i).As<Napi::Object>();
+    const std::string digest = GetString(mark, "digest", "");
+    const auto word = [&digest](size_t from) {
+      uint64_t bits = 0;
+      if (digest.size() == 32) std::from_chars(digest.data() + from, digest.data() + from + 16, bits, 16);
+      return bits;
+    };
+    marks.push_back({{word(0), word(16)}, static_cast<float>(GetNumber(mark, "scale", 1))});
+  }
+  return AdapterKey(marks);
 }
 
 Request ToRequest(const Napi::Object& object) {

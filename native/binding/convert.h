@@ -32,6 +32,8 @@ Napi::Array FromTokens(Napi::Env env, const std::vector<Token>& tokens);
 std::vector<PromptPiece> ToPieces(const Napi::Value& value);
 /// Of { id, scale }; none for what is no array.
 std::vector<AdapterChoice> ToAdapterChoices(const Napi::Value& value);
+/// AdapterKey of { digest, scale }, as LoadAdapter gives digests.
+std::string ToAdapterKey(const Napi::Value& value);
 Request ToRequest(const Napi::Object& object);
 Napi::Object FromHistograms(Napi::Env env, const SchedulerHistograms& histograms);
 Napi::Object FromEvent(Napi::Env env, const Event& event);

@@ -106,6 +106,8 @@ class AdapterWorker final : public Napi::AsyncWorker {
       result_ = engine_->LoadAdapter(client_, spec_);
     } catch (const std::bad_alloc&) {
       result_ = Status(Code::kOutOfMemory, "the system refused memory to load an adapter");
+    } catch (const std::exception& exception) {
+      result_ = Error(Code::kInternal, "an adapter was not loaded: %s", exception.what());
     }
     engine_.reset();
   }
@@ -328,7 +330,7 @@ void ModelHandle::ReleaseHold(const Napi::CallbackInfo& info) {
 void ModelHandle::ExportHold(const Napi::CallbackInfo& info) {
   engine(info.Env())
       .ExportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
-                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), info[2].ToString().Utf8Value());
+                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), info[2].ToString().Utf8Value(), ToAdapterKey(info[3]));
 }
 
 Napi::Value ModelHandle::OpenSnapshot(const Napi::CallbackInfo& info) {
@@ -340,7 +342,7 @@ void ModelHandle::ImportHold(const Napi::CallbackInfo& info) {
   engine(info.Env())
       .ImportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
                   static_cast<HoldId>(info[1].ToNumber().DoubleValue()), SnapshotOf(info.Env(), info[2]),
-                  info[3].ToString().Utf8Value(), ToAdapterChoices(info[4]));
+                  info[3].ToString().Utf8Value(), ToAdapterKey(info[4]));
 }
 
 Napi::Value ModelHandle::LoadAdapter(const Napi::CallbackInfo& info) {

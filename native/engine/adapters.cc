@@ -1,6 +1,7 @@
 #include "engine/adapters.h"
 
 #include <algorithm>
+#include <new>
 
 #include "core/hash64.h"
 
@@ -53,34 +54,68 @@ void Append(const Value& value, std::string* bytes) {
 
 }  // namespace
 
-Result<std::pair<AdapterSet::LoadedPtr, AdapterDigest>> AdapterSet::Read(const AdapterSource& source) const {
-  const DigestedSource digested(&source, program_);
+std::string AdapterKey(std::span<const AdapterMark> marks) {
+  std::vector<AdapterMark> sums;
+  for (const AdapterMark& mark : marks) {
+    const auto known = std::ranges::find(sums, mark.digest, &AdapterMark::digest);
+    if (known == sums.end()) {
+      sums.push_back(mark);
+    } else {
+      known->scale += mark.scale;
+    }
+  }
+  std::string key;
+  for (const AdapterMark& mark : sums) {
+    Append(mark.digest, &key);
+    Append(mark.scale, &key);
+  }
+  return key;
+}
+
+Result<std::pair<AdapterSet::LoadedPtr, AdapterDigest>> AdapterSet::Read(
+    const Opener& opener, std::vector<std::string>* targets) const {
+  TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> source, opener());
+  const DigestedSource digested(source.get(), program_);
   TM_ASSIGN_OR_RETURN(LoadedPtr loaded, executor_->LoadAdapter(digested));
+  for (const AdapterFactors& factors : source->factors())
+    if (targets != nullptr) targets->push_back(program_->weights[static_cast<size_t>(factors.matrix)].name);
   return std::make_pair(std::move(loaded), digested.Digest());
 }
 
 Result<AdapterInfo> AdapterSet::Load(ClientId client, Opener opener) {
-  TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> source, opener());
-  TM_ASSIGN_OR_RETURN(auto read, Read(*source));
-  auto& [loaded, digest] = read;
-  AdapterInfo info{0, digest, loaded->bytes(), {}};
-  for (const AdapterFactors& factors : source->factors())
-    info.targets.push_back(program_->weights[static_cast<size_t>(factors.matrix)].name);
-
-  const std::lock_guard<std::mutex> lock(mutex_);
-  EntryPtr& entry = entries_[digest];
-  if (!entry) {
-    entry = std::make_shared<Entry>();
-    entry->digest = digest;
-    entry->bytes = info.bytes;
-    entry->opener = std::move(opener);
+  AdapterInfo info;
+  TM_ASSIGN_OR_RETURN(auto read, Read(opener, &info.targets));
+  info.digest = read.second;
+  info.bytes = read.first->bytes();
+  if (info.bytes > budget_) {
+    return Error(Code::kOutOfMemory,
+                 "the adapter takes %zu bytes; memory.adapters allows %zu. Load the model with a larger "
+                 "memory.adapters",
+                 info.bytes, budget_);
   }
-  // Where those in use leave no room, it is read again when somebody wants it.
-  if (!entry->loaded && MakeRoom(entry->bytes)) Keep(entry.get(), std::move(loaded));
-  entry->used_at = ++clock_;
-  ++entry->names;
+  const auto fresh = std::make_shared<Entry>();
+  const auto shared_opener = std::make_shared<const Opener>(std::move(opener));
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (gone_.contains(client))
+    return Error(Code::kDisposed, "the model was disposed of while an adapter was loaded");
   info.id = next_id_++;
-  names_[{client, info.id}] = entry;
+  const auto known = entries_.find(info.digest);
+  const EntryPtr& entry = known == entries_.end() ? fresh : known->second;
+  const auto name = names_.emplace(std::pair(client, info.id), Name{entry, shared_opener}).first;
+  if (known == entries_.end()) {
+    try {
+      entries_.emplace(info.digest, entry);
+    } catch (const std::bad_alloc&) {
+      names_.erase(name);
+      throw;
+    }
+    entry->digest = info.digest;
+    entry->bytes = info.bytes;
+  }
+  ++entry->names;
+  entry->used_at = ++clock_;
+  // Where those in use leave no room, it is read again when somebody wants it.
+  if (!entry->loaded && MakeRoom(entry->bytes)) Keep(entry.get(), std::move(read.first));
   return info;
 }
 
@@ -91,12 +126,13 @@ void AdapterSet::Release(ClientId client, AdapterId id) {
 
 void AdapterSet::ReleaseAll(ClientId client) {
   const std::lock_guard<std::mutex> lock(mutex_);
+  gone_.insert(client);
   for (auto name = names_.lower_bound({client, 0}); name != names_.end() && name->first.first == client;)
     name = Forget(name);
 }
 
 AdapterSet::Names::iterator AdapterSet::Forget(Names::iterator name) {
-  Entry* entry = name->second.get();
+  Entry* entry = name->second.entry.get();
   if (--entry->names == 0) {
     if (entry->loaded) LetGo(entry);
     entries_.erase(entry->digest);
@@ -104,31 +140,45 @@ AdapterSet::Names::iterator AdapterSet::Forget(Names::iterator name) {
   return names_.erase(name);
 }
 
-Result<AdapterStack> AdapterSet::Open(ClientId client, const std::vector<AdapterChoice>& choices) {
-  AdapterStack stack;
-  std::vector<AdapterDigest> digests;
+Result<std::vector<AdapterSet::EntryPtr>> AdapterSet::Find(ClientId client,
+                                                           const std::vector<AdapterChoice>& choices) const {
+  std::vector<EntryPtr> entries;
+  size_t bytes = 0;
+  const std::lock_guard<std::mutex> lock(mutex_);
   for (const AdapterChoice& choice : choices) {
-    EntryPtr entry;
-    {
-      const std::lock_guard<std::mutex> lock(mutex_);
-      if (const auto name = names_.find({client, choice.id}); name != names_.end()) entry = name->second;
-    }
-    if (!entry) return Error(Code::kDisposed, "an adapter of the request was unloaded; load it again");
-    TM_ASSIGN_OR_RETURN(LoadedPtr loaded, Bring(entry.get()));
+    const auto name = names_.find({client, choice.id});
+    if (name == names_.end())
+      return Error(Code::kDisposed, "an adapter of the request was unloaded; load it again");
+    const EntryPtr& entry = name->second.entry;
+    bytes += std::ranges::find(entries, entry) == entries.end() ? entry->bytes : 0;
+    entries.push_back(entry);
+  }
+  if (bytes <= budget_) return entries;
+  return Error(
+      Code::kOutOfMemory,
+      "the request's adapters take %zu bytes together; memory.adapters allows %zu. Load the model with a "
+      "larger memory.adapters",
+      bytes, budget_);
+}
+
+Result<AdapterStack> AdapterSet::Open(ClientId client, const std::vector<AdapterChoice>& choices) {
+  TM_ASSIGN_OR_RETURN(const std::vector<EntryPtr> entries, Find(client, choices));
+  AdapterStack stack;
+  std::vector<AdapterMark> marks;
+  for (size_t i = 0; i < choices.size(); ++i) {
+    const float scale = choices[i].scale;
+    TM_ASSIGN_OR_RETURN(LoadedPtr loaded, Bring(entries[i].get()));
+    marks.push_back({entries[i]->digest, scale});
     // Executors take each once: named again, also by another name, it is the same with the sum of the scales.
     const auto known = std::ranges::find(stack.loaded, loaded);
     if (known != stack.loaded.end()) {
-      stack.uses[static_cast<size_t>(known - stack.loaded.begin())].scale += choice.scale;
+      stack.uses[static_cast<size_t>(known - stack.loaded.begin())].scale += scale;
       continue;
     }
-    stack.uses.push_back({loaded.get(), choice.scale});
+    stack.uses.push_back({loaded.get(), scale});
     stack.loaded.push_back(std::move(loaded));
-    digests.push_back(entry->digest);
   }
-  for (size_t i = 0; i < digests.size(); ++i) {
-    Append(digests[i], &stack.key);
-    Append(stack.uses[i].scale, &stack.key);
-  }
+  stack.key = AdapterKey(marks);
   return stack;
 }
 
@@ -147,7 +197,11 @@ Result<AdapterSet::LoadedPtr> AdapterSet::Bring(Entry* entry) {
     }
     bytes_ += entry->bytes;  // so that nobody else takes the room
   }
-  Result<LoadedPtr> loaded = ReadAgain(*entry);
+  Result<LoadedPtr> loaded = Status(Code::kOutOfMemory, "the system refused memory to read an adapter again");
+  try {
+    loaded = ReadAgain(*entry);
+  } catch (const std::bad_alloc&) {
+  }
   const std::lock_guard<std::mutex> lock(mutex_);
   bytes_ -= entry->bytes;
   if (!loaded.ok()) return loaded;
@@ -156,13 +210,25 @@ Result<AdapterSet::LoadedPtr> AdapterSet::Bring(Entry* entry) {
   return loaded;
 }
 
+// From the first file that still has it.
 Result<AdapterSet::LoadedPtr> AdapterSet::ReadAgain(const Entry& entry) const {
-  TM_ASSIGN_OR_RETURN(const std::unique_ptr<AdapterSource> source, entry.opener());
-  TM_ASSIGN_OR_RETURN(const auto read, Read(*source));
-  if (read.second == entry.digest) return read.first;
-  return Error(
-      Code::kCorruptFile,
-      "an adapter that was not in memory was read again, and its file is not as it was. Load it anew");
+  std::vector<std::shared_ptr<const Opener>> openers;
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    for (const auto& [key, name] : names_)
+      if (name.entry.get() == &entry) openers.push_back(name.opener);
+  }
+  Status failure(Code::kDisposed, "an adapter of the request was unloaded; load it again");
+  for (const auto& opener : openers) {
+    const auto read = Read(*opener);
+    if (read.ok() && read.value().second == entry.digest) return read.value().first;
+    failure = read.ok()
+                  ? Error(Code::kCorruptFile,
+                          "an adapter that was not in memory was read again, and its file is not as it was. "
+                          "Load it anew")
+                  : read.status();
+  }
+  return failure;
 }
 
 AdapterSet::LoadedPtr AdapterSet::Take(Entry* entry) {

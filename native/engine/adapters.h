@@ -6,6 +6,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,11 +22,21 @@ namespace tokenmill {
 /// Of an adapter's factors, ranks and scales: equal for equal adapters, whatever files they came from.
 using AdapterDigest = std::pair<uint64_t, uint64_t>;
 
+/// An adapter with a factor, wherever it was loaded.
+struct AdapterMark {
+  AdapterDigest digest;
+  float scale = 1;
+};
+
+/// What keys and values depend on: the same for the same adapters in the same order with the same factors. Of those that
+/// come twice the factors add up.
+std::string AdapterKey(std::span<const AdapterMark> marks);
+
 /// The adapters of one request, which stay in memory as long as it has this.
 struct AdapterStack {
   std::vector<AdapterUse> uses;  // in the request's order
   std::vector<std::shared_ptr<const LoadedAdapter>> loaded;
-  std::string key;  // differs where keys and values do: digests and scales
+  std::string key;  // AdapterKey
 };
 
 struct AdapterInfo {
@@ -51,14 +63,16 @@ class AdapterSet {
   /// Opens an adapter's file; again when it is no longer in memory, so that no file stays open.
   using Opener = std::function<Result<std::unique_ptr<AdapterSource>>()>;
 
-  /// Reads an adapter whole and gives it a name.
+  /// Reads an adapter whole and gives it a name. OutOfMemory for one that exceeds the budget alone, Disposed for a client
+  /// that has left.
   Result<AdapterInfo> Load(ClientId client, Opener opener);
   /// Takes the name away; requests that use the adapter keep it.
   void Release(ClientId client, AdapterId id);
+  /// The client leaves.
   void ReleaseAll(ClientId client);
 
-  /// Brings adapters into memory for a request. Disposed for a name that is taken away, Overloaded when others in use
-  /// leave no room, CorruptFile when a file is not as it was.
+  /// Brings adapters into memory for a request. Disposed for a name that is taken away, OutOfMemory when
+  /// they exceed the budget, Overloaded when others in use leave no room, CorruptFile when a file is not as it was.
   Result<AdapterStack> Open(ClientId client, const std::vector<AdapterChoice>& choices);
 
   AdapterStats Stats() const;
@@ -68,7 +82,6 @@ class AdapterSet {
   struct Entry {
     AdapterDigest digest;
     size_t bytes = 0;
-    Opener opener;
     std::mutex reading;  // held by who reads it again; taken before mutex_
     LoadedPtr loaded;  // null: not in memory
     uint64_t used_at = 0;  // by clock_
@@ -77,11 +90,17 @@ class AdapterSet {
     bool unused() const { return loaded != nullptr && loaded.use_count() == 1; }
   };
   using EntryPtr = std::shared_ptr<Entry>;
-  using Names = std::map<std::pair<ClientId, AdapterId>, EntryPtr>;
+  struct Name {
+    EntryPtr entry;
+    std::shared_ptr<const Opener> opener;  // of its own file: others may go
+  };
+  using Names = std::map<std::pair<ClientId, AdapterId>, Name>;
 
-  Result<std::pair<LoadedPtr, AdapterDigest>> Read(const AdapterSource& source) const;
-  Result<LoadedPtr> ReadAgain(const Entry& entry) const;
+  Result<std::pair<LoadedPtr, AdapterDigest>> Read(const Opener& opener,
+                                                   std::vector<std::string>* targets = nullptr) const;
+  Result<std::vector<EntryPtr>> Find(ClientId client, const std::vector<AdapterChoice>& choices) const;
   Result<LoadedPtr> Bring(Entry* entry);
+  Result<LoadedPtr> ReadAgain(const Entry& entry) const;
   LoadedPtr Take(Entry* entry);
   bool MakeRoom(size_t bytes);
   void Keep(Entry* entry, LoadedPtr loaded);
@@ -98,6 +117,7 @@ class AdapterSet {
   size_t bytes_ = 0, loaded_ = 0;  // of what is in memory
   uint64_t reloads_ = 0;
   Names names_;
+  std::set<ClientId> gone_;  // clients that have left; their loads may still be under way
   std::map<AdapterDigest, EntryPtr> entries_;  // each has a name
 };
 

@@ -112,20 +112,21 @@ void Engine::ReleaseHold(ClientId client, HoldId hold) {
   intake_.Push(std::move(command));
 }
 
-void Engine::ExportHold(ClientId client, RequestId id, HoldId hold, std::string state) {
+void Engine::ExportHold(ClientId client, RequestId id, HoldId hold, std::string state, std::string adapters) {
   Command command(Command::Kind::kExport, client, id);
   command.hold = hold;
   command.text = std::move(state);
+  command.adapter_key = std::move(adapters);
   intake_.Push(std::move(command));
 }
 
 void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
-                        std::string cache_salt, std::vector<AdapterChoice> adapters) {
+                        std::string cache_salt, std::string adapters) {
   Command command(Command::Kind::kImport, client, id);
   command.hold = hold;
   command.snapshot = std::move(snapshot);
   command.text = std::move(cache_salt);
-  command.request.adapters = std::move(adapters);
+  command.adapter_key = std::move(adapters);
   intake_.Push(std::move(command));
 }
 
@@ -334,7 +335,7 @@ void Engine::StartTransfer(Command* command) {
                        std::move(command->text));
   } else {
     transfers_->Import(command->client, command->id, command->hold, std::move(command->snapshot),
-                       identity.value(), {std::move(command->text), command->adapters.key});
+                       identity.value(), {std::move(command->text), std::move(command->adapter_key)});
   }
 }
 

@@ -110,10 +110,11 @@ class Engine {
   void ForkHold(ClientId client, HoldId hold, HoldId copy);
   void ReleaseHold(ClientId client, HoldId hold);
   /// Ends as a request with `id` does: with a snapshot of what is held by then, and the state that was given.
-  void ExportHold(ClientId client, RequestId id, HoldId hold, std::string state);
+  /// Pages are part of it only if they were computed with the adapters of this AdapterKey.
+  void ExportHold(ClientId client, RequestId id, HoldId hold, std::string state, std::string adapters = "");
   /// Holds a snapshot's pages under a new name, as far as there is room, and ends as a request.
   void ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
-                  std::string cache_salt, std::vector<AdapterChoice> adapters = {});
+                  std::string cache_salt, std::string adapters = "");
   /// What snapshots must agree in. Reads from the file the first time; from any thread.
   Result<SnapshotIdentity> IdentifySnapshots();
   EngineStats Stats() const;
@@ -159,7 +160,8 @@ class Engine {
     Request request;
     WaitingRoom::Place waiting;  // of kSubmit
     std::vector<Token> prompt;  // of kSubmit, once tokenized
-    AdapterStack adapters;  // of kSubmit and kImport, once they are in memory
+    AdapterStack adapters;  // of kSubmit, once they are in memory
+    std::string adapter_key;  // of kExport and kImport
     Clock::time_point at = Clock::now();
     Clock::time_point deadline{};  // of kExpect
     MemoryBudget budget;  // of kBudget

@@ -13,6 +13,7 @@ void HeldPrefixes::Hold(Name name, const PrefixSpace& space, std::span<const Tok
     Held& held = held_.try_emplace(stamp, pool_, groups_).first->second;
     const size_t known = index_->Adopt(space, tokens, &held.table, &held.cursor, certain);
     held.tokens.assign(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(known));
+    held.adapters = space.adapters;
     const auto [entry, is_new] = names_.try_emplace(name);
     if (!is_new) Drop(entry);
     entry->second = {stamp, space.origin};
@@ -140,6 +141,7 @@ void HeldPrefixes::Enter(Stamp stamp, PrefixSpace space) {
   Held& held = entry->second;
   try {
     space.origin = stamp;
+    held.adapters = space.adapters;
     index_->Open(space, &held.cursor);
     index_->Enter(held.tokens, held.tokens.size(), &held.table, &held.cursor);
     index_->EnterPartial(held.tokens, held.tokens.size(), held.table, held.cursor);

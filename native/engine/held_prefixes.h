@@ -32,6 +32,7 @@ class HeldPrefixes {
     BlockTable table;
     PrefixIndex::Cursor cursor;
     std::vector<Token> tokens;  // whose keys and values are in the table's pages
+    std::string adapters;  // PrefixSpace::adapters that they were computed with
     size_t names = 0;
   };
 

@@ -26,9 +26,10 @@ PageTransfers::Transfer& PageTransfers::Add(ClientId client, RequestId id, HoldI
 }
 
 void PageTransfers::Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity,
-                           std::string state) {
+                           std::string state, std::string adapters) {
   Transfer& transfer = Add(client, id, hold, identity);
   transfer.state = std::move(state);
+  transfer.adapters = std::move(adapters);
 }
 
 void PageTransfers::Import(ClientId client, RequestId id, HoldId hold,
@@ -78,6 +79,7 @@ std::optional<Status> PageTransfers::Copy(Transfer* transfer) {
 
 Status PageTransfers::BeginExport(Transfer* transfer, HeldPrefixes::Stamp stamp) {
   const HeldPrefixes::Held* held = scheduler_->held().At(stamp);
+  if (held != nullptr && held->adapters != transfer->adapters) held = nullptr;
   transfer->stamp = held == nullptr ? 0 : stamp;
   const std::span<const Token> tokens = held == nullptr ? std::span<const Token>() : held->tokens;
   SnapshotLayout::FirstBlocks first = {};

@@ -19,9 +19,10 @@ class PageTransfers {
  public:
   PageTransfers(Executor* executor, Scheduler* scheduler) : executor_(executor), scheduler_(scheduler) {}
 
-  /// Begins a snapshot of what `hold` holds, with a state that is the client's own matter.
-  void Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity,
-              std::string state);
+  /// Begins a snapshot of what `hold` holds, with a state that is the client's own matter; of pages only if they were
+  /// computed with the adapters of this key, which the state names.
+  void Export(ClientId client, RequestId id, HoldId hold, const SnapshotIdentity& identity, std::string state,
+              std::string adapters);
   /// Begins to hold a snapshot's pages under a new name. What does not fit beside those that run, or exceeds
   /// the context, is not held.
   void Import(ClientId client, RequestId id, HoldId hold, std::shared_ptr<const Snapshot> snapshot,
@@ -38,7 +39,7 @@ class PageTransfers {
     RequestId id = 0;
     HoldId hold = 0;
     SnapshotIdentity identity;
-    std::string state;  // of an export
+    std::string state, adapters;  // of an export
     std::shared_ptr<const Snapshot> snapshot;  // of an import
     PrefixSpace space;  // of an import, but for its origin
     bool begun = false;  // an import

@@ -59,7 +59,9 @@ Sequence* Scheduler::Find(ClientId client, RequestId id) {
 void Scheduler::Refuse(ClientId client, RequestId id, Status status) {
   if (!Arrives(client, id)) return;
   std::erase_if(sequences_, [client, id](const SequencePtr& sequence) {
-    return sequence->client == client && sequence->request.id == id;
+    if (sequence->client != client || sequence->request.id != id) return false;
+    if (Drafter* drafter = sequence->request.drafter.get()) drafter->Forget(*sequence);
+    return true;
   });
   Answer(client, id, std::move(status));
   ++totals_.failed;

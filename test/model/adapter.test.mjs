@@ -292,7 +292,50 @@ test("sessions, forks and snapshots keep their adapter", () =>
     });
     await adapter.unload();
     assert.equal((await failure(session.send("And?").then())).code, "Disposed");
+    const last = await session.snapshot(); // what was held with it is still the session's
+    await model.loadAdapter(folder, { name: "voice again" });
+    const { messages: saved } = await model.restore(last);
+    assert.deepEqual(saved, session.messages);
   }));
+
+test("a snapshot has no pages of other adapters than it names", () =>
+  withModel(async (model) => {
+    const options = { maxTokens: 12, ignoreEos: true, logprobs: 1 };
+    const one = await model.loadAdapter(randomAdapter(path, { seed: 11 }), { name: "one" });
+    const check = async (defaults, turn) => {
+      const session = model.session({ ...options, ...defaults });
+      await session.send("Who?", turn);
+      const restored = await model.restore(await session.snapshot());
+      const expected = await model.chat([...session.messages, { role: "user", content: "When?" }], {
+        ...options,
+        ...defaults,
+        cacheSalt: "apart",
+      });
+      assert.deepEqual(essence(await restored.send("When?")), essence(expected));
+    };
+    await check({}, { adapter: one });
+    await check({ adapter: one }, { adapter: [] });
+    await check({ adapter: "one" }, { adapter: [{ adapter: one, scale: 0.5 }] });
+    const session = model.session({ ...options, adapter: "one" });
+    await session.send("Who?");
+    await one.unload();
+    await model.loadAdapter(randomAdapter(path, { seed: 12 }), { name: "one" });
+    const restored = await model.restore(await session.snapshot());
+    const turn = [...session.messages, { role: "user", content: "When?" }];
+    const expected = await model.chat(turn, { ...options, adapter: "one", cacheSalt: "apart" });
+    assert.deepEqual(essence(await restored.send("When?")), essence(expected));
+  }));
+
+test("what exceeds the adapters' budget alone is refused for good", () =>
+  withModel(
+    async (model) => {
+      const refused = await failure(model.loadAdapter(randomAdapter(path)));
+      assert.equal(refused.code, "OutOfMemory");
+      assert.match(refused.message, /memory\.adapters/);
+      assert.deepEqual(model.adapters(), []);
+    },
+    { memory: { adapters: 1000 } },
+  ));
 
 test("equal requests with one adapter share a generation, with two they do not", () =>
   withModel(async (model) => {

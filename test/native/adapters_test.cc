@@ -211,11 +211,35 @@ TEST(what_is_used_stays_and_leaves_no_room) {
   EXPECT(bench.Open({{big, 1}}).ok());
 }
 
-TEST(one_that_alone_exceeds_the_budget_is_known_and_never_fits) {
+TEST(what_can_never_fit_is_refused_for_good) {
   Bench bench(300);
-  const AdapterInfo info = bench.Load(1, 4);
-  EXPECT_EQ(bench.set->Stats().bytes, 0u);
-  EXPECT(bench.Open({{info.id, 1}}).status().code() == Code::kOverloaded);
+  EXPECT(bench.set->Load(kClient, Opener<ToySource>(1.0f, 4)).status().code() == Code::kOutOfMemory);
+  EXPECT_EQ(bench.set->Stats().registered, 0u);
+  const AdapterId a = bench.Load(1, 2).id, b = bench.Load(2, 2).id, a_again = bench.Load(1, 2).id;
+  EXPECT(bench.Open({{a, 1}, {b, 1}}).status().code() == Code::kOutOfMemory);
+  EXPECT(bench.Open({{a, 1}, {a_again, 1}}).ok());
+}
+
+TEST(a_client_that_has_left_gets_no_names) {
+  Bench bench(300);
+  bench.Load(1, 1, kOther);
+  bench.set->ReleaseAll(kOther);
+  EXPECT(bench.set->Load(kOther, Opener<ToySource>(1.0f, 1)).status().code() == Code::kDisposed);
+  EXPECT_EQ(bench.set->Stats().registered, 0u);
+  EXPECT_EQ(bench.executor.alive, 0);
+}
+
+TEST(an_equal_adapters_own_file_serves_when_the_first_one_is_gone) {
+  Bench bench(100);
+  Status gone;
+  const float value = 1;
+  const auto first = bench.set->Load(kClient, Opener<ToySource>(1.0f, 1, &value, &gone));
+  const AdapterId second = bench.Load(1).id;
+  EXPECT(first.value().digest == bench.Load(1).digest);
+  bench.Load(7);  // in its place
+  gone = Status(Code::kModelNotFound, "gone");
+  EXPECT(bench.Open({{second, 1}}).ok());
+  EXPECT(bench.Open({{first.value().id, 1}}).ok());
 }
 
 TEST(files_that_changed_or_went_are_refused_and_take_no_room) {
