@@ -309,6 +309,39 @@ test("equal requests with one adapter share a generation, with two they do not",
     assert.equal(model.stats().completionTokens - before, 3 * greedy.maxTokens);
   }));
 
+test("a batch's items have their own adapters, or the common one; one that is gone fails its item alone", () =>
+  withModel(async (model) => {
+    const common = await model.loadAdapter(randomAdapter(path, { seed: 1 }), { name: "common" });
+    const own = await model.loadAdapter(randomAdapter(path, { seed: 2 }), { name: "own" });
+    const gone = await model.loadAdapter(randomAdapter(path, { seed: 3 }), { name: "gone" });
+    await gone.unload();
+    const choices = [undefined, { adapter: "own" }, { adapter: [] }, { adapter: gone }, { adapter: own }];
+    const items = choices.map((options) => ({ prompt: "The mill", ...(options ? { options } : {}) }));
+    const stack = [{ adapter: common }];
+    const batch = model.generateMany(items, { ...greedy, adapter: stack });
+    stack[0].adapter = own; // too late
+    const results = [];
+    for await (const result of batch) results.push(result);
+    assert.equal(results[3].error.code, "Disposed");
+    for (const [i, adapter] of [common, own, [], undefined, own].entries()) {
+      if (adapter !== undefined)
+        assert.deepEqual(
+          essence(results[i].completion),
+          await say(model, "The mill", { adapter }),
+          `item ${i}`,
+        );
+    }
+    const texts = results.map(({ completion }) => completion?.tokens.join());
+    assert.equal(new Set(texts).size, 4, "three replies and a failure");
+    for (const [adapter, code] of [
+      ["nobody", "InvalidArgument"],
+      [gone, "Disposed"],
+    ]) {
+      assert.throws(() => model.generateMany(["x"], { adapter }), { code });
+    }
+    assert.throws(() => model.generateMany(["x"], null), { code: "InvalidArgument" });
+  }));
+
 test("wrong adapters are refused by name and leave nothing", () =>
   withModel(async (model) => {
     const adapter = await model.loadAdapter(randomAdapter(path), { name: "known" });
