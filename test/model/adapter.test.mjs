@@ -1,7 +1,7 @@
 // Adapters of requests: each changes its own rows and nothing else.
 import assert from "node:assert/strict";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { failure } from "../support/failure.mjs";
 import { modelTest, smollm2, temporaryFile, tinyModel } from "../support/models.mjs";
@@ -173,6 +173,16 @@ test("unloading waits for those that use it and refuses others", () =>
     assert.equal(model.stats().adapters.bytes, 0);
     const other = await model.loadAdapter(randomAdapter(path), { name: "leaving" });
     await say(model, "x", { adapter: other });
+  }));
+
+test("an adapter without a name is called by its folder, and can be named by that", () =>
+  withModel(async (model) => {
+    const folder = randomAdapter(path);
+    const adapter = await model.loadAdapter(folder);
+    assert.equal(adapter.name, basename(folder));
+    await say(model, "x", { adapter: basename(folder) });
+    const weights = join(folder, "adapter_model.safetensors");
+    assert.equal(await model.loadAdapter(weights), adapter, "the file in it is that adapter");
   }));
 
 test("equal adapters take memory once; a name belongs to one", () =>
@@ -371,6 +381,9 @@ test("wrong adapters are refused by name and leave nothing", () =>
       ["", {}, /source is ""/],
       [5, {}, /source is 5/],
       ["x", { name: "" }, /name is ""/],
+      ["x", { name: "x".repeat(257) }, /1 to 256 characters/],
+      ["x", null, /options is null; expected an object/],
+      ["x", "name", /options is "name"; expected an object/],
       ["x", { scale: "1" }, /scale is "1"/],
       ["x", { color: 1 }, /no option 'color'/],
     ]) {
