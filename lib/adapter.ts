@@ -3,7 +3,7 @@ import type { SourceOptions } from "./options";
 
 /** How an adapter is loaded. */
 export interface AdapterOptions extends SourceOptions {
-  /** What requests call it by. Default: the name of its folder or file. */
+  /** What requests call it by. Default: the name of its folder or repository, or of its file without the extension. */
   name?: string;
   /** A factor on what it adds, besides its own alpha / rank. Default 1. */
   scale?: number;

@@ -41,6 +41,7 @@ import type { SessionOptions } from "./session/session-options";
 import { type Receiver, SharedGenerations } from "./shared-generations";
 import {
   checkGenerationOptions,
+  checkObject,
   checkScoreOptions,
   invalid,
   stopStrings,
@@ -200,7 +201,10 @@ export class LocalModel implements Model {
     const { signal: disposal } = this.#disposal;
     const generate: Model["generate"] = (...request) => this.generate(...request);
     const chat: Model["chat"] = (...request) => this.chat(...request);
-    return new Batch({ generate, chat, disposal }, inputs, options);
+    checkObject("options", options);
+    const common: BatchOptions = options;
+    const own = { ...common, ...this.#adapters.own(common.adapter) };
+    return new Batch({ generate, chat, disposal }, inputs, own);
   }
 
   restore(snapshot: Uint8Array): Promise<Session> {

@@ -41,7 +41,7 @@ export interface AdapterSpec {
 export interface AdapterFile {
   spec: AdapterSpec;
   format: "peft" | "gguf";
-  /** What the adapter calls itself, or its file's or folder's name. */
+  /** Its folder's name, or its file's without the extension. */
   name: string;
   /** The base model's name, "" where nothing tells. */
   baseModel: string;

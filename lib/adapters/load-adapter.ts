@@ -2,21 +2,20 @@ import type { AdapterOptions } from "../adapter";
 import { TokenmillError } from "../errors";
 import { type NativeModel, toTokenmillError } from "../native";
 import { resolveAdapterSource } from "../sources/resolve-adapter-source";
-import { checkNumber, checkSourceOptions, invalid } from "../validate";
+import { checkNumber, checkObject, checkSourceOptions, invalid } from "../validate";
 import { type AdapterRecord, scaleRange } from "./loaded-adapters";
-import { readAdapter } from "./read-adapter";
-
-const nameLengthMaximum = 256;
+import { adapterNameLengthMaximum, readAdapter } from "./read-adapter";
 
 function checkOptions(source: unknown, options: AdapterOptions): void {
+  checkObject("options", options);
   if (typeof source !== "string" || source === "")
     throw invalid("source", source, "a path or adapter reference");
-  const { name, scale, ...rest } = options;
+  const { name, scale, ...rest }: AdapterOptions = options;
   checkSourceOptions(rest, "loadAdapter");
   checkNumber("scale", scale, scaleRange);
   if (name === undefined) return;
-  if (typeof name !== "string" || name === "" || name.length > nameLengthMaximum)
-    throw invalid("name", name, `a string of 1 to ${nameLengthMaximum} characters`);
+  if (typeof name !== "string" || name === "" || name.length > adapterNameLengthMaximum)
+    throw invalid("name", name, `a string of 1 to ${adapterNameLengthMaximum} characters`);
 }
 
 /** Has an adapter's files read, fetched where they are not here. */
@@ -27,7 +26,8 @@ export async function loadAdapter(
 ): Promise<AdapterRecord> {
   checkOptions(source, options);
   const { signal, scale = 1 } = options;
-  const { spec, name } = await readAdapter((await resolveAdapterSource(source, options)).path);
+  const { path, folderName } = await resolveAdapterSource(source, options);
+  const { spec, name } = await readAdapter(path, folderName);
   throwIfAborted(source, signal);
   const { id, ...loaded } = await native.loadAdapter(spec).catch((error: unknown) => {
     throw toTokenmillError(error);

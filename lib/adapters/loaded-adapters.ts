@@ -148,6 +148,17 @@ export class LoadedAdapters {
     };
   }
 
+  /**
+   * The choice as options that the caller cannot change any more, for requests to come.
+   *
+   * @throws TokenmillError InvalidArgument, Disposed
+   */
+  own(choice: AdapterChoice | undefined): { adapter?: AdapterChoice } {
+    if (choice === undefined) return {};
+    this.#resolve(choice);
+    return { adapter: Array.isArray(choice) ? choice.map((entry) => ({ ...entry })) : choice };
+  }
+
   /** What tells a request's adapters again in another process. */
   marks(choice: AdapterChoice | undefined): AdapterMark[] {
     if (choice === undefined) return [];

@@ -37,8 +37,8 @@ const refusals: Record<string, string> = {
   monteclora_config: "its factors are sampled",
 };
 
-/** Beginnings of training that take their factors off the base model's weights, which then are not the file's. */
-const changedBases = /^(pissa|olora|corda|loftq|lora_ga|mica)/;
+/** Beginnings of training that take their factors off the base model's weights, which then are not the file's; PEFT takes any case. */
+const changedBases = /^(pissa|olora|corda|loftq|lora_ga|mica)/i;
 
 function unsupported(key: string, found: StrictJson, why: string): TokenmillError {
   const text = JSON.stringify(found instanceof Map ? Object.fromEntries(found) : found).slice(0, 120);

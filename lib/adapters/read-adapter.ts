@@ -1,31 +1,45 @@
 import { stat } from "node:fs/promises";
-import { basename, dirname } from "node:path";
+import { basename, dirname, extname } from "node:path";
 import { TokenmillError } from "../errors";
 import { callNative, native } from "../native";
 import { describeError } from "../sources/failure";
 import type { AdapterFile } from "./adapter-spec";
 import { peftFiles, readPeftAdapter } from "./read-peft-adapter";
 
+/** In UTF-16 units, of what requests call an adapter by. */
+export const adapterNameLengthMaximum = 256;
+
 /**
  * Reads an adapter but for its factors' values: a folder as PEFT saves it (or the safetensors file in it), or a GGUF
  * file.
  *
  * @param path absolute
- * @param source what it is called unless it says so itself; default: the name of the folder or file
+ * @param folderName what the folder is called, where that is not its name here; a file is called by its name without
+ *   the extension
  * @throws TokenmillError ModelNotFound; CorruptFile, UnsupportedModel or UnsupportedQuantization naming the setting or
  *   the tensor at fault
  */
-export async function readAdapter(path: string, source?: string): Promise<AdapterFile> {
+export async function readAdapter(path: string, folderName?: string): Promise<AdapterFile> {
   const state = await stat(path).catch((cause) => {
     throw new TokenmillError("ModelNotFound", `There is nothing at ${path} (${describeError(cause)})`, {
       cause,
     });
   });
-  if (state.isDirectory()) return readPeftAdapter(path, source ?? basename(path));
-  if (basename(path) === peftFiles.weights)
-    return readPeftAdapter(dirname(path), source ?? basename(dirname(path)));
-  const { name, ...file } = callNative(() => native().readGgufAdapter(path));
-  return { ...file, format: "gguf", name: name || (source ?? basename(path, ".gguf")) };
+  const isInside = !state.isDirectory() && basename(path) === peftFiles.weights;
+  const folder = isInside ? dirname(path) : path;
+  if (state.isDirectory() || isInside)
+    return readPeftAdapter(folder, toAdapterName(folderName ?? basename(folder)));
+  const file = callNative(() => native().readGgufAdapter(path));
+  return { ...file, format: "gguf", name: toAdapterName(basename(path, extname(path))) };
+}
+
+/** What an adapter is called that has no text to be called by. */
+const nameless = "adapter";
+
+/** A name as `loadAdapter` takes it, of one that a file or folder has: printable, and not too long. */
+export function toAdapterName(name: string): string {
+  const printable = name.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "\uFFFD").trim();
+  return printable.slice(0, adapterNameLengthMaximum).replace(/[\uD800-\uDBFF]$/, "") || nameless;
 }
 
 /** What an adapter is, in short. */

@@ -250,8 +250,8 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
   /** Takes account of an item that has ended. */
   #settle(slot: Slot, { completion, error }: BatchResult): void {
     const { order, stopOnError } = this.#settings;
-    // Of a model that is gone every further item would say the same.
-    if (error && (stopOnError || error.code === "Disposed")) {
+    // Of a model that is gone every further item would say the same; `Disposed` alone may be an item's adapter or draft.
+    if (error && (stopOnError || this.#model.disposal.aborted)) {
       this.#slots = this.#slots.filter((other) => other !== slot);
       this.#fail(error);
       return;

@@ -1,5 +1,6 @@
 import { loadModel } from "../load-model";
 import type { Model, ModelInfo } from "../model";
+import { resolveSource } from "../sources/resolve-source";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
 import { type LoadChoices, loadOptions } from "./load-options";
@@ -71,7 +72,7 @@ function checkRoom(info: ModelInfo, { promptTokens, tokens }: BenchOptions): voi
 }
 
 async function benchModel(source: string, options: BenchOptions, signal: AbortSignal) {
-  const { path, name } = await fetchSource(source, signal);
+  const { path, name } = await fetchSource(source, signal, resolveSource);
   const startMs = performance.now();
   const model = await loadModel(path, { ...loadOptions(options), prefixCache: false, signal });
   const loadMs = performance.now() - startMs;

@@ -22,8 +22,12 @@ function describeAdapter(file: AdapterFile): string {
 }
 
 /** `tokenmill inspect` of an adapter: what its files say of it. */
-export async function inspectAdapter(path: string, name: string, options: { json?: boolean }): Promise<void> {
-  const file = await readAdapter(path, name);
+export async function inspectAdapter(
+  path: string,
+  folderName: string | undefined,
+  options: { json?: boolean },
+): Promise<void> {
+  const file = await readAdapter(path, folderName);
   if (!options.json) return write(describeAdapter(file));
   const { spec, ...rest } = file;
   await writeJson({ ...rest, path: spec.path, ...summarizeAdapter(file), entries: spec.entries });

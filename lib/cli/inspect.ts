@@ -89,11 +89,13 @@ export async function inspect(
   source: string,
   options: { json?: boolean; contextLength?: number },
 ): Promise<void> {
-  const { path, name } = await withInterrupt((signal) => fetchSource(source, signal, resolveAdapterSource));
+  const { path, folderName } = await withInterrupt((signal) =>
+    fetchSource(source, signal, resolveAdapterSource),
+  );
   if ((await stat(path)).isDirectory() || basename(path) === peftFiles.weights)
-    return inspectAdapter(path, name, options);
+    return inspectAdapter(path, folderName, options);
   const inspection = callNative(() => native().inspectGguf(path));
-  if (isGgufAdapter(inspection)) return inspectAdapter(path, name, options);
+  if (isGgufAdapter(inspection)) return inspectAdapter(path, folderName, options);
   const memory = await memoryNeed(path, options.contextLength);
   if (options.json) await writeJson({ path, ...inspection, ...(memory === undefined ? {} : { memory }) });
   else await write(describeInspection(path, inspection, memory));

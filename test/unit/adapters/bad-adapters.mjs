@@ -320,6 +320,13 @@ const badConfigs = [
     withConfig({ init_lora_weights: "pissa_niter_16" }),
     /'init_lora_weights'/,
   ),
+  ...["OLoRA", "MiCA", "PISSA", "LoftQ", "lora_GA"].map((value) =>
+    unsupported(
+      `a base with changed weights, called ${value}`,
+      withConfig({ init_lora_weights: value }),
+      new RegExp(`'init_lora_weights': "${value}"`),
+    ),
+  ),
   unsupported("repeated layers", withConfig({ layer_replication: [[0, 1]] }), /'layer_replication'/),
   unsupported(
     "a pattern that is no expression",

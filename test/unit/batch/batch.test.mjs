@@ -449,23 +449,36 @@ test("the signal ends the batch after what was done, and cancels the rest", asyn
   await assert.rejects(late.next(), { code: "Aborted" });
 });
 
-test("stopOnError ends the batch with the item's error; a disposed model always does", async () => {
-  for (const [code, stopOnError] of [
-    ["Internal", true],
-    ["Disposed", false],
-  ]) {
-    const model = new FakeModel();
-    const { items, log } = source();
-    const batch = new Batch(model, items, { concurrency: 3, stopOnError });
-    const first = batch.next();
-    await settled();
-    model.finish("p0");
-    await first;
-    model.fail("p1", code);
-    await assert.rejects(batch.next(), { code, message: "p1 failed" });
-    assert.equal(log.left, 1);
-    assert.equal(model.open.size, 0);
-  }
+test("stopOnError ends the batch with the item's error", async () => {
+  const model = new FakeModel();
+  const { items, log } = source();
+  const batch = new Batch(model, items, { concurrency: 3, stopOnError: true });
+  const first = batch.next();
+  await settled();
+  model.finish("p0");
+  await first;
+  model.fail("p1", "Internal");
+  await assert.rejects(batch.next(), { code: "Internal", message: "p1 failed" });
+  assert.equal(log.left, 1);
+  assert.equal(model.open.size, 0);
+});
+
+test("an item whose adapter or draft is gone fails alone; a model that is gone ends the batch", async () => {
+  const model = new FakeModel();
+  const { items, log } = source();
+  const batch = new Batch(model, items, { concurrency: 3 });
+  const first = batch.next();
+  await settled();
+  model.fail("p0", "Disposed");
+  assert.equal((await first).value.error.code, "Disposed");
+  const second = batch.next();
+  await settled();
+  model.finish("p1");
+  assert.equal((await second).value.completion.text, "p1!");
+  model.dispose();
+  await assert.rejects(batch.next(), { code: "Disposed", message: "the model was disposed" });
+  assert.equal(log.left, 1);
+  assert.equal(model.open.size, 0);
 });
 
 test("what a progress callback throws ends the batch after the item's result", async () => {

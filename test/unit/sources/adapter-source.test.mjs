@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { test } from "node:test";
-import { readAdapter } from "../../../dist/adapters/read-adapter.js";
+import { readAdapter, toAdapterName } from "../../../dist/adapters/read-adapter.js";
 import { resolveAdapterSource } from "../../../dist/sources/resolve-adapter-source.js";
 import { failure } from "../../support/failure.mjs";
 import { root } from "../../support/models.mjs";
@@ -83,6 +84,31 @@ test("a repository without safetensors says what it takes; one without an adapte
   assert.equal(without.code, "ModelNotFound");
   assert.match(without.message, /adapter_model\.safetensors alone/);
   assert.equal((await failure(resolveAdapterSource("hf:owner/other"))).code, "ModelNotFound");
+});
+
+test("an adapter is called by its repository, folder or file, in printable text that is not too long", async (t) => {
+  await useHub(t, "/owner/repo/resolve/main");
+  const nameOf = async (source) => {
+    const { path, folderName } = await resolveAdapterSource(source);
+    return (await readAdapter(path, folderName)).name;
+  };
+  assert.equal(await nameOf("hf:owner/repo"), "repo");
+  const folder = mkdtempSync(join(tmpdir(), "tokenmill-adapter-source-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  for (const [name, expected] of [
+    ["formal", "formal"],
+    ["v1.2", "v1.2"],
+    ["\u001b[2Jred\u202e", "\ufffd[2Jred\ufffd"],
+    [" ", "adapter"],
+  ]) {
+    const copy = join(folder, name);
+    cpSync(join(fixtures, "llama-all-f32"), copy, { recursive: true });
+    assert.equal(await nameOf(copy), expected);
+    assert.equal(await nameOf(join(copy, files[1])), expected);
+    cpSync(join(fixtures, "llama-all-f32.gguf"), `${copy}.gguf`);
+    assert.equal(await nameOf(`${copy}.gguf`), expected);
+  }
+  assert.equal(toAdapterName("x".repeat(255) + "🌾"), "x".repeat(255));
 });
 
 test("paths are taken as they are, and what is no source is refused", async (t) => {
