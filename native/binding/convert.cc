@@ -1,5 +1,7 @@
 #include "binding/convert.h"
 
+#include "engine/adapters.h"
+
 #include <charconv>
 
 namespace tokenmill::binding {

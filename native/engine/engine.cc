@@ -332,7 +332,7 @@ void Engine::StartTransfer(Command* command) {
   if (!identity.ok()) return scheduler_->Refuse(command->client, command->id, identity.status());
   if (command->kind == Command::Kind::kExport) {
     transfers_->Export(command->client, command->id, command->hold, identity.value(),
-                       std::move(command->text));
+                       std::move(command->text), std::move(command->adapter_key));
   } else {
     transfers_->Import(command->client, command->id, command->hold, std::move(command->snapshot),
                        identity.value(), {std::move(command->text), std::move(command->adapter_key)});

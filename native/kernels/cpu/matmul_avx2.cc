@@ -11,7 +11,7 @@
 namespace tokenmill::cpu {
 namespace {
 
-constexpr int kPlainRows = 4, kPlainStrips = 1;
+constexpr int kPlainRows = 6, kPlainStrips = 1;
 constexpr int kPlainPrefetchBytes = 1024;  // how far ahead weights are asked for
 
 // Sums stay in their registers, added in the order written: else GCC builds trees of them and spills.
