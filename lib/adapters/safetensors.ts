@@ -1,5 +1,6 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { TokenmillError } from "../errors";
+import { printable } from "../printable";
 import { describeError } from "../sources/failure";
 import { parseStrictJson, type StrictJson } from "./strict-json";
 
@@ -105,7 +106,7 @@ function parseTensor(
   { path, start }: { path: string; start: number },
 ): StoredTensor {
   if (!printableName.test(name))
-    throw corrupt(path, `has a tensor named ${JSON.stringify(name.slice(0, 200))}`);
+    throw corrupt(path, `has a tensor named ${printable(JSON.stringify(name.slice(0, 200)))}`);
   const refuse = (what: string) => corrupt(path, `has tensor '${name}' ${what}`);
   if (!(entry instanceof Map) || entry.size !== 3 || !tensorKeys.every((key) => entry.has(key)))
     throw refuse(`with other keys than ${tensorKeys.join(", ")}`);
@@ -139,7 +140,7 @@ function checkType(
   if (Object.hasOwn(factorTypes, dtype)) return dtype as FactorType;
   throw new TokenmillError(
     "UnsupportedQuantization",
-    `tensor '${name}' has type ${JSON.stringify(dtype.slice(0, 20))}; save the adapter in one of ` +
+    `tensor '${name}' has type ${printable(JSON.stringify(dtype.slice(0, 20)))}; save the adapter in one of ` +
       Object.keys(factorTypes).join(", "),
   );
 }

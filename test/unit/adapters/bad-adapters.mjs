@@ -327,6 +327,22 @@ const badConfigs = [
       new RegExp(`'init_lora_weights': "${value}"`),
     ),
   ),
+  unsupported(
+    "a pattern that would move a terminal's cursor",
+    withConfig({ rank_pattern: { "(\u009b2J\u001b[2J": 8 } }),
+    /"\(\ufffd2J\\u001b\[2J" in 'rank_pattern'/,
+  ),
+  corrupt(
+    "a pattern of control characters without a rank",
+    withConfig({ rank_pattern: { "\u001b[2J": 0 } }),
+    /'rank_pattern: \ufffd\[2J'/,
+  ),
+  unsupported("a setting of control characters", withConfig({ bias: "\u009b2J" }), /'bias': "\ufffd2J"/),
+  corrupt(
+    "a key of control characters twice",
+    () => ({ ...goodAdapter(), config: '{"\u009b":1,"\u009b":2}' }),
+    /"\ufffd" comes twice/,
+  ),
   unsupported("repeated layers", withConfig({ layer_replication: [[0, 1]] }), /'layer_replication'/),
   unsupported(
     "a pattern that is no expression",
