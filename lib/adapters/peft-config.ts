@@ -17,7 +17,7 @@ export interface PeftConfig {
   rankPattern: [pattern: string, rank: number][];
   alphaPattern: [pattern: string, alpha: number][];
   /** Names of modules or ends of their paths; undefined where an expression stands instead. */
-  targets?: string[];
+  targets?: ReadonlySet<string>;
   /** "" when it does not say. */
   baseModel: string;
 }
@@ -92,11 +92,11 @@ function patternsOf(
   ]);
 }
 
-function targetsOf(config: StrictObject): string[] | undefined {
+function targetsOf(config: StrictObject): ReadonlySet<string> | undefined {
   const targets = config.get("target_modules");
   if (!isSet(targets) || typeof targets === "string") return undefined;
   if (Array.isArray(targets) && targets.every((target) => typeof target === "string"))
-    return targets as string[];
+    return new Set(targets as string[]);
   throw wrong("target_modules", "a list of names or an expression");
 }
 
