@@ -23,8 +23,9 @@ export interface Adapter extends AsyncDisposable {
   readonly bytes: number;
   readonly scale: number;
   /**
-   * Takes it away: new requests that name it fail with `Disposed`, those under way end as they would. Resolves when the
-   * last of these has ended. Idempotent.
+   * Takes it away: new requests with it fail with `Disposed`, those with its name with `InvalidArgument`, as with any
+   * name that is not loaded; those under way end as they would. Resolves when the last of these has ended. What was
+   * loaded several times under one name is taken away by as many calls; further ones change nothing.
    */
   unload(): Promise<void>;
 }

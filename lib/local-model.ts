@@ -136,7 +136,7 @@ export class LocalModel implements Model {
       submit: (request) => native.submit(request),
       cancel: (id) => native.cancel(id),
       addCredits: (id, credits) => native.addCredits(id, credits),
-      tokenize: (text, special, bos) => native.tokenize(text, special, bos),
+      encodePrompt: (pieces, bos) => native.encodePrompt(pieces, bos),
       register: (receiver) => this.#register(receiver),
       release: (id) => this.#release(id),
       evicted: (pages) => publishEvicted(this.info, pages),
@@ -164,7 +164,11 @@ export class LocalModel implements Model {
       forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
       releaseHold: (hold) => native.releaseHold(hold),
       exportHold: (hold, state, adapters) => this.#exportHold(hold, state, adapters),
-      openSnapshot: (snapshot) => openSnapshot(native, snapshot),
+      openSnapshot: async (snapshot) => {
+        const opened = await openSnapshot(native, snapshot);
+        this.#checkUsable();
+        return opened;
+      },
       importHold: async (hold, pages, cacheSalt, adapters) => {
         await this.#transfer((id) => native.importHold(id, hold, pages, cacheSalt, adapters));
       },
@@ -188,6 +192,7 @@ export class LocalModel implements Model {
   session(options: SessionOptions = {}): Session {
     this.#checkUsable();
     const parts = readSessionOptions(options);
+    Object.assign(parts.defaults, this.#adapters.own(parts.defaults.adapter));
     const adapters = this.#adapters.marks(parts.defaults.adapter);
     this.#chatTemplate();
     return new Session(this.#sessions, this.#sessions.newHold(), { ...parts, adapters });
@@ -213,13 +218,16 @@ export class LocalModel implements Model {
 
   async loadAdapter(source: string, options: AdapterOptions = {}): Promise<Adapter> {
     this.#checkUsable();
-    const loading = loadAdapter(this.#native, source, options);
+    const { signal: disposal } = this.#disposal;
+    const loading = loadAdapter(this.#native, source, options, disposal);
     this.#loads.add(loading);
     this.#hold(true);
     try {
       const record = await loading;
       this.#checkUsable();
       return this.#adapters.add(record);
+    } catch (error) {
+      throw disposal.aborted ? disposedError() : error;
     } finally {
       this.#hold(false);
       this.#loads.delete(loading);
@@ -290,7 +298,10 @@ export class LocalModel implements Model {
   }
 
   dispose(): Promise<void> {
-    this.#disposed ??= this.#dispose();
+    if (this.#disposed) return this.#disposed;
+    let settle: ((ended: Promise<void>) => void) | undefined;
+    this.#disposed = new Promise((resolve) => (settle = resolve));
+    settle?.(this.#dispose()); // which calls listeners, and these perhaps `dispose`
     return this.#disposed;
   }
 
@@ -304,8 +315,8 @@ export class LocalModel implements Model {
     this.#disposal.abort(error);
     for (const state of this.#states) state.stop({ code, message });
     for (const id of this.#receivers.keys()) this.#control.cancel(id);
-    if (this.#receivers.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
     await Promise.allSettled(this.#loads);
+    if (this.#receivers.size > 0) await new Promise<void>((resolve) => (this.#onIdle = resolve));
     await this.#native.close();
   }
 
@@ -337,6 +348,7 @@ export class LocalModel implements Model {
   /** Starts a request that is no reply and gives the event that it ends with. `accept` is shown each before. */
   #endOf(id: number, start: () => void, accept?: (event: NativeEvent) => void): Promise<EndEvent> {
     return new Promise((resolve) => {
+      this.#checkUsable(); // nobody tells of the end of what an engine that closes is asked
       callNative(start);
       this.#hold(true);
       this.#receivers.set(id, {

@@ -152,8 +152,10 @@ export interface Model extends Tokenizer, AsyncDisposable {
    * What is restored is kept apart in the prefix cache, for nobody can tell whether its pages hold what they should:
    * only this session and its forks go on from them, and no other request's reply or `cachedTokens` depends on them.
    *
+   * A conversation with adapters wants equal ones loaded, under these or other names.
+   *
    * @throws TokenmillError CorruptFile for one that is damaged, Incompatible for one of another model, other options or
-   *   another version, InvalidArgument, OutOfMemory, Disposed. Nothing has changed then.
+   *   another version, or with adapters that are not loaded, InvalidArgument, OutOfMemory, Disposed. Nothing has changed then.
    * @example
    * const session = await model.restore(await readFile("conversation.bin"));
    */
@@ -161,7 +163,7 @@ export interface Model extends Tokenizer, AsyncDisposable {
   /**
    * Loads a low-rank adapter (LoRA), which requests then name in their option `adapter`: a folder as PEFT saves it, a
    * GGUF file, or a source as `loadModel` takes it. What runs goes on meanwhile. Loaded again, equal ones take memory
-   * once.
+   * once; with name and scale equal too it is the same object, which stays until it was unloaded as often.
    *
    * @throws TokenmillError ModelNotFound; CorruptFile, UnsupportedModel, UnsupportedQuantization or Incompatible (made
    *   for another model) naming the setting or the tensor; InvalidArgument for wrong options or a name that another

@@ -38,10 +38,11 @@ interface Generation {
   allowed: number;
   /** How long it waited for its first step; undefined until that has run. */
   queueMs?: number;
-  promptTokens?: number;
+  /** Counted when the first reader leaves; no promise of it fails. */
+  promptTokens?: Promise<number>;
 }
 
-interface Engine extends Pick<NativeModel, "submit" | "cancel" | "addCredits" | "tokenize"> {
+interface Engine extends Pick<NativeModel, "submit" | "cancel" | "addCredits" | "encodePrompt"> {
   /** A new request's id, whose events go to `receiver` until `release`. */
   register(receiver: Receiver): number;
   release(id: number): void;
@@ -105,8 +106,7 @@ export class SharedGenerations {
     } else if (generation.readers.size > 1 || outcomeOf(generation)) {
       this.#leave(generation, reader);
       this.#allow(generation, Math.max(0, ...[...generation.readers].map(({ allowed }) => allowed)));
-      const event = this.#abortedEvent(generation, reader);
-      queueMicrotask(() => reader.receiver.accept(event));
+      void this.#endAborted(generation, reader);
     }
     return true;
   }
@@ -177,16 +177,21 @@ export class SharedGenerations {
     this.#readers.delete(reader.id);
   }
 
-  #abortedEvent(generation: Generation, reader: Reader): NativeEvent {
+  /** Tells a reader that has left of its end. */
+  async #endAborted(generation: Generation, reader: Reader): Promise<void> {
+    const outcome = abortedOutcome(generation, reader);
     generation.promptTokens ??= this.#promptTokens(generation.request);
-    const outcome = abortedOutcome(generation, reader, generation.promptTokens);
-    return { id: reader.id, text: "", tokens: [], outcome };
+    const promptTokens = await generation.promptTokens;
+    reader.receiver.accept({ id: reader.id, text: "", tokens: [], outcome: { ...outcome, promptTokens } });
   }
 
-  #promptTokens({ tokens, pieces = [], bos = false }: NativeRequest): number {
-    if (tokens) return tokens.length;
-    const counts = pieces.map(({ text, special }) => this.#engine.tokenize(text, special, false).length);
-    return counts.reduce((sum, count) => sum + count, bos ? 1 : 0);
+  /** A prompt's length, counted beside the event loop where it is a text; 0 where it cannot be. */
+  async #promptTokens({ tokens, pieces = [], bos = false }: NativeRequest): Promise<number> {
+    try {
+      return (tokens ?? (await this.#engine.encodePrompt(pieces, bos))).length;
+    } catch {
+      return 0; // the reply ends all the same
+    }
   }
 }
 
@@ -233,7 +238,7 @@ function latenciesOf({ startedMs }: Generation, reader: Reader, { queueMs, ttftM
  * What a reader ends with that leaves while others go on, by this thread's clock. What was in the cache, and so the
  * prefill's rate, is known only once the generation has ended.
  */
-function abortedOutcome(generation: Generation, reader: Reader, promptTokens: number): NativeOutcome {
+function abortedOutcome(generation: Generation, reader: Reader): Omit<NativeOutcome, "promptTokens"> {
   const { cachedTokens, prefillTokensPerSecond } = outcomeOf(generation) ?? emptyOutcome;
   const parts = generation.events.slice(0, reader.position).filter(({ event }) => event.tokens.length > 0);
   const completionTokens = parts.reduce((sum, { event }) => sum + event.tokens.length, 0);
@@ -242,7 +247,6 @@ function abortedOutcome(generation: Generation, reader: Reader, promptTokens: nu
   const decodedTokens = completionTokens - (first?.event.tokens.length ?? 0);
   return {
     reason: "aborted",
-    promptTokens,
     cachedTokens,
     completionTokens,
     queueMs: queueMsOf(generation, reader),

@@ -72,12 +72,12 @@ export function report() {
   process.exitCode = count.failed === 0 && count.passed > 0 ? 0 : 1;
 }
 
-/** Adds what another process counted, as its `report` says; one that says nothing has failed. */
-function addReport(text) {
+/** Adds what another process counted, as its `report` says; one that says nothing, or whose status is bad, has failed. */
+function addReport(text, status) {
   const [, passed = 0, failed = 1, skipped = 0] =
     /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$/.exec(text) ?? [];
   count.passed += Number(passed);
-  count.failed += Number(failed);
+  count.failed += status === 0 ? Number(failed) : Math.max(1, Number(failed));
   count.skipped += Number(skipped);
 }
 
@@ -94,10 +94,10 @@ export function startBeside(arguments_) {
   closeSync(output);
   process.once("exit", () => child.kill());
   return async () => {
-    await ended;
+    const [status] = await ended; // null after a signal
     const text = readFileSync(log, "utf8");
     rmSync(folder, { recursive: true, force: true });
     process.stdout.write(text);
-    addReport(text);
+    addReport(text, status);
   };
 }

@@ -34,8 +34,11 @@ export async function adapters({ model: name, streams, rank, rounds, threads, ou
     const folders = Array.from({ length: streams }, (_, seed) =>
       writeAdapter(join(folder, `${seed}`), layers, { rank, seed }),
     );
+    // In memory an adapter takes more than its factors in F16, but not twice as much; one more is loaded and unloaded.
+    const factorBytes = layers.reduce((sum, { rows, cols }) => sum + 2 * (rows + cols) * rank, 0);
     const model = await loadModel(path, {
       prefixCache: false,
+      memory: { adapters: 2 * (streams + 1) * factorBytes + (64 << 20) },
       ...(threads === undefined ? {} : { threads }),
     });
     note(`${name}: loading adapters`);

@@ -18,28 +18,30 @@ function checkOptions(source: unknown, options: AdapterOptions): void {
     throw invalid("name", name, `a string of 1 to ${adapterNameLengthMaximum} characters`);
 }
 
-/** Has an adapter's files read, fetched where they are not here. */
+/** Has an adapter's files read, fetched where they are not here. `disposal` fires when the model is disposed of. */
 export async function loadAdapter(
   native: NativeModel,
   source: string,
   options: AdapterOptions,
+  disposal: AbortSignal,
 ): Promise<AdapterRecord> {
   checkOptions(source, options);
-  const { signal, scale = 1 } = options;
-  const { path, folderName } = await resolveAdapterSource(source, options);
+  const { scale = 1 } = options;
+  const signal = options.signal ? AbortSignal.any([options.signal, disposal]) : disposal;
+  const { path, folderName } = await resolveAdapterSource(source, { ...options, signal });
   const { spec, name } = await readAdapter(path, folderName);
   throwIfAborted(source, signal);
   const { id, ...loaded } = await native.loadAdapter(spec).catch((error: unknown) => {
     throw toTokenmillError(error);
   });
-  if (signal?.aborted) native.releaseAdapter(id);
+  if (signal.aborted) native.releaseAdapter(id);
   throwIfAborted(source, signal);
   const rank = Math.max(...spec.entries.map(({ a }) => a.rows));
   return { id, ...loaded, name: options.name ?? name, rank, scale };
 }
 
-function throwIfAborted(source: string, signal: AbortSignal | undefined): void {
-  if (!signal?.aborted) return;
+function throwIfAborted(source: string, signal: AbortSignal): void {
+  if (!signal.aborted) return;
   throw new TokenmillError("Aborted", `loading the adapter '${source}' was aborted by its signal`, {
     cause: signal.reason,
   });

@@ -33,6 +33,8 @@ interface Owner {
 class LoadedAdapter implements Adapter {
   readonly record: AdapterRecord;
   readonly #owner: Owner;
+  /** Calls that loaded it; as many unload it. */
+  #loads = 1;
   #users = 0;
   #unloaded: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -62,8 +64,14 @@ class LoadedAdapter implements Adapter {
   }
 
   unload(): Promise<void> {
+    if (this.#loads > 0) this.#loads--;
+    if (this.#loads > 0) return Promise.resolve();
     this.#unloaded ??= this.#unload();
     return this.#unloaded;
+  }
+
+  loadedAgain(): void {
+    this.#loads++;
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -113,8 +121,8 @@ export class LoadedAdapters {
   }
 
   /**
-   * Registers what was loaded. Loaded again under its name, with the same scale, it is the one that is there; another
-   * adapter of that name is refused. The id is given up where it is not needed.
+   * Registers what was loaded. Loaded again under its name, with the same scale, it is the one that is there, which is
+   * then unloaded as often; another adapter of that name is refused. The id is given up where it is not needed.
    */
   add(record: AdapterRecord): Adapter {
     const known = this.#byName.get(record.name);
@@ -127,7 +135,10 @@ export class LoadedAdapters {
       return adapter;
     }
     this.#release(record.id);
-    if (known.record.digest === record.digest && known.scale === record.scale) return known;
+    if (known.record.digest === record.digest && known.scale === record.scale) {
+      known.loadedAgain();
+      return known;
+    }
     throw new TokenmillError(
       "InvalidArgument",
       `an adapter named '${record.name}' is loaded already and differs; give this one another name, or unload that one`,
@@ -173,12 +184,17 @@ export class LoadedAdapters {
   find(marks: readonly AdapterMark[]): WeightedAdapter[] {
     return marks.map(({ name, digest, scale }) => {
       const equal = [...this.#byName.values()].filter((adapter) => adapter.record.digest === digest);
-      const adapter = equal.find((one) => one.name === name) ?? equal[0];
-      if (adapter) return { adapter, scale: adapter.scale === scale ? 1 : scale / adapter.scale };
+      equal.sort((a, b) => Number(b.name === name) - Number(a.name === name));
+      const adapter = equal.find((one) => canScale(one.scale, scale));
+      if (adapter) return { adapter, scale: factorFor(adapter.scale, scale) };
+      const [other] = equal;
       throw new TokenmillError(
         "Incompatible",
-        `the snapshot's conversation uses the adapter '${name}', which is not loaded ` +
-          `(${this.#byName.has(name) ? "one of that name is, and differs" : "load it first"})`,
+        other
+          ? `the snapshot's conversation uses the adapter '${name}' with scale ${scale}, to which no factor leads from ` +
+              `the ${other.scale} that '${other.name}' was loaded with; load it again under another name with that scale`
+          : `the snapshot's conversation uses the adapter '${name}', which is not loaded ` +
+              `(${this.#byName.has(name) ? "one of that name is, and differs" : "load it first"})`,
       );
     });
   }
@@ -186,7 +202,8 @@ export class LoadedAdapters {
   #resolve(choice: AdapterChoice) {
     if (!Array.isArray(choice)) return [{ adapter: this.#find("adapter", choice), scale: 1 }];
     if (choice.length > stackMaximum) throw invalid("adapter", choice, `at most ${stackMaximum} adapters`);
-    return choice.map((entry: WeightedAdapter, position) => {
+    // An array may have holes, which map() would pass over.
+    return Array.from(choice, (entry: WeightedAdapter, position) => {
       const name = `adapter[${position}]`;
       checkObject(name, entry);
       checkKeys(name, entry, ["adapter", "scale"]);
@@ -217,3 +234,13 @@ export class LoadedAdapters {
 
 /** Factors on what an adapter adds. */
 export const scaleRange = { minimum: -1000, maximum: 1000 };
+
+/** The factor of a request that makes `wanted` of an adapter's own scale. */
+function factorFor(own: number, wanted: number): number {
+  return own === wanted ? 1 : wanted / own;
+}
+
+function canScale(own: number, wanted: number): boolean {
+  const factor = factorFor(own, wanted);
+  return Math.abs(factor) <= scaleRange.maximum && Math.fround(own * factor) === Math.fround(wanted);
+}

@@ -1,5 +1,6 @@
 import { createContext, Script } from "node:vm";
 import { TokenmillError } from "../errors";
+import { printable } from "../printable";
 
 /** Matching is stopped then: a pattern of a file can take exponential time. */
 const matchMs = 500;
@@ -12,7 +13,7 @@ function compile(pattern: string, key: string): RegExp {
   const refuse = (cause?: unknown) =>
     new TokenmillError(
       "UnsupportedModel",
-      `adapter_config.json has the pattern ${JSON.stringify(pattern.slice(0, 200))} in '${key}', which cannot be ` +
+      `adapter_config.json has the pattern ${printable(JSON.stringify(pattern.slice(0, 200)))} in '${key}', which cannot be ` +
         "read; write out the modules' names",
       { cause },
     );

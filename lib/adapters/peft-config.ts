@@ -1,4 +1,5 @@
 import { TokenmillError } from "../errors";
+import { printable } from "../printable";
 import { matchPatterns } from "./module-patterns";
 import { parseStrictJson, type StrictJson, type StrictObject } from "./strict-json";
 
@@ -16,7 +17,7 @@ export interface PeftConfig {
   rankPattern: [pattern: string, rank: number][];
   alphaPattern: [pattern: string, alpha: number][];
   /** Names of modules or ends of their paths; undefined where an expression stands instead. */
-  targets?: string[];
+  targets?: ReadonlySet<string>;
   /** "" when it does not say. */
   baseModel: string;
 }
@@ -41,7 +42,10 @@ const refusals: Record<string, string> = {
 const changedBases = /^(pissa|olora|corda|loftq|lora_ga|mica)/i;
 
 function unsupported(key: string, found: StrictJson, why: string): TokenmillError {
-  const text = JSON.stringify(found instanceof Map ? Object.fromEntries(found) : found).slice(0, 120);
+  const text = printable(JSON.stringify(found instanceof Map ? Object.fromEntries(found) : found)).slice(
+    0,
+    120,
+  );
   return new TokenmillError(
     "UnsupportedModel",
     `${configFile} has '${key}': ${text}: ${why}. Merge it with PEFT and convert the model, or train without it`,
@@ -82,14 +86,17 @@ function patternsOf(
   const patterns = config.get(key);
   if (!isSet(patterns)) return [];
   if (!(patterns instanceof Map)) throw wrong(key, "an object");
-  return [...patterns].map(([pattern, value]) => [pattern, read(value, `${key}: ${pattern.slice(0, 100)}`)]);
+  return [...patterns].map(([pattern, value]) => [
+    pattern,
+    read(value, `${key}: ${printable(pattern).slice(0, 100)}`),
+  ]);
 }
 
-function targetsOf(config: StrictObject): string[] | undefined {
+function targetsOf(config: StrictObject): ReadonlySet<string> | undefined {
   const targets = config.get("target_modules");
   if (!isSet(targets) || typeof targets === "string") return undefined;
   if (Array.isArray(targets) && targets.every((target) => typeof target === "string"))
-    return targets as string[];
+    return new Set(targets as string[]);
   throw wrong("target_modules", "a list of names or an expression");
 }
 

@@ -2,6 +2,7 @@ import { stat } from "node:fs/promises";
 import { basename, dirname, extname } from "node:path";
 import { TokenmillError } from "../errors";
 import { callNative, native } from "../native";
+import { printable } from "../printable";
 import { describeError } from "../sources/failure";
 import type { AdapterFile } from "./adapter-spec";
 import { peftFiles, readPeftAdapter } from "./read-peft-adapter";
@@ -38,8 +39,8 @@ const nameless = "adapter";
 
 /** A name as `loadAdapter` takes it, of one that a file or folder has: printable, and not too long. */
 export function toAdapterName(name: string): string {
-  const printable = name.replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu, "\uFFFD").trim();
-  return printable.slice(0, adapterNameLengthMaximum).replace(/[\uD800-\uDBFF]$/, "") || nameless;
+  const text = printable(name).trim().slice(0, adapterNameLengthMaximum);
+  return text.replace(/[\uD800-\uDBFF]$/, "") || nameless; // half of a character may be left
 }
 
 /** What an adapter is, in short. */

@@ -48,11 +48,11 @@ async function refuseOtherWeights(folder: string): Promise<void> {
 }
 
 const factorName = /^base_model\.model\.(.+)\.lora_([AB])\.weight$/;
-/** Saved beside the factors of heads and embeddings: the base model's own weights. */
-const baseCopy = /\.base_layer\.(weight|bias)$/;
+/** Saved beside the factors of heads and embeddings: the base model's own weights, quantized ones with their scales. */
+const baseCopy = /\.base_layer\.(weight|bias)(\.[\w.]+)?$/;
 
 /** Why a tensor that is no factor of a linear layer cannot be followed. */
-function refuseTensor({ name }: StoredTensor): TokenmillError {
+function refuseTensor(name: string): TokenmillError {
   const [, why = "is neither lora_A nor lora_B of a module, nor known otherwise"] =
     (
       [
@@ -74,15 +74,19 @@ interface Pair {
   b?: StoredTensor;
 }
 
+/** Whether a tensor is a factor; refuses those that are neither factors nor copies of the base model's weights. */
+function isFactor(name: string): boolean {
+  if (factorName.test(name)) return true;
+  if (baseCopy.test(name)) return false;
+  throw refuseTensor(name);
+}
+
 /** The factors by their module. */
 function pairUp(tensors: StoredTensor[]): Map<string, Pair> {
   const pairs = new Map<string, Pair>();
   for (const tensor of tensors) {
     const [, module, side] = factorName.exec(tensor.name) ?? [];
-    if (module === undefined) {
-      if (baseCopy.test(tensor.name)) continue;
-      throw refuseTensor(tensor);
-    }
+    if (module === undefined) continue;
     const pair = pairs.get(module) ?? {};
     pair[side === "A" ? "a" : "b"] = tensor;
     pairs.set(module, pair);
@@ -94,8 +98,18 @@ function corrupt(what: string): TokenmillError {
   return new TokenmillError("CorruptFile", what);
 }
 
-function checkTargeted(module: string, targets: string[] | undefined): void {
-  if (targets === undefined || targets.some((name) => module === name || module.endsWith(`.${name}`))) return;
+/** Whether `targets` have a module's path or an end of it after a dot. */
+function isTargeted(module: string, targets: ReadonlySet<string>): boolean {
+  for (let at = 0; ; ) {
+    if (targets.has(module.slice(at))) return true;
+    const dot = module.indexOf(".", at);
+    if (dot < 0) return false;
+    at = dot + 1;
+  }
+}
+
+function checkTargeted(module: string, targets: ReadonlySet<string> | undefined): void {
+  if (targets === undefined || isTargeted(module, targets)) return;
   throw corrupt(
     `the adapter has factors of module '${module}', which 'target_modules' of ${peftFiles.config} does not name`,
   );
@@ -135,7 +149,7 @@ function factorOf({ name: tensor, ...place }: StoredTensor) {
 export async function readPeftAdapter(folder: string, name: string): Promise<AdapterFile> {
   const config = await readConfig(folder);
   await refuseOtherWeights(folder);
-  const file = await readSafetensors(join(folder, peftFiles.weights));
+  const file = await readSafetensors(join(folder, peftFiles.weights), isFactor);
   const pairs = pairUp(file.tensors);
   if (pairs.size === 0) throw corrupt(`${file.path} has no factors`);
   const modules = [...pairs.keys()];

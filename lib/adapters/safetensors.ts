@@ -1,11 +1,14 @@
 import { type FileHandle, open } from "node:fs/promises";
 import { TokenmillError } from "../errors";
+import { printable } from "../printable";
 import { describeError } from "../sources/failure";
 import { parseStrictJson, type StrictJson } from "./strict-json";
 
 /** Adapters of the largest models have some thousand tensors, of 150 bytes each in a header. */
 const headerBytesMaximum = 8 << 20;
 const lengthBytes = 8;
+/** What is looked at for each tensor is bounded with their number. */
+const tensorsMaximum = 1 << 15;
 
 /** Types of an adapter's factors, with the bytes of an element. */
 export const factorTypes = { F32: 4, F16: 2, BF16: 2 } as const;
@@ -29,6 +32,9 @@ export interface SafetensorsFile {
   tensors: StoredTensor[];
 }
 
+/** Whether a tensor of this name is a matrix to be read; other ones are passed over, or refused by throwing. */
+type Selection = (name: string) => boolean;
+
 /**
  * Reads the header of a safetensors file, none of which is trusted: its length, keys that come twice, types, shapes and
  * offsets are checked, and that the tensors fill the file's rest without gap or overlap. Data is not read.
@@ -36,7 +42,10 @@ export interface SafetensorsFile {
  * @throws TokenmillError ModelNotFound; CorruptFile naming the tensor; UnsupportedQuantization for types other than
  *   F32, F16 and BF16; UnsupportedModel for what is no matrix
  */
-export async function readSafetensors(path: string): Promise<SafetensorsFile> {
+export async function readSafetensors(
+  path: string,
+  select: Selection = () => true,
+): Promise<SafetensorsFile> {
   const file = await open(path, "r").catch((cause) => {
     throw new TokenmillError("ModelNotFound", `${path} cannot be read (${describeError(cause)})`, { cause });
   });
@@ -45,9 +54,10 @@ export async function readSafetensors(path: string): Promise<SafetensorsFile> {
     if (!state.isFile()) throw new TokenmillError("ModelNotFound", `${path} is not a file`);
     const header = await readHeader(file, path, state.size);
     const start = lengthBytes + header.length;
-    const tensors = parseHeader(parseStrictJson(header, `the header of ${path}`), { path, start });
+    const tensors = parseHeader(parseStrictJson(header, `the header of ${path}`), { path, start, select });
     checkPlaces(tensors, { path, start, end: state.size });
-    return { path, bytes: state.size, tensors };
+    const matrices = tensors.filter((tensor): tensor is StoredTensor => "dtype" in tensor);
+    return { path, bytes: state.size, tensors: matrices };
   } finally {
     await file.close();
   }
@@ -81,11 +91,23 @@ function corrupt(path: string, what: string): TokenmillError {
   );
 }
 
-function parseHeader(header: StrictJson, place: { path: string; start: number }): StoredTensor[] {
-  const tensors: StoredTensor[] = [];
-  for (const [name, entry] of header as Map<string, StrictJson>) {
-    if (name === "__metadata__") checkMetadata(entry, place.path);
-    else tensors.push(parseTensor(name, entry, place));
+/** A tensor's bytes, of one that is not read too. */
+type Place = Pick<StoredTensor, "name" | "offset" | "bytes">;
+
+interface HeaderContext {
+  path: string;
+  start: number;
+  select: Selection;
+}
+
+function parseHeader(header: StrictJson, context: HeaderContext): (Place | StoredTensor)[] {
+  const entries = header as Map<string, StrictJson>;
+  if (entries.size > tensorsMaximum)
+    throw corrupt(context.path, `has ${entries.size} tensors; at most ${tensorsMaximum} are read`);
+  const tensors: (Place | StoredTensor)[] = [];
+  for (const [name, entry] of entries) {
+    if (name === "__metadata__") checkMetadata(entry, context.path);
+    else tensors.push(parseTensor(name, entry, context));
   }
   return tensors.sort((a, b) => a.offset - b.offset || a.bytes - b.bytes);
 }
@@ -102,13 +124,29 @@ const tensorKeys = ["dtype", "shape", "data_offsets"];
 function parseTensor(
   name: string,
   entry: StrictJson,
-  { path, start }: { path: string; start: number },
-): StoredTensor {
+  { path, start, select }: HeaderContext,
+): Place | StoredTensor {
   if (!printableName.test(name))
-    throw corrupt(path, `has a tensor named ${JSON.stringify(name.slice(0, 200))}`);
+    throw corrupt(path, `has a tensor named ${printable(JSON.stringify(name.slice(0, 200)))}`);
   const refuse = (what: string) => corrupt(path, `has tensor '${name}' ${what}`);
   if (!(entry instanceof Map) || entry.size !== 3 || !tensorKeys.every((key) => entry.has(key)))
     throw refuse(`with other keys than ${tensorKeys.join(", ")}`);
+  const matrix = select(name) ? matrixOf(name, entry, refuse) : undefined;
+  const offsets = lengths(entry.get("data_offsets"));
+  const [begin, end] = offsets ?? [];
+  if (begin === undefined || end === undefined || offsets?.length !== 2 || end < begin)
+    throw refuse("with data_offsets that are no begin and end");
+  if (!Number.isSafeInteger(start + end)) throw refuse(`that ends at ${end}`);
+  const place = { name, offset: start + begin, bytes: end - begin };
+  if (!matrix) return place;
+  const { dtype, rows, cols } = matrix;
+  const bytes = rows * cols * factorTypes[dtype];
+  if (!Number.isSafeInteger(bytes) || bytes !== place.bytes)
+    throw refuse(`of ${rows} × ${cols} ${dtype} in ${place.bytes} bytes, which take ${bytes}`);
+  return { ...place, dtype, rows, cols };
+}
+
+function matrixOf(name: string, entry: Map<string, StrictJson>, refuse: (what: string) => TokenmillError) {
   const dtype = checkType(name, entry.get("dtype"), refuse);
   const shape = lengths(entry.get("shape"));
   if (shape === undefined) throw refuse("with a shape that is no list of lengths");
@@ -118,16 +156,8 @@ function parseTensor(
       `tensor '${name}' has ${shape.length} dimensions; an adapter's factors are matrices`,
     );
   }
-  const offsets = lengths(entry.get("data_offsets"));
-  const [begin, end] = offsets ?? [];
-  if (begin === undefined || end === undefined || offsets?.length !== 2 || end < begin)
-    throw refuse("with data_offsets that are no begin and end");
   const [rows = 0, cols = 0] = shape;
-  const bytes = rows * cols * factorTypes[dtype];
-  if (!Number.isSafeInteger(bytes) || bytes !== end - begin)
-    throw refuse(`of ${rows} × ${cols} ${dtype} in ${end - begin} bytes, which take ${bytes}`);
-  if (!Number.isSafeInteger(start + end)) throw refuse(`that ends at ${end}`);
-  return { name, dtype, rows, cols, offset: start + begin, bytes };
+  return { dtype, rows, cols };
 }
 
 function checkType(
@@ -139,7 +169,7 @@ function checkType(
   if (Object.hasOwn(factorTypes, dtype)) return dtype as FactorType;
   throw new TokenmillError(
     "UnsupportedQuantization",
-    `tensor '${name}' has type ${JSON.stringify(dtype.slice(0, 20))}; save the adapter in one of ` +
+    `tensor '${name}' has type ${printable(JSON.stringify(dtype.slice(0, 20)))}; save the adapter in one of ` +
       Object.keys(factorTypes).join(", "),
   );
 }
@@ -153,7 +183,7 @@ function lengths(value: StrictJson | undefined): number[] | undefined {
 
 /** Every byte behind the header belongs to one tensor. */
 function checkPlaces(
-  tensors: StoredTensor[],
+  tensors: Place[],
   { path, start, end }: { path: string; start: number; end: number },
 ): void {
   let at = start;

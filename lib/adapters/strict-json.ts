@@ -1,4 +1,5 @@
 import { TokenmillError } from "../errors";
+import { printable } from "../printable";
 
 /** A JSON value; objects keep the order of their keys, whatever these are. */
 export type StrictJson = null | boolean | number | string | StrictJson[] | StrictObject;
@@ -132,9 +133,7 @@ class StrictParser {
       this.#path.length === 0
         ? "the text"
         : this.#path.map((name) => JSON.stringify(name.slice(0, 200))).join(" → ");
-    return new TokenmillError(
-      "CorruptFile",
-      `${this.#name} is not sound JSON: ${key} ${what}, at character ${this.#at} (${found})`,
-    );
+    const message = `${this.#name} is not sound JSON: ${key} ${what}, at character ${this.#at} (${found})`;
+    return new TokenmillError("CorruptFile", printable(message));
   }
 }

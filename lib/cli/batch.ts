@@ -7,7 +7,12 @@ import { TokenmillError } from "../errors";
 import { loadModel } from "../load-model";
 import type { Model } from "../model";
 import { checkLoadOptions } from "../validate";
-import { type AdapterChoices, loadAdapters, withoutAdapterChoices } from "./adapter-choices";
+import {
+  type AdapterChoices,
+  checkAdapterChoices,
+  loadAdapters,
+  withoutAdapterChoices,
+} from "./adapter-choices";
 import { readDoneIds, readItems, toLine } from "./batch-files";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
@@ -38,6 +43,7 @@ function check(input: string, output: string, options: BatchCommandOptions): voi
   } catch (error) {
     throw TokenmillError.isInstance(error) ? new UsageError(error.message, { cause: error }) : error;
   }
+  checkAdapterChoices(options);
   if (options.resume && options.force) throw new UsageError("--resume and --force exclude each other");
   if (input !== "-" && !existsSync(input)) throw new UsageError(`There is no file '${input}'`);
   if (resolve(input) === resolve(output)) throw new UsageError("The output is the input itself");

@@ -1,6 +1,7 @@
 import { inspect } from "node:util";
 import { CommanderError } from "commander";
 import { TokenmillError } from "../errors";
+import { printable } from "../printable";
 
 /** A command line that asks for something that cannot be. */
 export class UsageError extends Error {}
@@ -14,7 +15,8 @@ export const interruptedExitCode = 130;
 /** What stderr is told of an error: one line, or with TOKENMILL_DEBUG=1 its stack and causes. */
 function describe(error: unknown): string {
   if (process.env.TOKENMILL_DEBUG === "1") return inspect(error);
-  return error instanceof Error ? error.message : String(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return message.split("\n").map(printable).join("\n"); // it may quote a file
 }
 
 /**

@@ -89,7 +89,7 @@ function addBatch(program: Command): void {
     .summary("answer every line of a file")
     .description(
       "Answers every line of a JSONL file: a prompt as a string, or an object with prompt or messages, and if wanted " +
-        "id and options (whose adapter is the name of one that is given). Writes a line with the text, or with the " +
+        "id and options (whose adapter names one that is given, by its folder or file). Writes a line with the text, or with the " +
         "error, for each.",
     )
     .argument("<model>", sourceHelp)

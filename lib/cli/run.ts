@@ -6,7 +6,12 @@ import type { Model } from "../model";
 import type { GenerationOptions, LoadOptions } from "../options";
 import type { Reply } from "../reply";
 import { checkGenerationOptions, checkLoadOptions } from "../validate";
-import { type AdapterChoices, loadAdapters, withoutAdapterChoices } from "./adapter-choices";
+import {
+  type AdapterChoices,
+  checkAdapterChoices,
+  loadAdapters,
+  withoutAdapterChoices,
+} from "./adapter-choices";
 import { UsageError } from "./exit";
 import { withInterrupt } from "./interrupt";
 import { type LoadChoices, loadOptions, withoutLoadChoices } from "./load-options";
@@ -151,6 +156,7 @@ async function chat(source: string, options: RunOptions): Promise<void> {
 export async function run(source: string, prompt: string | undefined, options: RunOptions): Promise<void> {
   if (options.raw && options.system !== undefined)
     throw new UsageError("--raw and --system exclude each other");
+  checkAdapterChoices(options);
   checkOptions(options);
   if (prompt === undefined && process.stdin.isTTY) {
     if (options.json || options.raw) throw new UsageError("--json and --raw need a prompt");

@@ -38,7 +38,6 @@ export function readSessionOptions(options: SessionOptions): Omit<SessionParts, 
   checkChoice("overflow", overflow, ["error", "dropOldestTurns", "slidingWindow"]);
   checkGenerationOptions(defaults);
   if (Array.isArray(defaults.stop)) defaults.stop = [...defaults.stop];
-  if (Array.isArray(defaults.adapter)) defaults.adapter = Array.from(defaults.adapter, (one) => ({ ...one }));
   if (system === undefined) return { messages: ownMessages(messages), overflow, defaults };
   if (typeof system !== "string") throw invalid("system", system, "a string");
   const history = ownMessages(messages);

@@ -3,10 +3,13 @@ import assert from "node:assert/strict";
 import { readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { failure } from "../support/failure.mjs";
 import { modelTest, smollm2, temporaryFile, tinyModel } from "../support/models.mjs";
 import { randomAdapter } from "../support/random-adapter.mjs";
 import { loadWithPages } from "../support/small-pool.mjs";
+import { LoopbackServer } from "../unit/sources/loopback.mjs";
+import { useSandbox } from "../unit/sources/sandbox.mjs";
 
 process.env.TOKENMILL_INTEGRITY = "1"; // the engine checks its pages after each step
 const { loadModel } = await import("../../dist/index.mjs");
@@ -198,6 +201,10 @@ test("equal adapters take memory once; a name belongs to one", () =>
     assert.match(clash.message, /'x' is loaded already and differs/);
     assert.equal((await failure(model.loadAdapter(folder, { name: "x", scale: 2 }))).code, "InvalidArgument");
     assert.equal(model.stats().adapters.registered, 1);
+    await first.unload();
+    assert.equal(model.adapters().length, 2, "it was loaded twice");
+    await first.unload();
+    assert.equal(model.adapters().length, 1);
     await first.unload();
     assert.deepEqual(await say(model, "x", { adapter: second }), await say(model, "x", { adapter: "y" }));
     await second.unload();
@@ -409,6 +416,7 @@ test("wrong adapters are refused by name and leave nothing", () =>
       [[{ adapter, scale: Number.NaN }], /adapter\[0\]\.scale is NaN/],
       [[adapter], /has no option|adapter\[0\]/],
       [Array.from({ length: 17 }, () => ({ adapter })), /at most 16 adapters/],
+      [Object.assign(new Array(3), [{ adapter }]), /adapter\[1\] is undefined; expected an object/],
     ];
     for (const [choice, message] of cases) {
       for (const call of [
@@ -452,3 +460,86 @@ test("a dispose waits for adapters that are being loaded", async () => {
   await model.dispose();
   assert.equal((await loading).code, "Disposed");
 });
+
+test("a dispose ends adapters that are being downloaded", async (t) => {
+  const hub = await LoopbackServer.start(t);
+  useSandbox(t, { HF_ENDPOINT: hub.url });
+  const asked = new Promise((resolve) => hub.handlers.push(() => resolve())); // and never answers
+  const model = await loadModel(path, { contextLength: context });
+  const { signal } = new AbortController();
+  const loading = failure(model.loadAdapter("hf:owner/repo", { signal }));
+  await asked;
+  await model.dispose();
+  assert.equal((await loading).code, "Disposed");
+});
+
+test("a dispose beside a restore ends both, whichever comes first", async () => {
+  const folder = randomAdapter(path);
+  for (let turns = 0; turns < 6; ++turns) {
+    const model = await loadModel(path, { contextLength: context });
+    const adapter = await model.loadAdapter(folder);
+    const session = model.session({ adapter, maxTokens: 4 });
+    await session.send("Who?");
+    const snapshot = await session.snapshot();
+    const restoring = model.restore(snapshot).then(
+      () => "restored",
+      ({ code }) => code,
+    );
+    for (let i = 0; i < turns; ++i) await nextTurn();
+    await model.dispose();
+    assert.match(await restoring, /^(restored|Disposed)$/);
+    await adapter.unload();
+  }
+});
+
+test("a dispose from within a dispose is the same one", async () => {
+  const model = await loadModel(path, { contextLength: context });
+  const inner = [];
+  const source = {
+    [Symbol.asyncIterator]: () => source,
+    next: () => new Promise(() => {}),
+    return() {
+      inner.push(model.dispose());
+      return { done: true };
+    },
+  };
+  const next = failure(model.generateMany(source).next());
+  const outer = model.dispose();
+  assert.deepEqual(inner.length, 1);
+  assert.equal(inner[0], outer);
+  await outer;
+  assert.equal((await next).code, "Disposed");
+});
+
+test("a session keeps the adapters that it was made with, and so do its forks", () =>
+  withModel(async (model) => {
+    const [a, b] = await Promise.all(
+      [1, 2].map((seed) => model.loadAdapter(randomAdapter(path, { seed }), { name: `${seed}` })),
+    );
+    const options = { maxTokens: 12, ignoreEos: true, logprobs: 1 };
+    const stack = [{ adapter: a, scale: 1 }];
+    const session = model.session({ ...options, adapter: stack });
+    const fork = session.fork();
+    Object.assign(stack[0], { adapter: b, scale: -1 });
+    stack.push({ adapter: "1" });
+    const expected = await model.chat([{ role: "user", content: "Who?" }], { ...options, adapter: a });
+    for (const one of [session, fork]) assert.deepEqual(essence(await one.send("Who?")), essence(expected));
+  }));
+
+test("a snapshot's adapter is found among equal ones by a scale that leads to its own", () =>
+  withModel(async (model) => {
+    const folder = randomAdapter(path);
+    const load = (name, scale) => model.loadAdapter(folder, { name, scale });
+    const original = await load("voice", 0.5);
+    const session = model.session({ adapter: original, maxTokens: 8, logprobs: 1, ignoreEos: true });
+    await session.send("Who?");
+    const snapshot = await session.snapshot();
+    const expected = essence(await session.send("When?"));
+    await original.unload();
+    await load("voice", 0);
+    const { code, message } = await failure(model.restore(snapshot));
+    assert.equal(code, "Incompatible");
+    assert.match(message, /'voice' with scale 0\.5, to which no factor leads from the 0 that 'voice'/);
+    await load("again", 2);
+    assert.deepEqual(essence(await (await model.restore(snapshot)).send("When?")), expected);
+  }));

@@ -1,11 +1,13 @@
-// `tokenmill inspect` of adapters, and `tokenmill merge`.
+// Adapters on the command line: `tokenmill inspect`, `merge`, and `--adapter` of `run` and `batch`.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { loadModel } from "../../dist/index.mjs";
 import { root } from "../support/models.mjs";
+import { randomAdapter } from "../support/random-adapter.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "tokenmill-cli-adapter-"));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -76,4 +78,83 @@ test("what cannot be merged is said in a line, and leaves nothing", () => {
     assert.ok(!existsSync(absent));
   }
   assert.equal(run("merge", model, foreign, absent, "--type", "Q3").status, 2);
+});
+
+test("what files say of themselves does not reach the terminal as control characters", () => {
+  const copy = join(folder, "red\u001b[31m");
+  cpSync(join(adapters, "llama-all-f32"), copy, { recursive: true });
+  const path = join(copy, "adapter_config.json");
+  const config = JSON.parse(readFileSync(path, "utf8"));
+  writeFileSync(path, JSON.stringify({ ...config, base_model_name_or_path: "\u001b]0;title\u0007\u009b2J" }));
+  const { status, stdout } = run("inspect", copy);
+  assert.equal(status, 0);
+  assert.match(stdout, /PEFT adapter "red\ufffd\[31m" of \ufffd\]0;title\ufffd\ufffd2J, /);
+  assert.match(stdout, /^[\P{Cc}\n]*$/u);
+  writeFileSync(path, JSON.stringify({ ...config, bias: "\u001b[2J\u009b2J" }));
+  assert.match(run("inspect", copy).stderr, /^[\P{Cc}]*\n$/u);
+});
+
+/** Two strong adapters that are both called "voice", in folders of their own. */
+const voices = [1, 2].map((seed) => {
+  const voice = join(folder, `${seed}`, "voice");
+  cpSync(randomAdapter(model, { seed }), voice, { recursive: true });
+  return voice;
+});
+const short = ["--max-tokens", "6"];
+
+/** What the library says to a prompt with each choice of these adapters. */
+async function textsOf(choices, options) {
+  const loaded = await loadModel(model, options);
+  for (const [i, voice] of voices.entries()) await loaded.loadAdapter(voice, { name: `${i}` });
+  const texts = [];
+  for (const adapter of choices)
+    texts.push((await loaded.generate("The mill", { maxTokens: 6, adapter })).text);
+  await loaded.dispose();
+  assert.equal(new Set(texts).size, choices.length, "each choice says something else");
+  return texts;
+}
+
+test("run answers with the adapters that it is given, and with their scale", async () => {
+  const both = [{ adapter: "0" }, { adapter: "1" }];
+  const negative = both.map((one) => ({ ...one, scale: -1 }));
+  const texts = await textsOf([[], "0", both, negative], { precision: "high" });
+  const two = voices.flatMap((voice) => ["--adapter", voice]);
+  for (const [i, parameters] of [[], two.slice(0, 2), two, [...two, "--adapter-scale", "-1"]].entries()) {
+    const answer = run("run", model, "The mill", "--raw", ...short, ...parameters);
+    assert.deepEqual(answer, { status: 0, stdout: `${texts[i]}\n`, stderr: "" });
+  }
+});
+
+test("a line of a batch chooses among its adapters by name; a second of one name is numbered", async () => {
+  const texts = await textsOf([[{ adapter: "0" }, { adapter: "1" }], "0", "1", []]);
+  const choices = [undefined, "voice", "voice-2", [], "voice-3"];
+  const input = join(folder, "in.jsonl");
+  const lines = choices.map((adapter) => JSON.stringify({ prompt: "The mill", options: { adapter } }));
+  writeFileSync(input, lines.join("\n"));
+  const out = join(folder, "out.jsonl");
+  const two = voices.flatMap((voice) => ["--adapter", voice]);
+  const { status } = run("batch", model, input, out, ...short, ...two);
+  assert.equal(status, 1, "one line failed");
+  const rows = readFileSync(out, "utf8")
+    .trimEnd()
+    .split("\n")
+    .map((line) => JSON.parse(line));
+  assert.deepEqual(
+    rows.map(({ text }) => text),
+    [...texts, undefined],
+  );
+  assert.match(rows[4].error.message, /'voice-3', which is not loaded; loaded are 'voice', 'voice-2'/);
+});
+
+test("a scale without an adapter is a usage error", () => {
+  const input = join(folder, "empty.jsonl");
+  writeFileSync(input, "");
+  for (const parameters of [
+    ["run", model, "x"],
+    ["batch", model, input, join(folder, "none.jsonl")],
+  ]) {
+    const { status, stderr } = run(...parameters, "--adapter-scale", "2");
+    assert.equal(status, 2);
+    assert.match(stderr, /--adapter-scale needs an --adapter/);
+  }
 });

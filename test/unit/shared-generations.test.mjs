@@ -35,8 +35,9 @@ class FakeEngine {
     this.cancelled.push(id);
   }
   addCredits() {}
-  tokenize(text) {
-    return [...text];
+  async encodePrompt(pieces) {
+    if (this.fails) throw new Error("no tokens");
+    return pieces.flatMap(({ text }) => [...text]);
   }
   evicted(pages) {
     this.evictions.push(pages);
@@ -162,6 +163,21 @@ test("a reader that leaves early is told its own times and counts", async () => 
     decodeTokensPerSecond: 20, // four in 200 ms
   });
   assert.equal(stays.outcome(), undefined);
+});
+
+test("whoever leaves is told of the prompt's length, or of none where it cannot be counted", async () => {
+  for (const [fails, expected] of [
+    [false, 5],
+    [true, 0],
+  ]) {
+    engine.fails = fails;
+    const pieces = [{ text: fails ? "seven" : "seeds" }];
+    const [id, other] = fails ? [3, 4] : [1, 2];
+    const leaver = join(id, 0, { tokens: undefined, pieces });
+    join(other, 0, { tokens: undefined, pieces });
+    await leave(id, 1);
+    assert.equal(leaver.outcome().promptTokens, expected);
+  }
 });
 
 test("one that leaves before anything has run waited all the time", async () => {

@@ -10,9 +10,9 @@ const shapes = {
 const rank = 4;
 const [qA, qB, vA, vB] = factorsOf(shapes, rank).map(({ name }) => name);
 
-/** The files of the good adapter. */
-export function goodAdapter() {
-  return { config: peftConfig(), weights: weightsOf(factorsOf(shapes, rank)) };
+/** The files of the good adapter, with these tensors besides. */
+export function goodAdapter(more = []) {
+  return { config: peftConfig(), weights: weightsOf([...factorsOf(shapes, rank), ...more]) };
 }
 
 function weightsOf(tensors) {
@@ -327,6 +327,22 @@ const badConfigs = [
       new RegExp(`'init_lora_weights': "${value}"`),
     ),
   ),
+  unsupported(
+    "a pattern that would move a terminal's cursor",
+    withConfig({ rank_pattern: { "(\u009b2J\u001b[2J": 8 } }),
+    /"\(\ufffd2J\\u001b\[2J" in 'rank_pattern'/,
+  ),
+  corrupt(
+    "a pattern of control characters without a rank",
+    withConfig({ rank_pattern: { "\u001b[2J": 0 } }),
+    /'rank_pattern: \ufffd\[2J'/,
+  ),
+  unsupported("a setting of control characters", withConfig({ bias: "\u009b2J" }), /'bias': "\ufffd2J"/),
+  corrupt(
+    "a key of control characters twice",
+    () => ({ ...goodAdapter(), config: '{"\u009b":1,"\u009b":2}' }),
+    /"\ufffd" comes twice/,
+  ),
   unsupported("repeated layers", withConfig({ layer_replication: [[0, 1]] }), /'layer_replication'/),
   unsupported(
     "a pattern that is no expression",
@@ -397,6 +413,23 @@ const badTensors = [
     "a magnitude",
     added("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector.weight", [64, 1]),
     /lora_magnitude_vector.*DoRA/,
+  ),
+  unsupported(
+    "a magnitude that is a vector",
+    added("base_model.model.model.layers.0.self_attn.q_proj.lora_magnitude_vector", [64]),
+    /lora_magnitude_vector.*DoRA/,
+  ),
+  unsupported(
+    "a bias of a factor",
+    added("base_model.model.model.layers.0.self_attn.q_proj.lora_B.bias", [64]),
+    /lora_B\.bias.*is a bias of a factor/,
+  ),
+  corrupt(
+    "more tensors than any model has",
+    withHeader((header) => {
+      for (let i = 0; i < 40_000; ++i) header[`t${i}`] = header[qA];
+    }),
+    /has 400\d\d tensors; at most 32768/,
   ),
   unsupported(
     "a tensor that nobody knows",

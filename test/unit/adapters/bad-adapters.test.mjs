@@ -4,6 +4,7 @@ import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { readAdapter } from "../../../dist/adapters/read-adapter.js";
 import { mergeAdapter } from "../../../dist/index.mjs";
 import { adapterFolder } from "../../support/adapters.mjs";
 import { failure } from "../../support/failure.mjs";
@@ -35,3 +36,17 @@ for (const { name, files, code, message } of badAdapters) {
     assert.ok(!existsSync(output), "nothing is written");
   });
 }
+
+test("copies of the base model's weights are passed over, whatever their shape and type", async () => {
+  const layer = "base_model.model.model.layers.0.self_attn.q_proj.base_layer";
+  const tensors = [
+    { name: `${layer}.bias`, dtype: "F32", shape: [2], data: Buffer.alloc(8) },
+    { name: `${layer}.weight`, dtype: "U8", shape: [6, 1], data: Buffer.alloc(6) },
+    { name: `${layer}.weight.absmax`, dtype: "F32", shape: [1], data: Buffer.alloc(4) },
+  ];
+  const targetsOf = async (files) => {
+    const { spec } = await readAdapter(adapterFolder(folder, files));
+    return spec.entries.map(({ target }) => target);
+  };
+  assert.deepEqual(await targetsOf(goodAdapter(tensors)), await targetsOf(goodAdapter()));
+});

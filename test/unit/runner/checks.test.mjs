@@ -43,10 +43,14 @@ test("what fails beside, or ends without a report, fails the whole", () => {
   const fails = script(`console.log("3 passed, 2 failed"); process.exitCode = 1;`);
   const dies = script(`console.log("4 passed, 0 failed"); throw new Error("bad");`);
   const silent = script(`process.exit(0);`);
+  const empty = script(`console.log("0 passed, 0 failed"); process.exitCode = 1;`);
+  const killed = script(`console.log("2 passed, 0 failed"); process.kill(process.pid, "SIGKILL");`);
   for (const [path, expected] of [
     [fails, "4 passed, 2 failed"],
     [dies, "1 passed, 1 failed"],
     [silent, "1 passed, 1 failed"],
+    [empty, "1 passed, 1 failed"],
+    [killed, "3 passed, 1 failed"],
   ]) {
     const { status, last } = run(`checks.count.passed += 1; ${beside(path)}`);
     assert.deepEqual([last, status], [expected, 1]);

@@ -108,7 +108,7 @@ test("an adapter is called by its repository, folder or file, in printable text 
     cpSync(join(fixtures, "llama-all-f32.gguf"), `${copy}.gguf`);
     assert.equal(await nameOf(`${copy}.gguf`), expected);
   }
-  assert.equal(toAdapterName("x".repeat(255) + "🌾"), "x".repeat(255));
+  assert.equal(toAdapterName(`${"x".repeat(255)}🌾`), "x".repeat(255));
 });
 
 test("paths are taken as they are, and what is no source is refused", async (t) => {
