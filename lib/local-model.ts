@@ -6,6 +6,7 @@ import { Batch } from "./batch/batch";
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import { renderChat } from "./chat/render-chat";
 import type { ChatMessage } from "./chat-message";
+import { describeModel } from "./describe-model";
 import {
   endOfReply,
   publishEvicted,
@@ -578,33 +579,4 @@ function endOfScore(outcome: NativeOutcome, error: TokenmillError | undefined): 
 
 function disposedError(): TokenmillError {
   return new TokenmillError("Disposed", "the model was disposed; load it again to use it");
-}
-
-function describeModel(info: NativeModelInfo, fallbackName: string): ModelInfo {
-  return Object.freeze({
-    name: info.name || fallbackName,
-    path: info.path,
-    architecture: info.architecture,
-    parameters: info.parameters,
-    fileBytes: info.fileBytes,
-    quantization: info.quantization,
-    contextLength: info.contextLength,
-    trainedContextLength: info.trainedContextLength,
-    vocabularySize: info.tokenizer.vocabularySize,
-    embeddingLength: info.embeddingLength,
-    layers: info.layers,
-    device: Object.freeze({
-      type: "cpu" as const,
-      isa: info.isa,
-      threads: info.threads,
-      reason: info.isaReason,
-    }),
-    capabilities: Object.freeze({
-      generate: true,
-      chat: info.chatTemplate !== "",
-      score: true,
-      embed: false,
-    }),
-    ...(info.chatTemplate ? { chatTemplate: info.chatTemplate } : {}),
-  });
 }

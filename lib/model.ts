@@ -155,7 +155,8 @@ export interface Model extends Tokenizer, AsyncDisposable {
    * A conversation with adapters wants equal ones loaded, under these or other names.
    *
    * @throws TokenmillError CorruptFile for one that is damaged, Incompatible for one of another model, other options or
-   *   another version, or with adapters that are not loaded, InvalidArgument, OutOfMemory, Disposed. Nothing has changed then.
+   *   another version, or with adapters that are not loaded, InvalidArgument, OutOfMemory, Disposed. Nothing has
+   *   changed then.
    * @example
    * const session = await model.restore(await readFile("conversation.bin"));
    */

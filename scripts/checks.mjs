@@ -72,7 +72,7 @@ export function report() {
   process.exitCode = count.failed === 0 && count.passed > 0 ? 0 : 1;
 }
 
-/** Adds what another process counted, as its `report` says; one that says nothing, or whose status is bad, has failed. */
+/** Adds what another process counted, as its `report` says; one that says nothing or has a bad status has failed. */
 function addReport(text, status) {
   const [, passed = 0, failed = 1, skipped = 0] =
     /(\d+) passed, (\d+) failed(?:, (\d+) skipped)?\s*$/.exec(text) ?? [];

@@ -191,8 +191,8 @@ export class LoadedAdapters {
       throw new TokenmillError(
         "Incompatible",
         other
-          ? `the snapshot's conversation uses the adapter '${name}' with scale ${scale}, to which no factor leads from ` +
-              `the ${other.scale} that '${other.name}' was loaded with; load it again under another name with that scale`
+          ? `the snapshot's conversation uses the adapter '${name}' with scale ${scale}, to which no factor leads ` +
+              `from the ${other.scale} that '${other.name}' was loaded with; load it under another name with that scale`
           : `the snapshot's conversation uses the adapter '${name}', which is not loaded ` +
               `(${this.#byName.has(name) ? "one of that name is, and differs" : "load it first"})`,
       );

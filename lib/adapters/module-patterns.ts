@@ -10,11 +10,11 @@ const escapes = /\\[^dDwWsSbB.\-_^$*+?()[\]{}|\\/]/;
 const groups = /\(\?(?!:|=|!)/;
 
 function compile(pattern: string, key: string): RegExp {
+  const text = printable(JSON.stringify(pattern.slice(0, 200)));
   const refuse = (cause?: unknown) =>
     new TokenmillError(
       "UnsupportedModel",
-      `adapter_config.json has the pattern ${printable(JSON.stringify(pattern.slice(0, 200)))} in '${key}', which cannot be ` +
-        "read; write out the modules' names",
+      `adapter_config.json has the pattern ${text} in '${key}', which cannot be read; write out the modules' names`,
       { cause },
     );
   if (escapes.test(pattern) || groups.test(pattern)) throw refuse();

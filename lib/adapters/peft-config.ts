@@ -38,7 +38,10 @@ const refusals: Record<string, string> = {
   monteclora_config: "its factors are sampled",
 };
 
-/** Beginnings of training that take their factors off the base model's weights, which then are not the file's; PEFT takes any case. */
+/**
+ * Beginnings of training that take their factors off the base model's weights, which then are not the file's. PEFT
+ * takes them in any case.
+ */
 const changedBases = /^(pissa|olora|corda|loftq|lora_ga|mica)/i;
 
 function unsupported(key: string, found: StrictJson, why: string): TokenmillError {

@@ -250,7 +250,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
   /** Takes account of an item that has ended. */
   #settle(slot: Slot, { completion, error }: BatchResult): void {
     const { order, stopOnError } = this.#settings;
-    // Of a model that is gone every further item would say the same; `Disposed` alone may be an item's adapter or draft.
+    // A model that is gone has every further item fail. `Disposed` alone may be an item's adapter or draft.
     if (error && (stopOnError || this.#model.disposal.aborted)) {
       this.#slots = this.#slots.filter((other) => other !== slot);
       this.#fail(error);

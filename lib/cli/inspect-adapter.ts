@@ -9,6 +9,7 @@ function describeAdapter(file: AdapterFile): string {
   const { spec, name, format, baseModel, alpha } = file;
   const base = printable(baseModel === "" ? spec.architecture : baseModel);
   const scaleText = scales.map((scale) => String(Number(scale.toPrecision(4)))).join(", ");
+  const targetRows = targets.map(({ target, count }) => [printable(target), String(count)]);
   const tensorRows = spec.entries.map(({ target, scale, a, b }) => {
     const type = a.dtype === b.dtype ? a.dtype : `${a.dtype}, ${b.dtype}`;
     return [
@@ -23,7 +24,7 @@ function describeAdapter(file: AdapterFile): string {
     `${printable(spec.path)}\n${format === "peft" ? "PEFT" : "GGUF"} adapter "${name}"`,
     `${base === "" ? "" : ` of ${base}`}, ${formatBytes(bytes)} in ${types.join(", ")}, ${parameters} parameters\n`,
     `Rank ${ranks.join(", ")}, alpha ${alpha}, scale ${scaleText}\n`,
-    `\n${formatTable([["TARGET", "COUNT"], ...targets.map(({ target, count }) => [printable(target), String(count)])], [1])}`,
+    `\n${formatTable([["TARGET", "COUNT"], ...targetRows], [1])}`,
     `\n${formatTable([["MODULE", "TYPE", "RANK", "SCALE", "SHAPE"], ...tensorRows], [2, 3])}`,
   ].join("");
 }

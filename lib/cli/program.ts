@@ -89,8 +89,8 @@ function addBatch(program: Command): void {
     .summary("answer every line of a file")
     .description(
       "Answers every line of a JSONL file: a prompt as a string, or an object with prompt or messages, and if wanted " +
-        "id and options (whose adapter names one that is given, by its folder or file). Writes a line with the text, or with the " +
-        "error, for each.",
+        "id and options (whose adapter names one that is given, by its folder or file). Writes a line with the " +
+        "text, or with the error, for each.",
     )
     .argument("<model>", sourceHelp)
     .argument("<in>", "the JSONL file to read, or - for stdin")

@@ -1,6 +1,9 @@
 // An ESM consumer's view of the package, checked by tsc and never run. The mistakes are ones that tsc must find.
 
 import {
+  type Adapter,
+  type AdapterChoice,
+  type AdapterOptions,
   type ChatMessage,
   type Completion,
   type ContentPart,
@@ -40,6 +43,7 @@ import {
   type TokenLogprob,
   TokenmillError,
   type Usage,
+  type WeightedAdapter,
 } from "tokenmill";
 import type { Same } from "./same.cjs";
 
@@ -280,6 +284,36 @@ export async function inspect(model: Model): Promise<void> {
   model.info = { ...model.info };
   // @ts-expect-error how a text is scored is not for options to say
   await model.score("The mill", { temperature: 1 });
+}
+
+export async function adapt(model: Model, signal: AbortSignal): Promise<string[]> {
+  const options: AdapterOptions = { name: "formal", scale: 0.5, signal, onProgress: () => undefined };
+  const adapter: Adapter = await model.loadAdapter("./formal", options);
+  same<
+    [typeof adapter.name, typeof adapter.rank, typeof adapter.targets, typeof adapter.bytes],
+    [string, number, readonly string[], number]
+  >(true);
+  const weighted: WeightedAdapter = { adapter: "formal", scale: 2 };
+  const choices: AdapterChoice[] = [adapter, "formal", [], [weighted, { adapter }]];
+  for (const choice of choices) await model.chat([], { adapter: choice });
+  await model.score("x", { adapter });
+  const session = model.session({ adapter: [weighted] });
+  void session.send("x", { adapter });
+  void model.generateMany([{ prompt: "x", options: { adapter: "formal" } }], { adapter });
+  await loadModel("model.gguf", { memory: { adapters: 2 ** 28 } });
+  same<ReturnType<Adapter["unload"]>, Promise<void>>(true);
+  same<ReturnType<Model["adapters"]>, Adapter[]>(true);
+  // @ts-expect-error an adapter is not its promise
+  model.generate("x", { adapter: model.loadAdapter("./formal") });
+  // @ts-expect-error several adapters each have their own entry
+  model.generate("x", { adapter: [adapter] });
+  // @ts-expect-error a factor is a number
+  model.generate("x", { adapter: [{ adapter, scale: "2" }] });
+  // @ts-expect-error an adapter keeps its scale
+  adapter.scale = 2;
+  // @ts-expect-error a source is a string
+  await model.loadAdapter({ path: "./formal" });
+  return model.adapters().map(({ name }) => name);
 }
 
 export async function converse(model: Model): Promise<void> {
