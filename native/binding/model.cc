@@ -330,7 +330,8 @@ void ModelHandle::ReleaseHold(const Napi::CallbackInfo& info) {
 void ModelHandle::ExportHold(const Napi::CallbackInfo& info) {
   engine(info.Env())
       .ExportHold(client_, static_cast<RequestId>(info[0].ToNumber().DoubleValue()),
-                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), info[2].ToString().Utf8Value(), ToAdapterKey(info[3]));
+                  static_cast<HoldId>(info[1].ToNumber().DoubleValue()), info[2].ToString().Utf8Value(),
+                  ToAdapterKey(info[3]));
 }
 
 Napi::Value ModelHandle::OpenSnapshot(const Napi::CallbackInfo& info) {

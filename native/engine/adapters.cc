@@ -98,20 +98,19 @@ Result<AdapterInfo> AdapterSet::Load(ClientId client, Opener opener) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (gone_.contains(client))
     return Error(Code::kDisposed, "the model was disposed of while an adapter was loaded");
+  // All that takes memory comes before the first change.
   info.id = next_id_++;
-  const auto known = entries_.find(info.digest);
-  const EntryPtr& entry = known == entries_.end() ? fresh : known->second;
-  const auto name = names_.emplace(std::pair(client, info.id), Name{entry, shared_opener}).first;
-  if (known == entries_.end()) {
-    try {
-      entries_.emplace(info.digest, entry);
-    } catch (const std::bad_alloc&) {
-      names_.erase(name);
-      throw;
-    }
+  Names added;
+  Name& name = added[{client, info.id}];
+  name.opener = shared_opener;
+  const auto [known, is_new] = entries_.try_emplace(info.digest, fresh);
+  const EntryPtr& entry = known->second;
+  if (is_new) {
     entry->digest = info.digest;
     entry->bytes = info.bytes;
   }
+  name.entry = entry;
+  names_.merge(added);
   ++entry->names;
   entry->used_at = ++clock_;
   // Where those in use leave no room, it is read again when somebody wants it.

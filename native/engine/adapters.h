@@ -28,8 +28,8 @@ struct AdapterMark {
   float scale = 1;
 };
 
-/// What keys and values depend on: the same for the same adapters in the same order with the same factors. Of those that
-/// come twice the factors add up.
+/// What keys and values depend on: the same for the same adapters in the same order with the same factors. Of those
+/// that come twice the factors add up.
 std::string AdapterKey(std::span<const AdapterMark> marks);
 
 /// The adapters of one request, which stay in memory as long as it has this.
@@ -63,8 +63,8 @@ class AdapterSet {
   /// Opens an adapter's file; again when it is no longer in memory, so that no file stays open.
   using Opener = std::function<Result<std::unique_ptr<AdapterSource>>()>;
 
-  /// Reads an adapter whole and gives it a name. OutOfMemory for one that exceeds the budget alone, Disposed for a client
-  /// that has left.
+  /// Reads an adapter whole and gives it a name. OutOfMemory for one that exceeds the budget alone, Disposed for a
+  /// client that has left.
   Result<AdapterInfo> Load(ClientId client, Opener opener);
   /// Takes the name away; requests that use the adapter keep it.
   void Release(ClientId client, AdapterId id);
