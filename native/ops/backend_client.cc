@@ -214,8 +214,7 @@ BackendDevice FromTable(const TmDevice& device) {
           device.major,
           device.minor,
           device.multiprocessors,
-          device.memory_bytes,
-          device.free_bytes};
+          device.memory_bytes};
 }
 
 bool IsOfThisVersion(const TmBackend* table) {

@@ -13,7 +13,6 @@ struct BackendDevice {
   int major = 0, minor = 0;  // compute capability
   int multiprocessors = 0;
   uint64_t memory_bytes = 0;
-  uint64_t free_bytes = 0;
 };
 
 }  // namespace tokenmill

@@ -95,7 +95,6 @@ TmDevice ToTable(const BackendDevice& device) {
   out.minor = device.minor;
   out.multiprocessors = device.multiprocessors;
   out.memory_bytes = device.memory_bytes;
-  out.free_bytes = device.free_bytes;
   return out;
 }
 

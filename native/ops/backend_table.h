@@ -33,7 +33,6 @@ typedef struct TmDevice {
   int32_t major, minor;  // compute capability
   int32_t multiprocessors;
   uint64_t memory_bytes;
-  uint64_t free_bytes;
 } TmDevice;
 
 /// Of CompileOptions, what concerns a device.

@@ -54,9 +54,9 @@ class ReferenceLibrary final : public BackendLibrary {
   Result<std::vector<BackendDevice>> Devices() override {
     if (Is("none")) return Error(Code::kDeviceUnavailable, "the driver's library libtest.so was not found");
     std::vector<BackendDevice> devices = {
-        {"Reference GPU", "", 0, 8, 9, 4, MemoryBytes(), MemoryBytes() / 4 * 3}};
+        {"Reference GPU", "", 0, 8, 9, 4, MemoryBytes()}};
     if (Is("old")) devices[0].problem = "compute capability 7.5; 8.0 or later is needed";
-    if (Is("two")) devices.push_back({"Second GPU", "", 1, 9, 0, 4, MemoryBytes(), MemoryBytes()});
+    if (Is("two")) devices.push_back({"Second GPU", "", 1, 9, 0, 4, MemoryBytes()});
     return devices;
   }
 
