@@ -59,7 +59,9 @@ test("the CPU is described as ever, and without GPUs it is what auto gives", asy
   assert.doesNotMatch(device.reason, /GPU/);
   assert.equal(log.length, 1);
   const auto = await deviceOf({});
-  const what = isLinux64 ? "the package tokenmill-cuda-linux-x64 is not installed" : "there is no CUDA library";
+  const what = isLinux64
+    ? "the package tokenmill-cuda-linux-x64 is not installed"
+    : "there is no CUDA library";
   assert.deepEqual({ ...auto.device, reason: "" }, { ...device, reason: "" });
   assert.ok(auto.device.reason.startsWith(`${device.reason}; no GPU: ${what}`), auto.device.reason);
   assert.deepEqual(
@@ -198,7 +200,10 @@ test("TOKENMILL_ISA asks for the CPU where the choice is free", async () => {
 
 test("a share of memory is one of the device's, and what does not fit there goes to the CPU under auto", async () => {
   gpu();
-  const { available, budget, fits } = await estimateMemory(path, { device: "cuda", memory: { budget: "25%" } });
+  const { available, budget, fits } = await estimateMemory(path, {
+    device: "cuda",
+    memory: { budget: "25%" },
+  });
   assert.deepEqual([available, budget, fits], [2 ** 33, 2 ** 31, true]);
   gpu("small");
   assert.equal((await estimateMemory(path, { device: "cuda" })).fits, false);
