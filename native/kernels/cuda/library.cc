@@ -81,7 +81,7 @@ class CudaLibrary final : public BackendLibrary {
       TM_ASSIGN_OR_RETURN(std::shared_ptr<Driver> driver, OpenCudaDriver(device, Images()));
       drivers.push_back(std::move(driver));
     }
-    return CompileCuda(program, std::move(drivers), options);
+    return CompileCuda(program, drivers, options);
   }
 };
 
