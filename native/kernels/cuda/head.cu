@@ -1,12 +1,12 @@
 // What a step wants of logits: log-sum-exp, the best tokens before and after edits and mask, single logits.
 //
-// head_chunks, 256 threads, grid (vocabulary / 4096, rows): caps a chunk's logits in place, gives its part of the
+// head_chunks, 512 threads, grid (vocabulary / 4096, rows): caps a chunk's logits in place, gives its part of the
 //   log-sum-exp and its best tokens of both lists as keys (head_select.h). Shared memory: 16.7 KB.
-// head_rows, 256 threads, grid (rows): merges a row's parts, selects and sorts the best of its chunks' best, looks up
+// head_rows, 512 threads, grid (rows): merges a row's parts, selects and sorts the best of its chunks' best, looks up
 //   targets. Shared memory: 10.4 KB.
 //
-// Sums depend on the vocabulary alone: thread t adds logits t + 256 i of its chunk in f32 with the error kept, then in
-// double over a tree of threads; head_rows adds chunk c in thread c % 256, then likewise.
+// Sums depend on the vocabulary alone: thread t adds logits t + 512 i of its chunk in f32 with the error kept, then in
+// double over a tree of threads; head_rows adds chunk c in thread c % 512, then likewise.
 
 #include "kernels/cuda/head.h"
 
@@ -228,14 +228,12 @@ GPU_FN void HeadRowBlock(const HeadParams& p) {
   HeadOutput output = {};
   MergeParts(p.parts + static_cast<int64_t>(row) * chunks, chunks, &output.finite, &output.log_sum_exp, shared);
   if (output.finite != 0) {
-    const int candidates = Wanted(request.candidates, p), raw_top = Wanted(request.raw_top, p);
-    if (candidates > 0) {
-      output.candidates = SelectRow(KeysOf(p, row, 0, chunks), chunks * candidates, candidates, shared);
-      WriteFound(logits, output.candidates, p.found + request.candidates_at, shared);
-    }
-    if (raw_top > 0) {
-      output.raw_top = SelectRow(KeysOf(p, row, 1, chunks), chunks * raw_top, raw_top, shared);
-      WriteFound(logits, output.raw_top, p.found + request.raw_top_at, shared);
+    for (int list = 0; list < 2; ++list) {
+      const int wanted = Wanted(list == 0 ? request.candidates : request.raw_top, p);
+      const int count = SelectRow(KeysOf(p, row, list, chunks), chunks * wanted, wanted, shared);
+      const int at = list == 0 ? request.candidates_at : request.raw_top_at;
+      WriteFound(logits, count, p.found + at, shared);
+      (list == 0 ? output.candidates : output.raw_top) = count;
     }
     for (int i = gpu::thread(); i < request.targets; i += kSelectThreads) {
       p.target_logits[request.targets_at + i] = logits[p.targets[request.targets_at + i]];
@@ -246,8 +244,8 @@ GPU_FN void HeadRowBlock(const HeadParams& p) {
 
 }  // namespace
 
-GPU_KERNEL(head_chunks, HeadParams, 256) { HeadChunkBlock(p); }
-GPU_KERNEL(head_rows, HeadParams, 256) { HeadRowBlock(p); }
+GPU_KERNEL(head_chunks, HeadParams, 512) { HeadChunkBlock(p); }
+GPU_KERNEL(head_rows, HeadParams, 512) { HeadRowBlock(p); }
 
 }  // namespace tokenmill::cuda
 

@@ -2,16 +2,16 @@
 
 #include "kernels/cuda/gpu.h"
 
-// Selection of the best of 4096 keys by one block of 256 threads, without sorting them: the threshold is found two bits a
-// round, from the top, by counting. A thread holds sixteen keys.
+// Selection of the best of 4096 keys by one block of 512 threads, without sorting them: the threshold is found two bits a
+// round, from the top, by counting. A thread holds eight keys.
 //
 // A key orders logits and, among equal ones, lower tokens first: the logit's order in the upper half, the token's
 // complement in the lower. No two of a row are equal, and 0 stands for no token.
 
 namespace tokenmill::cuda {
 
-constexpr int kSelectThreads = 256;
-constexpr int kSelectKeys = 16;  // of a thread
+constexpr int kSelectThreads = 512;
+constexpr int kSelectKeys = 8;  // of a thread
 constexpr int kSelectWarps = kSelectThreads / 32;
 
 struct SelectShared {
@@ -30,7 +30,7 @@ GPU_FN float LogitOf(uint64_t key) {
   return gpu::bits_float((bits & 0x80000000u) != 0 ? bits & 0x7fffffffu : ~bits);
 }
 
-/// Three counts of at most 512 a warp, ten bits each, added over the block.
+/// Three counts of at most 256 a warp, ten bits each, added over the block.
 GPU_FN void AddCounts(uint32_t packed, uint32_t (&warps)[kSelectWarps], int (&counts)[3]) {
   GPU_UNROLL
   for (int mask = 16; mask > 0; mask /= 2) packed += gpu::shuffle_xor(packed, mask);
