@@ -1,5 +1,7 @@
 #include "ops/backend.h"
 
+#include "core/memory.h"
+
 namespace tokenmill {
 namespace {
 
@@ -10,6 +12,8 @@ Result<std::unique_ptr<Executor>> Load(Result<std::unique_ptr<Executor>> compile
 }
 
 }  // namespace
+
+uint64_t Executor::available_bytes() const { return AvailableMemoryBytes(); }
 
 Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
                                                    const CompileOptions& options) {
