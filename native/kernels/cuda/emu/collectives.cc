@@ -124,11 +124,8 @@ int PlaceOf(Where where) {
 void* SharedMemory() { return Current().block().shared; }
 void SyncBlock() { Current().SyncBlock(TM_SITE); }
 
-void SyncWarp() {
-  Current().Rendezvous(Collective::kSyncWarp, 0, TM_SITE, [](Warp&) {});
-}
-
-void FenceDevice() {}
+void SyncWarp() { Current().SyncWarp(TM_SITE); }
+void FenceDevice() { Current().shadow().Fence(Current().current()); }
 
 uint32_t AtomicAdd(uint32_t* at, uint32_t value) {
   Machine& machine = Current();
@@ -188,7 +185,9 @@ U4 Ldmatrix(const void* shared_row, int matrices, bool trans) {
   const void* site = TM_SITE;
   CheckShared(machine, shared_row, 16, "ldmatrix", site);
   if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) machine.Raise("ldmatrix of a misaligned row", site);
-  if (machine.current().lane < matrices * 8) CheckAccess(machine, Access::kRead, shared_row, 16, site);
+  if (machine.current().lane < matrices * 8) {
+    CheckAccess(machine, Access::kRead, shared_row, 16, site, Reader::kWarp);
+  }
   LaneData& data = machine.lane_data();
   data.row = shared_row;
   machine.Rendezvous(Collective::kLdmatrix, matrices * 2 + trans, site,
