@@ -87,7 +87,10 @@ F4 MmaHalf(const F4& d, const U4& a, const U2& b, bool bf16, const void* site) {
   Machine& machine = Current();
   LaneData& data = machine.lane_data();
   data.d = d, data.a = a, data.b = b;
-  machine.Rendezvous(Collective::kMma, bf16, site, [bf16](Warp& warp) { MultiplyHalf(warp, bf16); });
+  machine.Rendezvous(Collective::kMma, bf16, site, [&, bf16](Warp& warp) {
+    ++machine.counts().mma;
+    MultiplyHalf(warp, bf16);
+  });
   return data.d;
 }
 
@@ -176,7 +179,10 @@ S4 MmaS8(S4 d, U4 a, U2 b) {
   Machine& machine = Current();
   LaneData& data = machine.lane_data();
   data.sums = d, data.a = a, data.b = b;
-  machine.Rendezvous(Collective::kMma, 2, TM_SITE, MultiplyS8);
+  machine.Rendezvous(Collective::kMma, 2, TM_SITE, [&](Warp& warp) {
+    ++machine.counts().mma;
+    MultiplyS8(warp);
+  });
   return data.sums;
 }
 

@@ -128,6 +128,7 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
   options_ = options;
   params_.assign(static_cast<const uint8_t*>(params), static_cast<const uint8_t*>(params) + kernel.params_bytes);
   random_.seed(static_cast<uint32_t>(options.seed * 2654435761u + 1));
+  counts_ = {};
   fault_.clear();
   ready_.clear();
 
@@ -228,6 +229,7 @@ void Machine::Exit() {
   if (block.arrived > 0) Raise("a thread exits while others of its block wait at sync_block", nullptr);
   thread.waits = Waits::kExited;
   ++thread.warp->exited;
+  if (thread.warp->exited == kWarpLanes) thread.warp->banks.Flush(&counts_.banks);
   if (++block.exited == static_cast<int>(block.threads.size())) {
     finished_slot_ = block.slot;
     SwitchContext(&thread.context, &main_);
@@ -330,6 +332,7 @@ void Machine::SyncBlock(const void* site) {
   }
   block.arrived = 0;
   shadow().SyncBlock(block);
+  for (Warp& warp : block.warps) warp.banks.Flush(&counts_.banks);
   for (Thread& thread : block.threads) {
     if (&thread != current_) MakeReady(&thread);
   }
@@ -358,6 +361,7 @@ bool Machine::JoinWarp(Collective collective, int kind, const void* site) {
 void Machine::ReleaseWarp() {
   Warp& warp = *current_->warp;
   warp.arrived = 0;
+  warp.banks.Flush(&counts_.banks);
   for (Thread* lane : warp.lanes) {
     if (lane != current_) MakeReady(lane);
   }

@@ -10,6 +10,7 @@
 #include "core/status.h"
 #include "kernels/cuda/driver.h"
 #include "kernels/cuda/emu/address_space.h"
+#include "kernels/cuda/emu/banks.h"
 #include "kernels/cuda/emu/fiber.h"
 #include "kernels/cuda/emu/gpu_emu.h"
 #include "kernels/cuda/emu/shadow.h"
@@ -88,6 +89,7 @@ struct Warp {
   int arrived = 0, exited = 0;
   Thread* lanes[kWarpLanes] = {};
   LaneData data[kWarpLanes];
+  BankLog banks;
 };
 
 struct Block {
@@ -102,6 +104,11 @@ struct Block {
   int arrived = 0, exited = 0;
   std::vector<Thread> threads;
   std::vector<Warp> warps;
+};
+
+struct LaunchCounts {
+  uint64_t mma = 0;
+  BankCounts banks;
 };
 
 struct LaunchOptions {
@@ -127,6 +134,7 @@ class Machine {
   Thread& current() { return *current_; }
   Block& block() { return *current_->block; }
   size_t shared_bytes() const { return shape_.shared_bytes; }
+  LaunchCounts& counts() { return counts_; }
   int device() const { return options_.device; }
   bool InStacks(const void* at) const;
   bool InShared(const void* at) const;
@@ -176,6 +184,7 @@ class Machine {
   const Kernel* kernel_ = nullptr;
   LaunchShape shape_;
   LaunchOptions options_;
+  LaunchCounts counts_;
   std::vector<uint8_t> params_;
   std::minstd_rand random_;
   Context main_;
