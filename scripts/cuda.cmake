@@ -17,7 +17,7 @@ macro(tokenmill_cuda_image source target sm is_ptx extension)
   set(symbol tokenmill_image_${module}_${target})
   set(image ${CUDA_IMAGES}/${module}_${target}.${extension})
   add_custom_command(OUTPUT ${image}
-    COMMAND ${CMAKE_COMMAND} -DNVCC=${NVCC} -DTARGET=${target} -DINCLUDE=${CMAKE_SOURCE_DIR}/native
+    COMMAND ${CMAKE_COMMAND} -DNVCC=${NVCC} -DARCH=${target} -DINCLUDE=${CMAKE_SOURCE_DIR}/native
       -DSOURCE=${source} -DOUTPUT=${image} -P ${CMAKE_SOURCE_DIR}/scripts/cuda-compile.cmake
     DEPENDS ${source} ${CUDA_HEADERS} ${CMAKE_SOURCE_DIR}/scripts/cuda-compile.cmake
     COMMENT "Compiling ${module}.cu for ${target}")
@@ -51,6 +51,6 @@ set_source_files_properties(${CUDA_KERNELS} PROPERTIES LANGUAGE CXX COMPILE_OPTI
 add_library(tokenmill_cuda MODULE ${CUDA_SOURCES} ${CUDA_KERNELS} ${IMAGES_SOURCE})
 target_include_directories(tokenmill_cuda PRIVATE native)
 tokenmill_backend_library(tokenmill_cuda)
-target_link_libraries(tokenmill_cuda PRIVATE ${CMAKE_DL_LIBS})
+target_link_options(tokenmill_cuda PRIVATE -s)
 set_target_properties(tokenmill_cuda PROPERTIES OUTPUT_NAME tokenmill-cuda PREFIX lib SUFFIX .so)
 add_custom_target(tokenmill_cuda_images DEPENDS ${CUDA_IMAGE_FILES})
