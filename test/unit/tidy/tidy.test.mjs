@@ -31,7 +31,7 @@ const dependencies = {
   model: ["quantize", "ops", "tokenizer", "io", "core"],
   "kernels/reference": ["ops", "quant", "core"],
   "kernels/cpu": ["ops", "quant", "core"],
-  "kernels/cuda": ["ops", "quant", "core"],
+  "kernels/cuda": ["kernels/reference", "ops", "quant", "core"],
   adapter: ["model", "quantize", "quant", "ops", "io", "core"],
   engine: ["adapter", "model", "kv", "ops", "tokenizer", "io", "core"],
   binding: ["engine", "adapter", "quantize", "tokenizer", "io", "core"],
