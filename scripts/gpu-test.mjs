@@ -5,7 +5,7 @@
 //   node scripts/gpu-test.mjs matmul NAME   only its tests whose names contain NAME
 //
 // A test that needs more says so in a line of its own, with paths below native or test/native/gpu:
-//   // sources: kernels/cuda/rows.cu quant/quant.cc helpers.cu
+//   // sources: kernels/cuda/rows.cu quant/*.cc helpers.cu
 // GPU_SEEDS=n: schedules to try. JOBS=n: compilers at once (2).
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
@@ -29,7 +29,11 @@ function sourcesOf(test) {
   const name = basename(test).replace(/_test\.cc$/, "");
   const named = [...readFileSync(test, "utf8").matchAll(/^\/\/ sources: (.*)$/gm)].flatMap((m) => m[1].split(/\s+/));
   const own = [`native/kernels/cuda/${name}.cu`, `${tests}/${name}.cu`].filter((path) => existsSync(path));
-  const more = named.map((path) => (existsSync(join("native", path)) ? join("native", path) : join(tests, path)));
+  const more = named.flatMap((path) => {
+    const [folder, end] = path.split("*");
+    if (end !== undefined) return below(join("native", folder), end);
+    return existsSync(join("native", path)) ? join("native", path) : join(tests, path);
+  });
   return [test, ...new Set([...own, ...more])];
 }
 
