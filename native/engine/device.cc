@@ -129,8 +129,11 @@ Result<Device> SelectDevice(const DeviceOptions& options) {
   const bool may_choose = options.kind == DeviceOptions::Kind::kAuto;
   if (may_choose && WantedIsa() != nullptr) return InsteadOfGpu("TOKENMILL_ISA asks for the CPU");
   Result<Device> gpu = SelectGpu(options);
-  if (gpu.ok() || !may_choose) return gpu;
-  return InsteadOfGpu(gpu.status().message());
+  if (gpu.ok()) return gpu;
+  const Status status = gpu.status();
+  if (may_choose) return InsteadOfGpu(status.message());
+  return Error(status.code(), "device \"cuda\" was asked for but %s. Mend that, or load with device \"cpu\"",
+               status.message().c_str());
 }
 
 Result<std::unique_ptr<Executor>> CompileOn(const Device& device, const Program& program,
