@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/embed.h"
+#include "kernels/cuda/embed_packed.h"
 #include "kernels/cuda/gated.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
@@ -133,16 +134,22 @@ KvLayerView Stage::LayerView(const StepRun& run, int kv_layer) const {
 void Stage::AddOp(int, const Embed& op) {
   Slot* out = Value(op.out);
   Add([this, op, out](const StepRun& run) {
-    const WeightDesc& desc = program_.weights[static_cast<size_t>(op.table)];
     const StepView view = ViewOf(run);
+    const int columns = width(op.out), rows_max = run.step->shape.rows_max;
+    if (weights_->table(op.table) == nullptr) {
+      const DeviceMatrix table = weights_->matrix(op.table);
+      const EmbedPackedParams params = {view.counts, view.tokens, table.data, ptr(out), table.form, columns, op.scale};
+      return LaunchEmbedPacked(*driver_, params, rows_max);
+    }
+    const WeightDesc& desc = program_.weights[static_cast<size_t>(op.table)];
     const EmbedParams params = {view.counts,
                                 view.tokens,
                                 weights_->table(op.table),
                                 static_cast<int64_t>(RowBytes(desc.dtype, desc.cols)),
                                 ptr(out),
-                                width(op.out),
+                                columns,
                                 op.scale};
-    return LaunchEmbed(*driver_, desc.dtype, params, run.step->shape.rows_max);
+    return LaunchEmbed(*driver_, desc.dtype, params, rows_max);
   });
 }
 

@@ -51,9 +51,12 @@ Result<DeviceWeights> DeviceWeights::Plan(const Program& program, std::span<cons
     if (status.ok() && weight != kNone) status = weights.Add(program, weight, use);
   };
   for (const Op& op : ops) {
-    if (const auto* embed = std::get_if<Embed>(&op)) add(embed->table, kTable);
     const auto use = [&](WeightId weight, bool vector) { add(weight, vector ? kVector : kMatrix); };
     std::visit(WeightsOf<decltype(use)>{use}, op);
+  }
+  for (const Op& op : ops) {
+    const auto* embed = std::get_if<Embed>(&op);
+    if (embed != nullptr && !weights.Has(embed->table, kMatrix)) add(embed->table, kTable);
   }
   TM_RETURN_IF_ERROR(status);
   return weights;
@@ -119,7 +122,7 @@ class WeightLoader {
   static constexpr int64_t kBlockRows = kF32StripFeatures;  // a multiple of
 
   bool Uses(const WeightTarget& target, WeightId weight, Use use) const {
-    return target.weights->places_[static_cast<size_t>(weight)].offset[use] != DeviceWeights::kNowhere;
+    return target.weights->Has(weight, use);
   }
 
   size_t RowBytesOf(WeightId weight) const {

@@ -1,11 +1,14 @@
 // driver_cuda.cc over a library that stands in for NVIDIA's driver: what is missing is named, every failure is typed,
-// nothing leaks, and calls come in the order that the driver wants. TOKENMILL_FAKE_LIBCUDA and
-// TOKENMILL_FAKE_OLD_LIBCUDA are the paths of fake_libcuda.cc, built whole and without one function.
+// nothing leaks, and calls come in the order that the driver wants. The library is fake_libcuda.cc, which the test
+// compiles, whole and without one function.
+// sources: kernels/cuda/driver_cuda.cc kernels/cuda/cuda_api.cc
 
 #include "kernels/cuda/driver_cuda.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -27,11 +30,26 @@ namespace {
 
 constexpr int kOutOfMemory = 2, kSomeError = 700, kUnknownError = 12345;
 
-const char* const kLibrary = TOKENMILL_FAKE_LIBCUDA;
+// The path of the library, compiled at first need. Run where the source is found: at the root of the repository.
+std::string Built(const char* name, const char* options) {
+  const char* folder = std::getenv("TMPDIR");
+  const char* compiler = std::getenv("CXX");
+  const std::string path = Format("%s/tokenmill-%d-%s.so", folder != nullptr ? folder : "/tmp", getpid(), name);
+  const std::string command =
+      Format("%s -std=c++20 -O1 -fPIC -shared %s test/native/gpu/fake_libcuda.cc -o %s",
+             compiler != nullptr ? compiler : "c++", options, path.c_str());
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  return path;
+}
+
+const char* Library() {
+  static const std::string path = Built("fake-libcuda", "");
+  return path.c_str();
+}
 
 const FakeCuda& Fake() {
   static const FakeCuda* fake = [] {
-    void* handle = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+    void* handle = dlopen(Library(), RTLD_NOW | RTLD_LOCAL);
     using Get = const FakeCuda* (*)();
     return handle == nullptr ? nullptr : reinterpret_cast<Get>(dlsym(handle, "tokenmill_fake_cuda"))();
   }();
@@ -43,7 +61,7 @@ const Image kImages[] = {{"rows", 80, false, "rows80", 7},   {"rows", 90, false,
                          {"matmul", 90, false, "matmul90", 9}};
 
 Result<std::shared_ptr<Driver>> Open(int device = 0, std::span<const Image> images = kImages) {
-  return OpenCudaDriver(device, images, kLibrary);
+  return OpenCudaDriver(device, images, Library());
 }
 
 bool Has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
@@ -138,7 +156,9 @@ TEST(WhatIsMissingIsNamed) {
   auto none = OpenCudaDriver(0, kImages, "libtokenmill-has-no-such-library.so.1");
   EXPECT(none.status().code() == Code::kDeviceUnavailable);
   EXPECT(Has(none.status().message(), "libtokenmill-has-no-such-library.so.1"));
-  auto old = OpenCudaDriver(0, kImages, TOKENMILL_FAKE_OLD_LIBCUDA);
+  const std::string old_library = Built("old-libcuda", "-DFAKE_LACKS_GRAPHS");
+  auto old = OpenCudaDriver(0, kImages, old_library.c_str());
+  unlink(old_library.c_str());
   EXPECT(old.status().code() == Code::kDeviceUnavailable);
   EXPECT(Has(old.status().message(), "cuGraphExecDestroy"));
   Fake().reset();
@@ -148,9 +168,9 @@ TEST(WhatIsMissingIsNamed) {
   Fake().reset();
   Fake().set_devices(0);
   EXPECT(Has(Open().status().message(), "no GPU"));
-  EXPECT(CountCudaDevices(kLibrary).status().code() == Code::kDeviceUnavailable);
+  EXPECT(CountCudaDevices(Library()).status().code() == Code::kDeviceUnavailable);
   Fake().set_devices(2);
-  EXPECT_EQ(CountCudaDevices(kLibrary).value(), 2);
+  EXPECT_EQ(CountCudaDevices(Library()).value(), 2);
   EXPECT(Has(Open(2).status().message(), "GPU 2 does not exist"));
   EXPECT(Has(Open(-1).status().message(), "does not exist"));
   Fake().set_capability(7, 5);
@@ -319,4 +339,8 @@ TEST(OutOfMemoryHasNumbers) {
   driver.value()->FreePinned(nullptr);
 }
 
-HARNESS_MAIN()
+int main(int argc, char** argv) {
+  const int result = harness::Main(argc, argv);
+  unlink(Library());
+  return result;
+}
