@@ -9,8 +9,8 @@ function describeDevice(device: NativeDevice, missing: string | undefined): Mode
 }
 
 /**
- * What users see of a loaded model; `fallbackName` is for files that do not name theirs, `missing` is what a GPU was not
- * looked for without.
+ * What users see of a loaded model; `fallbackName` is for files that do not name theirs, `missing` is why no GPU was
+ * looked for.
  */
 export function describeModel(info: NativeModelInfo, fallbackName: string, missing?: string): ModelInfo {
   return Object.freeze({

@@ -2,7 +2,7 @@ import { TokenmillError } from "./errors";
 import type { NativeDevice, NativeLoadOptions } from "./native";
 import type { DeviceChoice, LogEvent } from "./options";
 
-/** What native code is told of a device, and why a GPU was not even looked for though it may be one. */
+/** What native code is told of a device, and of "auto" why it need not look for a GPU. */
 export interface ChosenDevice {
   options: Pick<NativeLoadOptions, "device" | "deviceIndex" | "deviceLibrary">;
   missing?: string;

@@ -196,8 +196,13 @@ function checkPrefixCache(value: unknown): void {
 }
 
 function checkDevice(value: unknown): void {
-  if (value === undefined || (typeof value === "string" && /^(auto|cpu|cuda(:\d{1,3})?)$/.test(value))) return;
-  throw invalid("device", value, '"auto", "cpu", "cuda", or "cuda:" and the number of a GPU such as "cuda:1"');
+  if (value === undefined || (typeof value === "string" && /^(auto|cpu|cuda(:\d{1,3})?)$/.test(value)))
+    return;
+  throw invalid(
+    "device",
+    value,
+    '"auto", "cpu", "cuda", or "cuda:" and the number of a GPU such as "cuda:1"',
+  );
 }
 
 /** Refuses options of `loadModel` or `estimateMemory` that are unknown or out of range. */

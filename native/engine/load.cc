@@ -14,7 +14,7 @@ constexpr int kDefaultMaxRows = 512;
 constexpr int kMaxHeadRows = 16;
 constexpr int kDefaultMaxQueue = 4096;
 constexpr uint64_t kDefaultAdapterBytes = uint64_t{1} << 30;
-// A GPU that holds less context than this, where none was asked for, is not taken by itself.
+// A GPU that holds less context than this, where none was asked for, is not taken by itself when the CPU holds more.
 constexpr int kUsefulGpuContext = 4096;
 
 // Of the file that the weights are in: what a file keeps only as long as nobody writes to it, and where the
@@ -87,6 +87,12 @@ std::string Unfit(const Result<Compiled>& compiled, const ModelFile& model, cons
   return Format("its memory budget holds %d tokens of context", size.context_length);
 }
 
+bool HoldsMore(const Result<Compiled>& compiled, const MemoryEstimate& other) {
+  if (!compiled.ok()) return false;
+  const MemoryEstimate& size = compiled.value().size;
+  return size.fits && size.context_length > other.context_length;
+}
+
 // On the device of the options. One that was not asked for by name gives way to the CPU.
 Result<Compiled> CompileFor(const ModelFile& model, const EngineOptions& options,
                             const CompileOptions& compile) {
@@ -97,8 +103,10 @@ Result<Compiled> CompileFor(const ModelFile& model, const EngineOptions& options
   if (!may_give_way) return compiled;
   const std::string problem = Unfit(compiled, model, options);
   if (problem.empty()) return compiled;
-  TM_ASSIGN_OR_RETURN(Device cpu, InsteadOfGpu(name + ": " + problem));
-  return CompileFor(std::move(cpu), model, options, compile);
+  TM_ASSIGN_OR_RETURN(Device instead, InsteadOfGpu(name + ": " + problem));
+  Result<Compiled> cpu = CompileFor(std::move(instead), model, options, compile);
+  const bool gpu_holds_it = compiled.ok() && compiled.value().size.fits;
+  return gpu_holds_it && !HoldsMore(cpu, compiled.value().size) ? std::move(compiled) : std::move(cpu);
 }
 
 }  // namespace

@@ -1,7 +1,5 @@
 #include "ops/backend.h"
 
-#include "core/memory.h"
-
 namespace tokenmill {
 namespace {
 
@@ -12,8 +10,6 @@ Result<std::unique_ptr<Executor>> Load(Result<std::unique_ptr<Executor>> compile
 }
 
 }  // namespace
-
-uint64_t Executor::available_bytes() const { return AvailableMemoryBytes(); }
 
 Result<std::unique_ptr<Executor>> CompileReference(const Program& program, const WeightSource& weights,
                                                    const CompileOptions& options) {

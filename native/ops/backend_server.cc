@@ -57,7 +57,8 @@ class ForeignAdapter final : public AdapterSource {
     std::unique_ptr<ForeignAdapter> adapter(new ForeignAdapter(source));
     for (const TmFactors& given : std::span(source.factors, source.factor_count)) {
       const DTypeInfo* info = FindDType(given.dtype);
-      if (info == nullptr) return Error(Code::kInvalidArgument, "an adapter has element type %u", given.dtype);
+      if (info == nullptr)
+        return Error(Code::kInvalidArgument, "an adapter has element type %u", given.dtype);
       adapter->factors_.push_back({given.matrix, given.rank, given.scale, info->dtype});
     }
     return adapter;

@@ -145,10 +145,10 @@ typedef struct TmHeadResult {
   float log_sum_exp;
 } TmHeadResult;
 
-/// The sizes of this file's structures as the library was compiled, in their order.
+/// The sizes of this file's structures as the library was compiled.
 typedef struct TmStructSizes {
-  uint32_t backend, message, device, options, sizes, weight_source, factors, adapter_source, adapter_use, sequence,
-      edit, candidate, head_row, sink, step, head_result;
+  uint32_t backend, message, device, options, sizes, weight_source, factors, adapter_source;
+  uint32_t adapter_use, sequence, edit, candidate, head_row, sink, step, head_result;
 } TmStructSizes;
 
 typedef struct TmBackend TmBackend;
@@ -158,7 +158,8 @@ struct TmBackend {
   TmStructSizes struct_sizes;
 
   /// Writes up to `capacity` devices and sets `count` to how many there are. DeviceUnavailable says what is missing.
-  TmCode (*devices)(const TmBackend* self, TmDevice* out, uint64_t capacity, uint64_t* count, TmMessage* message);
+  TmCode (*devices)(const TmBackend* self, TmDevice* out, uint64_t capacity, uint64_t* count,
+                    TmMessage* message);
   /// A program (ops/program_bytes.h) without its weights.
   TmCode (*compile)(const TmBackend* self, const void* program, uint64_t bytes, const TmOptions* options,
                     TmExecutor** out, TmMessage* message);

@@ -59,7 +59,9 @@ test("the CPU is described as ever, and without GPUs it is what auto gives", asy
   assert.doesNotMatch(device.reason, /GPU/);
   assert.equal(log.length, 1);
   const auto = await deviceOf({});
-  const what = isLinux64 ? "the package tokenmill-cuda-linux-x64 is not installed" : "there is no CUDA library";
+  const what = isLinux64
+    ? "the package tokenmill-cuda-linux-x64 is not installed"
+    : "there is no CUDA library";
   assert.deepEqual({ ...auto.device, reason: "" }, { ...device, reason: "" });
   assert.ok(auto.device.reason.startsWith(`${device.reason}; no GPU: ${what}`), auto.device.reason);
   assert.deepEqual(
@@ -198,7 +200,10 @@ test("TOKENMILL_ISA asks for the CPU where the choice is free", async () => {
 
 test("a share of memory is one of the device's, and what does not fit there goes to the CPU under auto", async () => {
   gpu();
-  const { available, budget, fits } = await estimateMemory(path, { device: "cuda", memory: { budget: "25%" } });
+  const { available, budget, fits } = await estimateMemory(path, {
+    device: "cuda",
+    memory: { budget: "25%" },
+  });
   assert.deepEqual([available, budget, fits], [2 ** 33, 2 ** 31, true]);
   gpu("small");
   assert.equal((await estimateMemory(path, { device: "cuda" })).fits, false);
@@ -211,13 +216,22 @@ test("a share of memory is one of the device's, and what does not fit there goes
 
 test("a GPU that holds little context is passed over unless that is what was asked for", async () => {
   gpu();
-  const long = tinyModel({ context: 8192 });
-  const { weights, scratch } = await estimateMemory(long, { device: "cuda" });
-  const memory = { budget: weights + scratch + 2_000_000 };
+  const fixedOn = async (source, device) => {
+    const { weights, scratch } = await estimateMemory(source, { device });
+    return weights + scratch;
+  };
+  // Keys and values take twice as much there as on the CPU.
+  const long = tinyModel({ context: 8192, layers: 8, dim: 512, feedForward: 512, heads: 8 });
+  const fixed = Math.max(await fixedOn(long, "cuda"), await fixedOn(long, "cpu"));
+  const memory = { budget: fixed + 20_000_000 };
   const { model, device } = await load({ memory }, long);
   await model.dispose();
   assert.match(device.reason, /no GPU: Reference GPU: its memory budget holds \d+ tokens of context/);
   const asked = await load({ memory, contextLength: 256 }, long);
   await asked.model.dispose();
   assert.equal(asked.device.type, "cuda");
+  const tiny = tinyModel({ context: 8192 });
+  const scarce = await load({ memory: { budget: (await fixedOn(tiny, "cuda")) + 500_000 } }, tiny);
+  await scarce.model.dispose();
+  assert.equal(scarce.device.type, "cuda", "the CPU would not hold it at all");
 });

@@ -1,6 +1,6 @@
 #include "kernels/cuda/cuda_api.h"
 
-#include <dlfcn.h>
+#include "core/shared_library.h"
 
 namespace tokenmill::cuda::api {
 namespace {
@@ -8,25 +8,26 @@ namespace {
 // "12.4" of 12040.
 std::string VersionText(int version) { return Format("%d.%d", version / 1000, version % 1000 / 10); }
 
-Status Resolve(const char* library, void* handle, const char* symbol, void** function) {
-  *function = dlsym(handle, symbol);
+Status Resolve(const char* path, const SharedLibrary& library, const char* symbol, void** function) {
+  *function = library.Find(symbol);
   if (*function != nullptr) return {};
-  return Error(Code::kDeviceUnavailable, "the CUDA driver %s lacks the function %s; it needs to be that of CUDA %s or later",
-               library, symbol, VersionText(kDriverVersionMin).c_str());
+  return Error(Code::kDeviceUnavailable,
+               "the CUDA driver %s lacks the function %s; it needs to be that of CUDA %s or later", path, symbol,
+               VersionText(kDriverVersionMin).c_str());
 }
 
 }  // namespace
 
-Result<CudaApi> CudaApi::Open(const char* library) {
-  void* handle = dlopen(library, RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr) {
-    const char* reason = dlerror();
+Result<CudaApi> CudaApi::Open(const char* path) {
+  const Result<SharedLibrary> opened = SharedLibrary::Open(path);
+  if (!opened.ok()) {
     return Error(Code::kDeviceUnavailable, "NVIDIA's driver is not installed: %s",
-                 reason != nullptr ? reason : library);
+                 opened.status().message().c_str());
   }
+  const SharedLibrary& library = opened.value();
   CudaApi api;
 #define TM_CUDA_RESOLVE(name, symbol, parameters) \
-  TM_RETURN_IF_ERROR(Resolve(library, handle, symbol, reinterpret_cast<void**>(&api.name)));
+  TM_RETURN_IF_ERROR(Resolve(path, library, symbol, reinterpret_cast<void**>(&api.name)));
   TM_CUDA_FUNCTIONS(TM_CUDA_RESOLVE)
 #undef TM_CUDA_RESOLVE
   int version = 0;
