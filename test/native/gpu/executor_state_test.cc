@@ -2,7 +2,7 @@
 // sources: kernels/cuda/*.cu kernels/cuda/check.cc kernels/cuda/compile.cc kernels/cuda/executor.cc
 // sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc kernels/cuda/stage.cc
 // sources: kernels/cuda/stage_head.cc kernels/cuda/step_input.cc kernels/cuda/weights.cc kernels/reference/*.cc
-// sources: quant/*.cc ops/adapter_check.cc ops/backend.cc ops/program_check.cc ops/step_check.cc core/dtype.cc
+// sources: quant/*.cc ops/adapter_check.cc ops/backend.cc ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc
 // sources: core/platform_linux.cc core/thread_pool.cc core/cpu_features.cc no_cpu.cc
 
 #include "executor_runner.h"
