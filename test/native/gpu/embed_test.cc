@@ -1,7 +1,8 @@
-// sources: quant/quant.cc core/dtype.cc
+// sources: quant/quant.cc core/dtype.cc kernels/cuda/pack.cu
 #include "kernels/cuda/embed.h"
 
 #include "gpu_test.h"
+#include "kernels/cuda/pack.h"
 #include "quant/quant.h"
 #include "row_forms.h"
 
@@ -32,8 +33,28 @@ std::vector<uint8_t> RandomTable(DType dtype, int rows, int width) {
   return table;
 }
 
+// The same rows from the table as products read it.
+void CheckPacked(Driver& driver, DType dtype, const std::vector<uint8_t>& table, int vocabulary, int width,
+                 const std::vector<int32_t>& tokens, float scale, const std::vector<float>& expected) {
+  const auto form = tokenmill::cuda::WeightFormOf(dtype);
+  EXPECT(form.ok());
+  const auto layout = tokenmill::cuda::LayoutOf(form.value());
+  DeviceBuffer<uint8_t> rows(driver, table);
+  DeviceBuffer<uint8_t> weights(driver, static_cast<size_t>(WeightBytes(layout, vocabulary, width)));
+  const tokenmill::cuda::PackParams pack = {rows.data(), weights.data(), 0, vocabulary, width};
+  if (!GPU_OK(driver, LaunchPack(driver, Stream::kStep, form.value(), pack))) return;
+  DeviceBuffer<int32_t> device_tokens(driver, tokens);
+  DeviceBuffer<float> out(driver, expected.size());
+  const int count = static_cast<int>(tokens.size());
+  const DeviceBuffer<StepCounts> counts = Counts(driver, count);
+  const tokenmill::cuda::EmbedPackedParams params = {counts.data(), device_tokens.data(), weights.data(),
+                                                     out.data(), width, scale};
+  if (!GPU_OK(driver, LaunchEmbedPacked(driver, form.value(), params, count + 1))) return;
+  EXPECT(SameFloats(out.Download(), expected));
+}
+
 void CheckEmbed(Driver& driver, DType dtype, int width, const std::vector<int32_t>& tokens, float scale) {
-  const int vocabulary = 12;
+  const int vocabulary = 36;
   const size_t row_bytes = RowBytes(dtype, width);
   const std::vector<uint8_t> table = RandomTable(dtype, vocabulary, width);
   DeviceBuffer<uint8_t> device_table(driver, table);
@@ -51,6 +72,7 @@ void CheckEmbed(Driver& driver, DType dtype, int width, const std::vector<int32_
     for (int k = 0; k < width; ++k) row[k] *= scale;
   }
   EXPECT(SameFloats(out.Download(), expected));
+  CheckPacked(driver, dtype, table, vocabulary, width, tokens, scale, expected);
 }
 
 }  // namespace
@@ -60,8 +82,8 @@ TEST(gathers_rows_of_every_type) {
     for (const DType dtype : kTypes) {
       const int block = static_cast<int>(InfoOf(dtype).block_elements);
       for (const int blocks : {1, 3}) {
-        CheckEmbed(driver, dtype, block * blocks, {11, 0, 5, 5, 3}, 1);
-        CheckEmbed(driver, dtype, block * blocks, {7}, 25.5f);
+        CheckEmbed(driver, dtype, block * blocks, {35, 0, 5, 5, 13}, 1);
+        CheckEmbed(driver, dtype, block * blocks, {17}, 25.5f);
       }
     }
   });
