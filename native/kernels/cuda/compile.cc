@@ -2,7 +2,6 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/embed.h"
-#include "kernels/cuda/embed_packed.h"
 #include "kernels/cuda/gated.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/rope.h"
@@ -138,8 +137,8 @@ void Stage::AddOp(int, const Embed& op) {
     const int columns = width(op.out), rows_max = run.step->shape.rows_max;
     if (weights_->table(op.table) == nullptr) {
       const DeviceMatrix table = weights_->matrix(op.table);
-      const EmbedPackedParams params = {view.counts, view.tokens, table.data, ptr(out), table.form, columns, op.scale};
-      return LaunchEmbedPacked(*driver_, params, rows_max);
+      const EmbedPackedParams params = {view.counts, view.tokens, table.data, ptr(out), columns, op.scale};
+      return LaunchEmbedPacked(*driver_, table.form, params, rows_max);
     }
     const WeightDesc& desc = program_.weights[static_cast<size_t>(op.table)];
     const EmbedParams params = {view.counts,
