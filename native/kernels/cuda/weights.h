@@ -18,8 +18,8 @@ struct DeviceMatrix {
   const uint8_t* data = nullptr;
 };
 
-/// The weights that a run of a program's operations uses, on one device: matrices packed for products, tables that rows
-/// are gathered from as in the file, vectors as f32. Planned first; memory comes with loading.
+/// The weights that a run of a program's operations uses, on one device: matrices packed for products, tables
+/// that rows are gathered from as in the file, vectors as f32. Planned first; memory comes with loading.
 class DeviceWeights {
  public:
   /// UnsupportedQuantization or CorruptFile for a tensor that cannot be used.
@@ -66,7 +66,8 @@ struct WeightTarget {
   DeviceWeights* weights;
 };
 
-/// Reads a program's weights once, in blocks, for all devices. When it fails, no device has memory for weights.
+/// Reads a program's weights once, in blocks, for all devices. When it fails, no device has memory for
+/// weights.
 Status LoadWeights(const Program& program, std::span<const WeightTarget> targets, const WeightSource& source,
                    const CompileOptions& options);
 

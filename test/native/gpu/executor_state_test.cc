@@ -1,9 +1,10 @@
 // What a CUDA executor keeps: weights, pages, adapters, twins; what it does without memory; several devices.
 // sources: kernels/cuda/*.cu kernels/cuda/check.cc kernels/cuda/compile.cc kernels/cuda/executor.cc
-// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc kernels/cuda/stage.cc
-// sources: kernels/cuda/stage_head.cc kernels/cuda/step_input.cc kernels/cuda/weights.cc kernels/reference/*.cc
-// sources: quant/*.cc ops/adapter_check.cc ops/backend.cc ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc
-// sources: core/platform_linux.cc core/thread_pool.cc core/cpu_features.cc no_cpu.cc
+// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc
+// sources: kernels/cuda/stage.cc kernels/cuda/stage_head.cc kernels/cuda/step_input.cc
+// sources: kernels/cuda/weights.cc kernels/reference/*.cc quant/*.cc ops/adapter_check.cc ops/backend.cc
+// sources: ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc core/platform_linux.cc
+// sources: core/thread_pool.cc core/cpu_features.cc no_cpu.cc
 
 #include "executor_runner.h"
 #include "kernels/cuda/split.h"
@@ -77,7 +78,8 @@ TEST(AdaptersMixInABatch) {
   const std::vector<MemoryAdapter> sources = Sources(model->program);
   Runner runner = MakeRunner(*model);
   const Loaded loaded(runner, sources);
-  const std::vector<AdapterUse> uses[] = {{}, {loaded.Use(0)}, Stacked(loaded), {loaded.Use(1, 2), loaded.Use(0)}};
+  const std::vector<AdapterUse> uses[] = {
+      {}, {loaded.Use(0)}, Stacked(loaded), {loaded.Use(1, 2), loaded.Use(0)}};
   std::vector<std::vector<int32_t>> tokens;
   std::vector<Logits> want;
   for (int s = 0; s < 4; ++s) {
@@ -109,7 +111,8 @@ TEST(WhatIsWrongWithAnAdapterIsSaid) {
   const int32_t token = 1;
   const StepSequence sequence = {0, 1, 0, {runner.Pages(0)}, {&use, 1}};
   StepResult result;
-  EXPECT(runner.executor().Run({{&token, 1}, {&sequence, 1}, {}, nullptr}, &result).code() == Code::kInternal);
+  EXPECT(runner.executor().Run({{&token, 1}, {&sequence, 1}, {}, nullptr}, &result).code() ==
+         Code::kInternal);
 }
 
 // A prefix's pages go to another executor, and to other pages of the same one.
@@ -173,7 +176,8 @@ TEST(ATwinSharesTheWeights) {
   const Logits want = Feed(*first, 0, tokens, 20);
   const size_t before = FreeBytes(drivers);
   Runner twin(*first, 8);
-  EXPECT(before - FreeBytes(drivers) < first->executor().weight_bytes() + 8 * 160 * 8 * first->executor().PageBytes(0));
+  EXPECT(before - FreeBytes(drivers) <
+         first->executor().weight_bytes() + 8 * 160 * 8 * first->executor().PageBytes(0));
   first.reset();  // the weights stay
   EXPECT(Same(Feed(twin, 0, tokens, 7), want));
 }
@@ -201,7 +205,9 @@ TEST(LoadingStopsAndFails) {
     EXPECT_LE(before - FreeBytes(drivers), weights + scratch + 4096);
   }
   EXPECT_EQ(FreeBytes(drivers), before);
-  const auto load = [&] { return CompileCuda(model->program, drivers, options).value()->LoadWeights(model->weights); };
+  const auto load = [&] {
+    return CompileCuda(model->program, drivers, options).value()->LoadWeights(model->weights);
+  };
   options.on_progress = [](size_t) { return false; };
   EXPECT(load().code() == Code::kAborted);
   options.on_progress = nullptr;
