@@ -8,6 +8,7 @@
 
 #include "executor_runner.h"
 #include "kernels/cuda/split.h"
+#include "spy_driver.h"
 
 using namespace gpu_test;
 using namespace cpu_test;
@@ -141,6 +142,70 @@ TEST(PagesHoldAPrefix) {
     EXPECT(Same(Rest(second, 3, tokens, 40), want));
     EXPECT(Same(Rest(first, 7, tokens, 40), want));
   }
+}
+
+// A token of a sequence: one upload, one replayed graph, the head, one download.
+TEST(DecodingIsReplayed) {
+  const auto model = MakeModel(kLlama);
+  const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
+  Runner runner = MakeRunner(*model, {}, {spy});
+  const auto step = [&](int position, int rows) {
+    std::vector<HeadRow> head = {{.row = rows - 1, .candidates = 3}};
+    runner.RunStep({{0, position, std::vector<int32_t>(static_cast<size_t>(rows), 5)}}, head);
+    return spy->TakeCounts();
+  };
+  std::map<std::string, int> first = step(0, 12), recorded = step(12, 1), replayed = step(13, 1);
+  const int head = replayed["Launch"];
+  EXPECT(first["BeginCapture"] == 0 && first["Replay"] == 0 && first["Upload"] >= 1);
+  EXPECT(recorded["BeginCapture"] == 1 && recorded["Replay"] == 1);
+  EXPECT(recorded["Launch"] > head + 3 * 10);  // of three layers
+  EXPECT(head > 0 && head <= 6);
+  EXPECT_EQ(replayed,
+            (std::map<std::string, int>{
+                {"Upload", 1}, {"Replay", 1}, {"Launch", head}, {"Download", 1}, {"Synchronize", 1}}));
+  EXPECT_EQ(step(14, 4)["BeginCapture"], 1);  // some guesses: another shape
+  EXPECT_EQ(step(18, 1)["BeginCapture"], 0);
+  EXPECT_EQ(step(256, 1)["BeginCapture"], 1);  // longer tables
+  EXPECT_EQ(step(12, 1)["BeginCapture"], 1);   // whose memory has moved
+}
+
+// Whatever fails in a step is what Run says, and the next step is as if nothing had been.
+TEST(AStepThatFailsLeavesTheRestAlone) {
+  const auto model = MakeModel(kLlama);
+  const std::vector<int32_t> tokens = RandomTokens(9, kLlama.vocabulary, 1);
+  Runner untouched = MakeRunner(*model);
+  const Logits want = Feed(untouched, 0, tokens, 9), one = untouched.Step({{0, 9, {1}}});
+  for (const char* function : {"Allocate", "AllocatePinned", "Upload", "Fill", "Launch", "BeginCapture",
+                               "Replay", "Download", "Synchronize"}) {
+    for (const int nth : {0, 1, 7}) {
+      const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
+      Runner runner = MakeRunner(*model, {}, {spy});
+      const auto run = [&](int position, std::vector<int32_t> some) {
+        const StepSequence sequence = {0, static_cast<int>(some.size()), position, {runner.Pages(0)}};
+        const HeadRow head = {.row = static_cast<int>(some.size()) - 1, .candidates = 1};
+        StepResult result;
+        return runner.executor().Run({some, {&sequence, 1}, {&head, 1}, nullptr}, &result);
+      };
+      spy->FailAt(function, nth, Code::kInternal);
+      Status status = run(0, tokens);
+      if (status.ok() && !spy->failed()) status = run(9, {1});
+      EXPECT_EQ(status.ok(), !spy->failed());
+      if (!status.ok()) EXPECT(status.message() == std::string("the test refuses ") + function);
+      EXPECT(Same(Feed(runner, 0, tokens, 9), want));
+      EXPECT(Same(runner.Step({{0, 9, {1}}}), one));
+    }
+  }
+}
+
+TEST(WithoutMemoryForGraphsStepsAreLaunched) {
+  const auto model = MakeModel(kLlama);
+  const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
+  Runner runner = MakeRunner(*model, {}, {spy});
+  const Logits want = runner.Step({{0, 0, {1}}});
+  Runner other = MakeRunner(*model, {}, {spy});
+  spy->FailAt("EndCapture", 0, Code::kOutOfMemory);
+  EXPECT(Same(other.Step({{0, 0, {1}}}), want));
+  EXPECT(spy->failed());
 }
 
 TEST(SlabsComeAndGo) {
