@@ -160,13 +160,14 @@ TEST(DecodingIsReplayed) {
   EXPECT(recorded["BeginCapture"] == 1 && recorded["Replay"] == 1);
   EXPECT(recorded["Launch"] > head + 3 * 10);  // of three layers
   EXPECT(head > 0 && head <= 6);
-  EXPECT_EQ(replayed,
-            (std::map<std::string, int>{
-                {"Upload", 1}, {"Replay", 1}, {"Launch", head}, {"Download", 1}, {"Synchronize", 1}}));
+  const std::map<std::string, int> expected = {
+      {"Upload", 1}, {"Replay", 1}, {"Launch", head}, {"Download", 1}, {"Synchronize", 1}};
+  EXPECT(replayed == expected);
   EXPECT_EQ(step(14, 4)["BeginCapture"], 1);  // some guesses: another shape
-  EXPECT_EQ(step(18, 1)["BeginCapture"], 0);
+  EXPECT_EQ(step(18, 1)["BeginCapture"], 1);  // which moved the memory that graphs know
+  EXPECT_EQ(step(19, 4)["BeginCapture"], 0);
+  EXPECT_EQ(step(23, 1)["BeginCapture"], 0);
   EXPECT_EQ(step(256, 1)["BeginCapture"], 1);  // longer tables
-  EXPECT_EQ(step(12, 1)["BeginCapture"], 1);   // whose memory has moved
 }
 
 // Whatever fails in a step is what Run says, and the next step is as if nothing had been.
@@ -177,7 +178,7 @@ TEST(AStepThatFailsLeavesTheRestAlone) {
   const Logits want = Feed(untouched, 0, tokens, 9), one = untouched.Step({{0, 9, {1}}});
   for (const char* function : {"Allocate", "AllocatePinned", "Upload", "Fill", "Launch", "BeginCapture",
                                "Replay", "Download", "Synchronize"}) {
-    for (const int nth : {0, 1, 7}) {
+    for (const int nth : {0, 7}) {
       const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
       Runner runner = MakeRunner(*model, {}, {spy});
       const auto run = [&](int position, std::vector<int32_t> some) {
@@ -349,7 +350,7 @@ TEST(LayersAreSplitByMemory) {
   EXPECT(even.size() == 2 && first.size() == 2 && last.size() == 2);
   EXPECT(last[1] < even[1] && even[1] < first[1]);
   for (const int begin : {even[1], first[1], last[1]})
-    EXPECT_EQ(cuda::LiveValues(program, begin), (std::vector<ValueId>{0}));
+    EXPECT(cuda::LiveValues(program, begin) == std::vector<ValueId>{0});
   const std::vector<int> many = begins(std::vector<size_t>(8, 100));
   EXPECT(many.size() > 4);
   for (size_t i = 1; i < many.size(); ++i) EXPECT(many[i] > many[i - 1]);
