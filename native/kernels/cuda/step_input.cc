@@ -148,7 +148,10 @@ StepShape StepPacker::ShapeOf(const StepInput& input) const {
 
 Status StepPacker::Pack(const StepInput& input, const StepShape& shape, const KvMemory& kv, int device,
                         PackedStep* packed) const {
+  std::vector<std::byte> memory = std::move(packed->bytes);  // of an earlier step
+  memory.clear();
   *packed = {};
+  packed->bytes = std::move(memory);
   packed->shape = shape;
   packed->rows = static_cast<int>(input.tokens.size());
   PackRows(input, packed);
