@@ -9,8 +9,8 @@
 
 namespace tokenmill {
 
-/// Whether a step keeps to its limits: counts of rows, tokens of the vocabulary, rows of sequences and heads, adapters
-/// that `fits` takes for the executor's own, each once. Internal otherwise.
+/// Whether a step keeps to its limits: counts of rows, tokens of the vocabulary, rows of sequences and heads,
+/// adapters that `fits` takes for the executor's own, each once. Internal otherwise.
 Status CheckStep(const Program& program, int max_rows, const StepInput& input,
                  const std::function<bool(const LoadedAdapter*)>& fits);
 

@@ -15,12 +15,14 @@ namespace {
 Status CheckMatrix(const WeightDesc& desc) {
   auto form = WeightFormOf(desc.dtype);
   if (!form.ok()) {
-    return Error(Code::kUnsupportedQuantization, "tensor '%s' is %s, which the CUDA backend cannot multiply by",
-                 desc.name.c_str(), InfoOf(desc.dtype).name);
+    return Error(Code::kUnsupportedQuantization,
+                 "tensor '%s' is %s, which the CUDA backend cannot multiply by", desc.name.c_str(),
+                 InfoOf(desc.dtype).name);
   }
   const int multiple = KMultipleOf(form.value());
   if (desc.cols % multiple == 0) return {};
-  return Error(Code::kUnsupportedModel, "tensor '%s' has rows of %lld; the CUDA backend needs a multiple of %d for %s",
+  return Error(Code::kUnsupportedModel,
+               "tensor '%s' has rows of %lld; the CUDA backend needs a multiple of %d for %s",
                desc.name.c_str(), static_cast<long long>(desc.cols), multiple, InfoOf(desc.dtype).name);
 }
 
@@ -29,12 +31,14 @@ Status CheckMatrix(const WeightDesc& desc) {
 Status CheckKernels(const Program& program) {
   for (const KvLayer& layer : program.kv_layers) {
     if (HasAttention(layer.head_dim)) continue;
-    return Error(Code::kUnsupportedModel, "the CUDA backend has no attention for heads of %d elements", layer.head_dim);
+    return Error(Code::kUnsupportedModel, "the CUDA backend has no attention for heads of %d elements",
+                 layer.head_dim);
   }
   for (const ValueDesc& value : program.values) {
     if (value.width <= kRowWidthMax) continue;
-    return Error(Code::kUnsupportedModel, "the model has activations of %d elements; the CUDA backend takes up to %d",
-                 value.width, kRowWidthMax);
+    return Error(Code::kUnsupportedModel,
+                 "the model has activations of %d elements; the CUDA backend takes up to %d", value.width,
+                 kRowWidthMax);
   }
   for (const Op& op : program.ops) {
     for (const WeightId matrix : LinearMatrices(op))

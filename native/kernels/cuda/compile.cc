@@ -8,8 +8,8 @@
 #include "kernels/cuda/split.h"
 #include "kernels/cuda/stage.h"
 
-// Operations to launches. A norm after a sum joins it, and what a gate lets through is written as the product after it
-// reads it: activations go through memory once in f32 and once in the form that products take.
+// Operations to launches. A norm after a sum joins it, and what a gate lets through is written as the product
+// after it reads it: activations go through memory once in f32 and once in the form that products take.
 
 namespace tokenmill::cuda {
 namespace {
@@ -79,7 +79,8 @@ Stage::Forms Stage::FormsOf(std::span<const WeightId> matrices) const {
 }
 
 void Stage::WantForms(const Forms& forms, int rows, int width) {
-  const size_t r = static_cast<size_t>(rows), elements = r * static_cast<size_t>(width), blocks = elements / 32;
+  const size_t r = static_cast<size_t>(rows), elements = r * static_cast<size_t>(width),
+               blocks = elements / 32;
   forms_.f32->Want(elements * sizeof(float));  // adapters read it, whatever else is read
   if (forms.f16) forms_.f16->Want(elements * sizeof(uint16_t)), forms_.row_scale->Want(r * sizeof(float));
   if (forms.sums) forms_.sums->Want(blocks * sizeof(float));
@@ -133,16 +134,22 @@ KvLayerView Stage::LayerView(const StepRun& run, int kv_layer) const {
 void Stage::AddOp(int, const Embed& op) {
   Slot* out = Value(op.out);
   Add([this, op, out](const StepRun& run) {
-    const WeightDesc& desc = program_.weights[static_cast<size_t>(op.table)];
     const StepView view = ViewOf(run);
+    const int columns = width(op.out), rows_max = run.step->shape.rows_max;
+    if (weights_->table(op.table) == nullptr) {
+      const DeviceMatrix table = weights_->matrix(op.table);
+      const EmbedPackedParams params = {view.counts, view.tokens, table.data, ptr(out), columns, op.scale};
+      return LaunchEmbedPacked(*driver_, table.form, params, rows_max);
+    }
+    const WeightDesc& desc = program_.weights[static_cast<size_t>(op.table)];
     const EmbedParams params = {view.counts,
                                 view.tokens,
                                 weights_->table(op.table),
                                 static_cast<int64_t>(RowBytes(desc.dtype, desc.cols)),
                                 ptr(out),
-                                width(op.out),
+                                columns,
                                 op.scale};
-    return LaunchEmbed(*driver_, desc.dtype, params, run.step->shape.rows_max);
+    return LaunchEmbed(*driver_, desc.dtype, params, rows_max);
   });
 }
 
@@ -182,8 +189,9 @@ void Stage::AddMatmul(WeightId matrix, WeightId bias, const Slot* out) {
   });
 }
 
-AdapterParams Stage::AdaptersOf(const StepRun& run, const AdapterLists& lists, std::span<const WeightId> matrices,
-                                std::span<float* const> outs, const float* in, int width) const {
+AdapterParams Stage::AdaptersOf(const StepRun& run, const AdapterLists& lists,
+                                std::span<const WeightId> matrices, std::span<float* const> outs,
+                                const float* in, int width) const {
   const PackedStep& step = *run.step;
   AdapterParams params = {};
   params.level_groups = As<const int32_t>(run.input + lists.level_groups_at);
@@ -193,8 +201,10 @@ AdapterParams Stage::AdaptersOf(const StepRun& run, const AdapterLists& lists, s
   params.inner = As<float>(inner_.at());
   for (size_t i = 0; i < matrices.size(); ++i) {
     const size_t slot = static_cast<size_t>(parts_->packer->adapter_slot(matrices[i]));
-    const size_t at = step.adapter_tables_at + slot * static_cast<size_t>(step.adapter_count) * sizeof(AdapterMatrix);
-    params.targets[i] = {As<const AdapterMatrix>(run.input + at), outs[i], weights_->matrix(matrices[i]).features, 0};
+    const size_t at =
+        step.adapter_tables_at + slot * static_cast<size_t>(step.adapter_count) * sizeof(AdapterMatrix);
+    params.targets[i] = {As<const AdapterMatrix>(run.input + at), outs[i],
+                         weights_->matrix(matrices[i]).features, 0};
   }
   params.target_count = static_cast<int32_t>(matrices.size());
   params.width = width;
@@ -288,7 +298,8 @@ void Stage::AddOp(int, const PagedAttention& op) {
     params.counters = ptr<int32_t>(counters_);
     params.segments = SegmentsOf(shape, params.kv.table.window);
     params.tile_queries = tiles.decode_rows * std::min(16, tiles.group);
-    return LaunchAttentionDecode(*driver_, params, tiles.decode_max, SplitsOf(layer, tiles.decode_max, params.segments));
+    return LaunchAttentionDecode(*driver_, params, tiles.decode_max,
+                                 SplitsOf(layer, tiles.decode_max, params.segments));
   });
 }
 
@@ -305,7 +316,8 @@ void Stage::AddOp(int index, const ProjectAdd& op) {
   const Op* next = Next(index);
   const auto* project = next != nullptr ? std::get_if<NormProject>(next) : nullptr;
   const auto* gated = next != nullptr ? std::get_if<GatedMlp>(next) : nullptr;
-  const bool fused = (project != nullptr && project->in == op.residual) || (gated != nullptr && gated->in == op.residual);
+  const bool fused =
+      (project != nullptr && project->in == op.residual) || (gated != nullptr && gated->in == op.residual);
   if (fused) {
     fused_norm_ = index + 1;
     norm = project != nullptr ? project->norm : gated->norm;
@@ -347,7 +359,8 @@ void Stage::AddOp(int index, const GatedMlp& op) {
   // As the next product reads it, when that is all that does.
   const Op* next = Next(index);
   const auto* add = next != nullptr ? std::get_if<ProjectAdd>(next) : nullptr;
-  const bool fused = add != nullptr && add->in == op.out && add->residual != op.out && !IsReadLater(index, op.out);
+  const bool fused =
+      add != nullptr && add->in == op.out && add->residual != op.out && !IsReadLater(index, op.out);
   Forms forms;
   const Slot* out = nullptr;
   if (fused) {

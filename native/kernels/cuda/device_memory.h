@@ -83,7 +83,9 @@ class PinnedBuffer {
 };
 
 inline constexpr size_t kDeviceAlignment = 256;
-inline size_t Aligned(size_t bytes) { return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment; }
+inline size_t Aligned(size_t bytes) {
+  return (bytes + kDeviceAlignment - 1) / kDeviceAlignment * kDeviceAlignment;
+}
 
 /// A piece of a ScratchPlan; as large as the largest of its uses, which follow each other.
 struct Slot {

@@ -26,7 +26,8 @@ using api::CUstream;
 // The device's context on this thread while it lives. The thread's own comes back: others may use CUDA there.
 class Current {
  public:
-  Current(const api::CudaApi& api, api::CUcontext context) : api_(api), result_(api.cuCtxPushCurrent(context)) {}
+  Current(const api::CudaApi& api, api::CUcontext context)
+      : api_(api), result_(api.cuCtxPushCurrent(context)) {}
   ~Current() {
     api::CUcontext popped = nullptr;
     if (result_ == api::kSuccess) api_.cuCtxPopCurrent(&popped);
@@ -135,8 +136,8 @@ Status CudaDriver::Describe(int device) {
     return Error(kCode, "GPU %d does not exist; NVIDIA's driver shows %d, counted from 0", device, count);
   TM_RETURN_IF_ERROR(Check("cuDeviceGet", api_.cuDeviceGet(&device_, device), kCode));
   char name[256] = {};
-  TM_RETURN_IF_ERROR(
-      Check("cuDeviceGetName", api_.cuDeviceGetName(name, static_cast<int>(sizeof(name)) - 1, device_), kCode));
+  TM_RETURN_IF_ERROR(Check("cuDeviceGetName",
+                           api_.cuDeviceGetName(name, static_cast<int>(sizeof(name)) - 1, device_), kCode));
   info_.name = name;
   info_.index = device;
   int shared = 0;
@@ -154,15 +155,16 @@ Status CudaDriver::Describe(int device) {
   info_.shared_bytes_max = static_cast<size_t>(shared);
   TM_RETURN_IF_ERROR(Check("cuDeviceTotalMem", api_.cuDeviceTotalMem(&info_.memory_bytes, device_), kCode));
   if (info_.major >= 8) return {};
-  return Error(kCode, "GPU %d (%s) has compute capability %d.%d; 8.0 or later is needed", device, name, info_.major,
-               info_.minor);
+  return Error(kCode, "GPU %d (%s) has compute capability %d.%d; 8.0 or later is needed", device, name,
+               info_.major, info_.minor);
 }
 
 Status CudaDriver::Open(int device, std::span<const Image> images) {
   constexpr Code kCode = Code::kDeviceUnavailable;
   TM_RETURN_IF_ERROR(Describe(device));
   api::CUcontext context = nullptr;
-  TM_RETURN_IF_ERROR(Check("cuDevicePrimaryCtxRetain", api_.cuDevicePrimaryCtxRetain(&context, device_), kCode));
+  TM_RETURN_IF_ERROR(
+      Check("cuDevicePrimaryCtxRetain", api_.cuDevicePrimaryCtxRetain(&context, device_), kCode));
   context_ = context;
   for (CUstream& stream : streams_) {
     const auto create = [&] { return api_.cuStreamCreate(&stream, api::kStreamNonBlocking); };
@@ -179,7 +181,8 @@ Status CudaDriver::LoadModules(std::span<const Image> images) {
   for (const std::string& name : names) {
     std::vector<const Image*> candidates;
     for (const Image& image : images) {
-      if (image.module == name && ImageRank(image, info_.major, info_.minor) >= 0) candidates.push_back(&image);
+      if (image.module == name && ImageRank(image, info_.major, info_.minor) >= 0)
+        candidates.push_back(&image);
     }
     std::stable_sort(candidates.begin(), candidates.end(), [this](const Image* a, const Image* b) {
       return ImageRank(*a, info_.major, info_.minor) > ImageRank(*b, info_.major, info_.minor);
@@ -249,7 +252,8 @@ Result<void*> CudaDriver::AllocatePinned(size_t bytes) {
   const Status status = With("cuMemHostAlloc", allocate);
   if (status.ok()) return at;
   if (status.code() != Code::kOutOfMemory) return status;
-  return Error(Code::kOutOfMemory, "the system refused %zu bytes of memory that GPU %d can read", bytes, info_.index);
+  return Error(Code::kOutOfMemory, "the system refused %zu bytes of memory that GPU %d can read", bytes,
+               info_.index);
 }
 
 void CudaDriver::FreePinned(void* at) {
@@ -301,9 +305,9 @@ Status CudaDriver::Launch(Stream stream, const char* name, const LaunchShape& sh
     kernel->shared_bytes = shape.shared_bytes;
   }
   void* arguments[] = {const_cast<void*>(params)};
-  const CUresult result = api_.cuLaunchKernel(kernel->function, shape.grid_x, shape.grid_y, shape.grid_z,
-                                              shape.threads, 1, 1, static_cast<unsigned>(shape.shared_bytes),
-                                              of(stream), arguments, nullptr);
+  const CUresult result =
+      api_.cuLaunchKernel(kernel->function, shape.grid_x, shape.grid_y, shape.grid_z, shape.threads, 1, 1,
+                          static_cast<unsigned>(shape.shared_bytes), of(stream), arguments, nullptr);
   if (result == api::kSuccess) return {};
   const Status status = Check("cuLaunchKernel", result);
   return Status(status.code(), Format("%s in kernel '%s'", status.message().c_str(), name));
@@ -348,7 +352,8 @@ Result<int> CountCudaDevices(const char* library) {
   return count;
 }
 
-Result<std::shared_ptr<Driver>> OpenCudaDriver(int device, std::span<const Image> images, const char* library) {
+Result<std::shared_ptr<Driver>> OpenCudaDriver(int device, std::span<const Image> images,
+                                               const char* library) {
   TM_ASSIGN_OR_RETURN(const api::CudaApi api, api::CudaApi::Open(library));
   auto driver = std::make_shared<CudaDriver>(api);
   TM_RETURN_IF_ERROR(driver->Open(device, images));

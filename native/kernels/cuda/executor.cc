@@ -35,7 +35,9 @@ class CudaExecutor final : public Executor {
   void ReadPage(int group, PageId page, int tokens, std::byte* out) const override {
     parts_.kv->ReadPage(group, page, tokens, out);
   }
-  void WritePage(int group, PageId page, const std::byte* in) override { parts_.kv->WritePage(group, page, in); }
+  void WritePage(int group, PageId page, const std::byte* in) override {
+    parts_.kv->WritePage(group, page, in);
+  }
 
   size_t weight_bytes() const override;
   size_t scratch_bytes() const override;
@@ -53,7 +55,8 @@ class CudaExecutor final : public Executor {
   PinnedBuffer host_rows_;                    // on the way from one device to the next
 };
 
-Status CudaExecutor::Compile(std::span<const std::shared_ptr<Driver>> drivers, std::span<const int> op_begins) {
+Status CudaExecutor::Compile(std::span<const std::shared_ptr<Driver>> drivers,
+                             std::span<const int> op_begins) {
   const int ops = static_cast<int>(program_.ops.size());
   std::vector<int> device_of_layer(program_.kv_layers.size(), 0);
   std::vector<std::shared_ptr<Driver>> used;
@@ -67,7 +70,8 @@ Status CudaExecutor::Compile(std::span<const std::shared_ptr<Driver>> drivers, s
         device_of_layer[static_cast<size_t>(rope->kv_layer)] = static_cast<int>(i);
     }
   }
-  parts_.packer = std::make_unique<StepPacker>(&program_, parts_.options.max_rows, parts_.options.max_head_rows);
+  parts_.packer =
+      std::make_unique<StepPacker>(&program_, parts_.options.max_rows, parts_.options.max_head_rows);
   parts_.kv = std::make_unique<KvMemory>(&program_, parts_.options.kv_type, std::move(used), device_of_layer);
   for (const auto& stage : stages_) TM_RETURN_IF_ERROR(stage->Compile());
   return {};
@@ -129,15 +133,18 @@ Status CudaExecutor::PassOn(size_t stage, int rows) {
   size_t bytes = 0;
   for (const ValueId value : passed_[stage]) {
     const int width = program_.values[static_cast<size_t>(value)].width;
-    bytes = std::max(bytes, static_cast<size_t>(parts_.options.max_rows) * static_cast<size_t>(width) * sizeof(float));
+    bytes = std::max(
+        bytes, static_cast<size_t>(parts_.options.max_rows) * static_cast<size_t>(width) * sizeof(float));
   }
   if (host_rows_.bytes() < bytes) {
     TM_ASSIGN_OR_RETURN(host_rows_, PinnedBuffer::Allocate(from.shared_driver(), bytes));
   }
   for (const ValueId value : passed_[stage]) {
-    const size_t row_bytes = static_cast<size_t>(program_.values[static_cast<size_t>(value)].width) * sizeof(float);
+    const size_t row_bytes =
+        static_cast<size_t>(program_.values[static_cast<size_t>(value)].width) * sizeof(float);
     const size_t used = static_cast<size_t>(rows) * row_bytes;
-    TM_RETURN_IF_ERROR(from.driver().Download(Stream::kStep, host_rows_.data(), from.value_rows(value), used));
+    TM_RETURN_IF_ERROR(
+        from.driver().Download(Stream::kStep, host_rows_.data(), from.value_rows(value), used));
     TM_RETURN_IF_ERROR(from.driver().Synchronize(Stream::kStep));
     TM_RETURN_IF_ERROR(to.driver().Upload(Stream::kStep, to.value_rows(value), host_rows_.data(), used));
     TM_RETURN_IF_ERROR(to.driver().Synchronize(Stream::kStep));
@@ -199,7 +206,8 @@ uint64_t CudaExecutor::available_bytes() const {
 
 }  // namespace
 
-Result<std::unique_ptr<Executor>> CompileCuda(const Program& program, std::span<const std::shared_ptr<Driver>> drivers,
+Result<std::unique_ptr<Executor>> CompileCuda(const Program& program,
+                                              std::span<const std::shared_ptr<Driver>> drivers,
                                               const CompileOptions& given) {
   CompileOptions options = given;
   options.threads = std::max(1, options.threads);

@@ -19,8 +19,8 @@ struct Image {
 /// Those of this build; the build defines it.
 std::span<const Image> Images();
 
-/// The order in which images of a module are tried on a device: cubins of its own major version up to its minor one,
-/// the newest first, then PTX up to its version, the newest first. Negative: does not run there.
+/// The order in which images of a module are tried on a device: cubins of its own major version up to its
+/// minor one, the newest first, then PTX up to its version, the newest first. Negative: does not run there.
 int ImageRank(const Image& image, int major, int minor);
 
 }  // namespace tokenmill::cuda

@@ -39,7 +39,8 @@ Status KvMemory::AddSlab(int group_index, int slab, int pages) {
     auto buffer = DeviceBuffer::Allocate(drivers_[d], bytes);
     if (!buffer.ok()) {
       const Status status = buffer.status();
-      return Status(status.code(), Format("no memory for %d pages of the KV cache: %s", pages, status.message().c_str()));
+      return Status(status.code(),
+                    Format("no memory for %d pages of the KV cache: %s", pages, status.message().c_str()));
     }
     made[d] = std::move(buffer).value();
     // Positions that nobody has written yet lie beside others in kernels' arithmetic: they must be numbers.
@@ -55,7 +56,8 @@ Status KvMemory::AddSlab(int group_index, int slab, int pages) {
 }
 
 void KvMemory::RemoveSlab(int group, int slab) {
-  for (Part& part : groups_[static_cast<size_t>(group)].parts) part.slabs[static_cast<size_t>(slab)] = DeviceBuffer();
+  for (Part& part : groups_[static_cast<size_t>(group)].parts)
+    part.slabs[static_cast<size_t>(slab)] = DeviceBuffer();
 }
 
 DevicePtr KvMemory::Page(int device, int group_index, PageId page) const {
@@ -72,7 +74,8 @@ void KvMemory::CopyPage(int group_index, PageId from, PageId to) {
     const size_t bytes = group.parts[d].bytes;
     if (bytes == 0) continue;
     const int device = static_cast<int>(d);
-    Note(drivers_[d]->Copy(Stream::kStep, Page(device, group_index, to), Page(device, group_index, from), bytes));
+    Note(drivers_[d]->Copy(Stream::kStep, Page(device, group_index, to), Page(device, group_index, from),
+                           bytes));
   }
 }
 

@@ -10,8 +10,8 @@
 
 namespace tokenmill::cuda {
 
-/// The pages of the KV groups. A page has a part on each device that holds layers of its group; what ReadPage gives is
-/// the same however layers are spread.
+/// The pages of the KV groups. A page has a part on each device that holds layers of its group; what ReadPage
+/// gives is the same however layers are spread.
 class KvMemory {
  public:
   /// `device_of_layer` by Program::kv_layers: index into drivers.
@@ -51,7 +51,7 @@ class KvMemory {
     size_t bytes = 0;
   };
   struct Part {
-    size_t bytes = 0;                  // of a page on this device
+    size_t bytes = 0;  // of a page on this device
     std::vector<DeviceBuffer> slabs;
   };
   struct Group {

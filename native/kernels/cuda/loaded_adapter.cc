@@ -8,7 +8,9 @@ namespace tokenmill::cuda {
 namespace {
 
 FactorType TypeOf(DType dtype) {
-  return dtype == DType::kF32 ? FactorType::kF32 : dtype == DType::kF16 ? FactorType::kF16 : FactorType::kBF16;
+  return dtype == DType::kF32   ? FactorType::kF32
+         : dtype == DType::kF16 ? FactorType::kF16
+                                : FactorType::kBF16;
 }
 
 // The linear layers of some operations, by WeightId.
@@ -72,7 +74,8 @@ Status CudaAdapter::LoadShare(const Program& program, const AdapterTargetDevice&
 Status CudaAdapter::Upload() const {
   for (const Share& share : shares_) {
     if (share.host.empty()) continue;
-    TM_RETURN_IF_ERROR(share.driver->Upload(Stream::kCopy, share.memory.at(), share.host.data(), share.host.size()));
+    TM_RETURN_IF_ERROR(
+        share.driver->Upload(Stream::kCopy, share.memory.at(), share.host.data(), share.host.size()));
     TM_RETURN_IF_ERROR(share.driver->Synchronize(Stream::kCopy));
     share.host = std::vector<std::byte>();
   }
@@ -84,8 +87,12 @@ AdapterMatrix CudaAdapter::matrix(int device, WeightId weight) const {
   const int index = share.index[static_cast<size_t>(weight)];
   if (index < 0) return {};
   const Factors& factors = share.factors[static_cast<size_t>(index)];
-  return {As<const void>(share.memory.at() + factors.a), As<const void>(share.memory.at() + factors.b),
-          factors.given.rank, TypeOf(factors.given.dtype), factors.given.scale, 0};
+  return {As<const void>(share.memory.at() + factors.a),
+          As<const void>(share.memory.at() + factors.b),
+          factors.given.rank,
+          TypeOf(factors.given.dtype),
+          factors.given.scale,
+          0};
 }
 
 size_t CudaAdapter::bytes() const {

@@ -17,8 +17,8 @@ struct AdapterTargetDevice {
   std::span<const Op> ops;
 };
 
-/// An adapter's factors on the devices of one executor. Loading only takes memory there, so that it can be done while a
-/// step runs; the first step that uses the adapter uploads it.
+/// An adapter's factors on the devices of one executor. Loading only takes memory there, so that it can be
+/// done while a step runs; the first step that uses the adapter uploads it.
 class CudaAdapter final : public LoadedAdapter {
  public:
   static Result<std::shared_ptr<const LoadedAdapter>> Load(const Program& program,

@@ -21,7 +21,8 @@ Stage::Stage(const ExecutorParts* parts, std::shared_ptr<Driver> driver, int dev
       driver_(std::move(driver)),
       device_(device),
       op_begin_(op_begin),
-      ops_(std::span(program_.ops).subspan(static_cast<size_t>(op_begin), static_cast<size_t>(op_end - op_begin))),
+      ops_(std::span(program_.ops)
+               .subspan(static_cast<size_t>(op_begin), static_cast<size_t>(op_end - op_begin))),
       angles_(program_.ropes.size()),
       angle_positions_(program_.ropes.size(), 0) {}
 
@@ -46,7 +47,8 @@ Status Stage::Allocate() {
 
 Status Stage::Grow(DeviceBuffer* buffer, size_t bytes) {
   if (buffer->bytes() >= bytes) return {};
-  TM_ASSIGN_OR_RETURN(DeviceBuffer larger, DeviceBuffer::Allocate(driver_, std::max(bytes, 2 * buffer->bytes())));
+  TM_ASSIGN_OR_RETURN(DeviceBuffer larger,
+                      DeviceBuffer::Allocate(driver_, std::max(bytes, 2 * buffer->bytes())));
   graphs_.clear();
   *buffer = std::move(larger);
   return {};

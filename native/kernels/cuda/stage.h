@@ -30,8 +30,8 @@ struct StepRun {
   DevicePtr input = 0;  // where the packed step lies
 };
 
-/// The operations of a program that one device runs: a list of launches over values in f32 and what products read of
-/// them, in memory of that device.
+/// The operations of a program that one device runs: a list of launches over values in f32 and what products
+/// read of them, in memory of that device.
 class Stage {
  public:
   /// Operations op_begin … op_end - 1; `device` is the stage's number.
@@ -52,8 +52,8 @@ class Stage {
   void ShareWeights(const Stage& other) { weights_ = other.weights_; }
   size_t scratch_bytes() const { return plan_.bytes(); }
 
-  /// Takes what memory a step of this shape needs beyond the plan; when there is none for what its attention would split,
-  /// changes the shape to one without.
+  /// Takes what memory a step of this shape needs beyond the plan; when there is none for what its attention
+  /// would split, changes the shape to one without.
   Status Prepare(StepShape* shape);
   /// Packs and uploads a step.
   Status Begin(const StepInput& input, const StepShape& shape);
@@ -137,17 +137,17 @@ class Stage {
   ScratchPlan plan_;
   std::vector<Slot*> values_;  // f32, by ValueId; null where nothing reads them as such
   FormSlots forms_ = {};
-  Slot* product_ = nullptr;    // [max_rows, widest residual]
-  Slot* gate_ = nullptr;       // [max_rows, widest]
+  Slot* product_ = nullptr;  // [max_rows, widest residual]
+  Slot* gate_ = nullptr;  // [max_rows, widest]
   Slot* up_ = nullptr;
-  Slot* counters_ = nullptr;   // of attention, zeros between steps
+  Slot* counters_ = nullptr;  // of attention, zeros between steps
   const Head* head_ = nullptr;
-  Slot* logits_ = nullptr;     // [max_head_rows, vocabulary]
+  Slot* logits_ = nullptr;  // [max_head_rows, vocabulary]
   Slot* head_parts_ = nullptr;
   Slot* head_keys_ = nullptr;
 
   std::vector<Launch> launches_;
-  int fused_norm_ = -1;   // while compiling: the operation whose norm the one before made
+  int fused_norm_ = -1;  // while compiling: the operation whose norm the one before made
   int fused_forms_ = -1;  // likewise: whose input is there in its forms
 
   DeviceBuffer scratch_;

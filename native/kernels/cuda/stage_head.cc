@@ -4,8 +4,8 @@
 #include "kernels/cuda/stage.h"
 #include "kernels/reference/head_rows.h"
 
-// The head: chunks of rows through norm, product and reduction. Lists up to kHeadListMax come from the device; rows that
-// want longer ones, or all logits, have these downloaded.
+// The head: chunks of rows through norm, product and reduction. Lists up to kHeadListMax come from the
+// device; rows that want longer ones, or all logits, have these downloaded.
 
 namespace tokenmill::cuda {
 namespace {
@@ -32,7 +32,8 @@ void Stage::PlanHead(const Head& op) {
 Status Stage::LaunchHeadChunk(int chunk) {
   const StepRun run = {&step_, input_.at()};
   const HeadLists& lists = step_.head;
-  const int first = chunk * options_.max_head_rows, rows = std::min(options_.max_head_rows, lists.rows - first);
+  const int first = chunk * options_.max_head_rows,
+            rows = std::min(options_.max_head_rows, lists.rows - first);
   const Forms forms = FormsOf({&head_->matrix, 1});
   const DeviceMatrix weights = weights_->matrix(head_->matrix);
   const AdapterLists& adapters = lists.adapters[static_cast<size_t>(chunk)];
@@ -63,7 +64,8 @@ Status Stage::LaunchHeadChunk(int chunk) {
     float* const out = ptr(logits_);
     const AdapterParams params =
         AdaptersOf(run, adapters, {&head_->matrix, 1}, {&out, 1}, ptr(forms_.f32), weights.k);
-    TM_RETURN_IF_ERROR(LaunchAdapter(*driver_, params, adapters.groups, adapters.level_groups_max, step_.rank_max));
+    TM_RETURN_IF_ERROR(
+        LaunchAdapter(*driver_, params, adapters.groups, adapters.level_groups_max, step_.rank_max));
   }
 
   HeadParams head = {};
@@ -100,7 +102,8 @@ Status Stage::TakeLogits(int chunk, const StepInput& input, StepResult* result) 
   const size_t vocabulary = static_cast<size_t>(program_.vocabulary), row_bytes = vocabulary * sizeof(float);
   std::vector<int> wanted;
   for (int i = 0; i < rows; ++i) {
-    if (WantsLogits(input.head[static_cast<size_t>(first + i)], input.sink, program_.vocabulary)) wanted.push_back(i);
+    if (WantsLogits(input.head[static_cast<size_t>(first + i)], input.sink, program_.vocabulary))
+      wanted.push_back(i);
   }
   if (wanted.empty()) return {};
   const size_t bytes = static_cast<size_t>(options_.max_head_rows) * row_bytes;
@@ -110,7 +113,8 @@ Status Stage::TakeLogits(int chunk, const StepInput& input, StepResult* result) 
   float* logits = reinterpret_cast<float*>(host_logits_.data());
   for (const int i : wanted) {
     const size_t at = static_cast<size_t>(i) * row_bytes;
-    TM_RETURN_IF_ERROR(driver_->Download(Stream::kStep, host_logits_.data() + at, at_of(logits_) + at, row_bytes));
+    TM_RETURN_IF_ERROR(
+        driver_->Download(Stream::kStep, host_logits_.data() + at, at_of(logits_) + at, row_bytes));
   }
   TM_RETURN_IF_ERROR(DownloadResults());
   TM_RETURN_IF_ERROR(driver_->Synchronize(Stream::kStep));
@@ -121,8 +125,10 @@ Status Stage::TakeLogits(int chunk, const StepInput& input, StepResult* result) 
                          const size_t index = static_cast<size_t>(first + i);
                          if (outputs[index].finite == 0) return;
                          const HeadRow& row = input.head[index];
-                         const std::span<float> of_row(logits + static_cast<size_t>(i) * vocabulary, vocabulary);
-                         if (IsLong(row, program_.vocabulary)) TakeLongLists(row, of_row, &result->head[index]);
+                         const std::span<float> of_row(logits + static_cast<size_t>(i) * vocabulary,
+                                                       vocabulary);
+                         if (IsLong(row, program_.vocabulary))
+                           TakeLongLists(row, of_row, &result->head[index]);
                          if (row.full && input.sink != nullptr) input.sink->Take(index, of_row, thread);
                        }};
   options_.pool->Run({&phase, 1}, options_.threads);

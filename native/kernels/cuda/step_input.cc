@@ -45,7 +45,9 @@ void AddTiles(const StepSequence& sequence, int most, std::vector<AttentionTile>
     tiles->push_back({sequence.row_begin + i, std::min(most, sequence.rows - i)});
 }
 
-bool IsDecode(const StepShape& shape, const StepSequence& sequence) { return sequence.rows <= shape.decode_rows; }
+bool IsDecode(const StepShape& shape, const StepSequence& sequence) {
+  return sequence.rows <= shape.decode_rows;
+}
 
 // Rows with their adapters, in levels of stacking and within these in groups of one adapter and scale.
 class AdapterSorter {
@@ -66,7 +68,8 @@ class AdapterSorter {
       for (const auto& [use, of] : level) {
         for (size_t begin = 0; begin < of.size(); begin += kAdapterGroupRows) {
           const size_t count = std::min<size_t>(kAdapterGroupRows, of.size() - begin);
-          groups.push_back({use.first, static_cast<int32_t>(rows.size()), static_cast<int32_t>(count), use.second});
+          groups.push_back(
+              {use.first, static_cast<int32_t>(rows.size()), static_cast<int32_t>(count), use.second});
           rows.insert(rows.end(), of.begin() + static_cast<ptrdiff_t>(begin),
                       of.begin() + static_cast<ptrdiff_t>(begin + count));
         }
@@ -105,7 +108,10 @@ int SegmentsOf(const StepShape& shape, int window) {
 }
 
 StepPacker::StepPacker(const Program* program, int max_rows, int max_head_rows)
-    : program_(program), max_rows_(max_rows), max_head_rows_(max_head_rows), slots_(program->weights.size(), -1) {
+    : program_(program),
+      max_rows_(max_rows),
+      max_head_rows_(max_head_rows),
+      slots_(program->weights.size(), -1) {
   for (const KvLayer& layer : program->kv_layers) {
     const int group = layer.query_heads / layer.kv_heads;
     if (std::find(groups_.begin(), groups_.end(), group) == groups_.end()) groups_.push_back(group);
@@ -131,7 +137,8 @@ StepShape StepPacker::ShapeOf(const StepInput& input) const {
   for (const StepSequence& sequence : input.sequences) {
     pages = std::max(pages, (sequence.position + sequence.rows + kPageTokens - 1) / kPageTokens);
     if (sequence.rows > kDecodeRowsMost || !sequence.adapters.empty()) shape.recorded = false;
-    if (sequence.rows <= kDecodeRowsMost) shape.decode_rows = std::max(shape.decode_rows, PowerOfTwoFrom(sequence.rows));
+    if (sequence.rows <= kDecodeRowsMost)
+      shape.decode_rows = std::max(shape.decode_rows, PowerOfTwoFrom(sequence.rows));
   }
   shape.table_stride = PowerOfTwoFrom(pages);
   shape.rows_max = shape.recorded ? std::min(PowerOfTwoFrom(rows), max_rows_) : rows;
@@ -141,7 +148,10 @@ StepShape StepPacker::ShapeOf(const StepInput& input) const {
 
 Status StepPacker::Pack(const StepInput& input, const StepShape& shape, const KvMemory& kv, int device,
                         PackedStep* packed) const {
+  std::vector<std::byte> memory = std::move(packed->bytes);  // of an earlier step
+  memory.clear();
   *packed = {};
+  packed->bytes = std::move(memory);
   packed->shape = shape;
   packed->rows = static_cast<int>(input.tokens.size());
   PackRows(input, packed);
@@ -201,7 +211,8 @@ void StepPacker::PackTiles(const StepInput& input, PackedStep* packed) const {
   }
 }
 
-Status StepPacker::PackTables(const StepInput& input, const KvMemory& kv, int device, PackedStep* packed) const {
+Status StepPacker::PackTables(const StepInput& input, const KvMemory& kv, int device,
+                              PackedStep* packed) const {
   const size_t stride = static_cast<size_t>(packed->shape.table_stride);
   for (size_t g = 0; g < program_->kv_groups.size(); ++g) {
     const size_t at = packed->tables_at[g] =
@@ -274,7 +285,8 @@ void StepPacker::PackAdapters(const StepInput& input, int device, PackedStep* pa
       body.Add(row, sequence.adapters);
     }
   }
-  packed->head.adapters.resize(static_cast<size_t>((packed->head.rows + max_head_rows_ - 1) / max_head_rows_));
+  packed->head.adapters.resize(
+      static_cast<size_t>((packed->head.rows + max_head_rows_ - 1) / max_head_rows_));
   if (adapters.empty()) return;
   packed->adapters = body.Pack(&packed->bytes);
   for (size_t chunk = 0; chunk < packed->head.adapters.size(); ++chunk) {
@@ -285,14 +297,16 @@ void StepPacker::PackAdapters(const StepInput& input, int device, PackedStep* pa
     packed->head.adapters[chunk] = sorter.Pack(&packed->bytes);
   }
   packed->adapter_count = static_cast<int>(adapters.size());
-  for (const CudaAdapter* adapter : adapters) packed->rank_max = std::max(packed->rank_max, adapter->rank_max());
+  for (const CudaAdapter* adapter : adapters)
+    packed->rank_max = std::max(packed->rank_max, adapter->rank_max());
   packed->adapter_tables_at =
       Reserve<AdapterMatrix>(&packed->bytes, static_cast<size_t>(slot_count_) * adapters.size());
   for (size_t weight = 0; weight < slots_.size(); ++weight) {
     if (slots_[weight] < 0) continue;
     AdapterMatrix* table = At<AdapterMatrix>(&packed->bytes, packed->adapter_tables_at) +
                            static_cast<size_t>(slots_[weight]) * adapters.size();
-    for (const CudaAdapter* adapter : adapters) *table++ = adapter->matrix(device, static_cast<WeightId>(weight));
+    for (const CudaAdapter* adapter : adapters)
+      *table++ = adapter->matrix(device, static_cast<WeightId>(weight));
   }
 }
 

@@ -12,8 +12,9 @@
 #include "kernels/cuda/views.h"
 #include "ops/step.h"
 
-// What a step brings to a device, packed into one piece of memory for one upload. The first parts lie at offsets that
-// depend on the step's shape alone, so that a graph finds them again; the head's and the adapters' follow.
+// What a step brings to a device, packed into one piece of memory for one upload. The first parts lie at
+// offsets that depend on the step's shape alone, so that a graph finds them again; the head's and the
+// adapters' follow.
 
 namespace tokenmill::cuda {
 
@@ -21,18 +22,18 @@ namespace tokenmill::cuda {
 struct StepShape {
   int rows_max = 0;
   int sequences_max = 0;
-  int table_stride = 0;   // pages of a block table, a multiple of a segment's
-  int decode_rows = 0;    // most rows of a sequence that AttentionDecode works off; 0: none
+  int table_stride = 0;  // pages of a block table, a multiple of a segment's
+  int decode_rows = 0;  // most rows of a sequence that AttentionDecode works off; 0: none
   bool recorded = false;
   auto operator<=>(const StepShape&) const = default;
 };
 
 /// Tiles of attention for the layers that have one number of query heads a kv head.
 struct TileLists {
-  int group = 0;         // query heads of a kv head
-  int decode_max = 0;    // tiles that grids cover
+  int group = 0;  // query heads of a kv head
+  int decode_max = 0;  // tiles that grids cover
   int prefill_max = 0;
-  int decode_rows = 0;   // most rows of a decode tile
+  int decode_rows = 0;  // most rows of a decode tile
   size_t decode_at = 0;  // offsets
   size_t prefill_at = 0;
   size_t decode_count_at = 0;
@@ -52,8 +53,8 @@ struct AdapterLists {
 struct HeadLists {
   int rows = 0;
   size_t row_list_at = 0, chunk_rows_at = 0, requests_at = 0, edits_at = 0, targets_at = 0;
-  int list_max = 1;            // of candidates that a row takes from the device
-  size_t outputs_at = 0;       // offsets in the results
+  int list_max = 1;  // of candidates that a row takes from the device
+  size_t outputs_at = 0;  // offsets in the results
   size_t found_at = 0;
   size_t target_logits_at = 0;
   size_t results_bytes = 0;
@@ -88,7 +89,8 @@ class StepPacker {
 
   StepShape ShapeOf(const StepInput& input) const;
   /// Equal shapes give equal sizes. Internal for a page that has no memory.
-  Status Pack(const StepInput& input, const StepShape& shape, const KvMemory& kv, int device, PackedStep* packed) const;
+  Status Pack(const StepInput& input, const StepShape& shape, const KvMemory& kv, int device,
+              PackedStep* packed) const;
 
  private:
   void PackRows(const StepInput& input, PackedStep* packed) const;

@@ -51,9 +51,12 @@ Result<DeviceWeights> DeviceWeights::Plan(const Program& program, std::span<cons
     if (status.ok() && weight != kNone) status = weights.Add(program, weight, use);
   };
   for (const Op& op : ops) {
-    if (const auto* embed = std::get_if<Embed>(&op)) add(embed->table, kTable);
     const auto use = [&](WeightId weight, bool vector) { add(weight, vector ? kVector : kMatrix); };
     std::visit(WeightsOf<decltype(use)>{use}, op);
+  }
+  for (const Op& op : ops) {
+    const auto* embed = std::get_if<Embed>(&op);
+    if (embed != nullptr && !weights.Has(embed->table, kMatrix)) add(embed->table, kTable);
   }
   TM_RETURN_IF_ERROR(status);
   return weights;
@@ -65,16 +68,19 @@ Status DeviceWeights::Add(const Program& program, WeightId weight, Use use) {
   if (place.offset[use] != kNowhere) return {};
   TM_ASSIGN_OR_RETURN(place.form, WeightFormOf(desc.dtype));
   const int64_t block = InfoOf(desc.dtype).block_elements;
-  if (desc.rows < 1 || desc.cols < 1 || desc.cols % block != 0 || desc.rows > INT32_MAX || desc.cols > INT32_MAX) {
-    return Error(Code::kCorruptFile, "tensor '%s' has shape [%lld, %lld]; %s needs rows of a multiple of %lld",
-                 desc.name.c_str(), static_cast<long long>(desc.rows), static_cast<long long>(desc.cols),
+  if (desc.rows < 1 || desc.cols < 1 || desc.cols % block != 0 || desc.rows > INT32_MAX ||
+      desc.cols > INT32_MAX) {
+    return Error(Code::kCorruptFile,
+                 "tensor '%s' has shape [%lld, %lld]; %s needs rows of a multiple of %lld", desc.name.c_str(),
+                 static_cast<long long>(desc.rows), static_cast<long long>(desc.cols),
                  InfoOf(desc.dtype).name, static_cast<long long>(block));
   }
   place.features = static_cast<int32_t>(desc.rows);
   place.k = static_cast<int32_t>(desc.cols);
   place.offset[use] = bytes_;
   const size_t rows = static_cast<size_t>(desc.rows);
-  const size_t bytes = use == kMatrix ? static_cast<size_t>(WeightBytes(LayoutOf(place.form), place.features, place.k))
+  const size_t bytes = use == kMatrix
+                           ? static_cast<size_t>(WeightBytes(LayoutOf(place.form), place.features, place.k))
                        : use == kTable ? RowBytes(desc.dtype, desc.cols) * rows
                                        : static_cast<size_t>(desc.cols) * rows * sizeof(float);
   bytes_ += Aligned(bytes);
@@ -119,7 +125,7 @@ class WeightLoader {
   static constexpr int64_t kBlockRows = kF32StripFeatures;  // a multiple of
 
   bool Uses(const WeightTarget& target, WeightId weight, Use use) const {
-    return target.weights->places_[static_cast<size_t>(weight)].offset[use] != DeviceWeights::kNowhere;
+    return target.weights->Has(weight, use);
   }
 
   size_t RowBytesOf(WeightId weight) const {
@@ -176,7 +182,8 @@ class WeightLoader {
     for (size_t t = 0; t < targets_.size(); ++t) {
       if (Uses(targets_[t], weight, Use::kMatrix)) TM_RETURN_IF_ERROR(PackBlock(t, weight, row, rows));
       if (Uses(targets_[t], weight, Use::kTable)) {
-        const DevicePtr to = targets_[t].weights->At(weight, Use::kTable) + RowBytesOf(weight) * static_cast<size_t>(row);
+        const DevicePtr to =
+            targets_[t].weights->At(weight, Use::kTable) + RowBytesOf(weight) * static_cast<size_t>(row);
         TM_RETURN_IF_ERROR(targets_[t].driver->Upload(Stream::kStep, to, block, bytes));
       }
       if (Uses(targets_[t], weight, Use::kVector)) TM_RETURN_IF_ERROR(UploadFloats(t, weight, row, rows));

@@ -18,8 +18,8 @@ struct DeviceMatrix {
   const uint8_t* data = nullptr;
 };
 
-/// The weights that a run of a program's operations uses, on one device: matrices packed for products, tables that rows
-/// are gathered from as in the file, vectors as f32. Planned first; memory comes with loading.
+/// The weights that a run of a program's operations uses, on one device: matrices packed for products, tables
+/// that rows are gathered from as in the file, vectors as f32. Planned first; memory comes with loading.
 class DeviceWeights {
  public:
   /// UnsupportedQuantization or CorruptFile for a tensor that cannot be used.
@@ -31,8 +31,9 @@ class DeviceWeights {
   bool allocated() const { return bytes_ == 0 || static_cast<bool>(memory_); }
 
   DeviceMatrix matrix(WeightId weight) const;
-  /// nullptr for kNone.
+  /// nullptr for kNone, or what is not used so.
   const float* vector(WeightId weight) const { return As<const float>(At(weight, kVector)); }
+  /// nullptr for a table that products multiply by as well: its rows come from the matrix.
   const uint8_t* table(WeightId weight) const { return As<const uint8_t>(At(weight, kTable)); }
 
  private:
@@ -47,8 +48,11 @@ class DeviceWeights {
   };
 
   Status Add(const Program& program, WeightId weight, Use use);
+  bool Has(WeightId weight, Use use) const {
+    return weight != kNone && places_[static_cast<size_t>(weight)].offset[use] != kNowhere;
+  }
   DevicePtr At(WeightId weight, Use use) const {
-    return weight == kNone ? 0 : memory_.at() + places_[static_cast<size_t>(weight)].offset[use];
+    return Has(weight, use) ? memory_.at() + places_[static_cast<size_t>(weight)].offset[use] : 0;
   }
 
   std::vector<Place> places_;  // by WeightId
@@ -62,7 +66,8 @@ struct WeightTarget {
   DeviceWeights* weights;
 };
 
-/// Reads a program's weights once, in blocks, for all devices. When it fails, no device has memory for weights.
+/// Reads a program's weights once, in blocks, for all devices. When it fails, no device has memory for
+/// weights.
 Status LoadWeights(const Program& program, std::span<const WeightTarget> targets, const WeightSource& source,
                    const CompileOptions& options);
 

@@ -1,11 +1,14 @@
-// driver_cuda.cc over a library that stands in for NVIDIA's driver: what is missing is named, every failure is typed,
-// nothing leaks, and calls come in the order that the driver wants. TOKENMILL_FAKE_LIBCUDA and
-// TOKENMILL_FAKE_OLD_LIBCUDA are the paths of fake_libcuda.cc, built whole and without one function.
+// driver_cuda.cc over a library that stands in for NVIDIA's driver: what is missing is named, every failure
+// is typed, nothing leaks, and calls come in the order that the driver wants. The library is fake_libcuda.cc,
+// which the test compiles, whole and without one function.
+// sources: kernels/cuda/driver_cuda.cc kernels/cuda/cuda_api.cc
 
 #include "kernels/cuda/driver_cuda.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -27,23 +30,42 @@ namespace {
 
 constexpr int kOutOfMemory = 2, kSomeError = 700, kUnknownError = 12345;
 
-const char* const kLibrary = TOKENMILL_FAKE_LIBCUDA;
+// The path of the library, compiled at first need. Run where the source is found: at the root of the
+// repository.
+std::string Built(const char* name, const char* options) {
+  const char* folder = std::getenv("TMPDIR");
+  const char* compiler = std::getenv("CXX");
+  const std::string path =
+      Format("%s/tokenmill-%d-%s.so", folder != nullptr ? folder : "/tmp", getpid(), name);
+  const std::string command =
+      Format("%s -std=c++20 -O1 -fPIC -shared %s test/native/gpu/fake_libcuda.cc -o %s",
+             compiler != nullptr ? compiler : "c++", options, path.c_str());
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  return path;
+}
+
+const char* Library() {
+  static const std::string path = Built("fake-libcuda", "");
+  return path.c_str();
+}
 
 const FakeCuda& Fake() {
   static const FakeCuda* fake = [] {
-    void* handle = dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+    void* handle = dlopen(Library(), RTLD_NOW | RTLD_LOCAL);
     using Get = const FakeCuda* (*)();
     return handle == nullptr ? nullptr : reinterpret_cast<Get>(dlsym(handle, "tokenmill_fake_cuda"))();
   }();
   return *fake;
 }
 
-const Image kImages[] = {{"rows", 80, false, "rows80", 7},   {"rows", 90, false, "rows90", 7},
-                         {"rows", 80, true, "rowsptx80", 10}, {"matmul", 80, false, "matmul80", 9},
+const Image kImages[] = {{"rows", 80, false, "rows80", 7},
+                         {"rows", 90, false, "rows90", 7},
+                         {"rows", 80, true, "rowsptx80", 10},
+                         {"matmul", 80, false, "matmul80", 9},
                          {"matmul", 90, false, "matmul90", 9}};
 
 Result<std::shared_ptr<Driver>> Open(int device = 0, std::span<const Image> images = kImages) {
-  return OpenCudaDriver(device, images, kLibrary);
+  return OpenCudaDriver(device, images, Library());
 }
 
 bool Has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
@@ -104,8 +126,10 @@ Status UseAll(Driver& driver) {
 
 #ifdef TOKENMILL_HAS_CUDA_H
 // The declarations of cuda_api.h against NVIDIA's, where these are at hand.
-static_assert(api::kOutOfMemory == CUDA_ERROR_OUT_OF_MEMORY && api::kInvalidImage == CUDA_ERROR_INVALID_IMAGE);
-static_assert(api::kNoBinaryForGpu == CUDA_ERROR_NO_BINARY_FOR_GPU && api::kInvalidPtx == CUDA_ERROR_INVALID_PTX);
+static_assert(api::kOutOfMemory == CUDA_ERROR_OUT_OF_MEMORY &&
+              api::kInvalidImage == CUDA_ERROR_INVALID_IMAGE);
+static_assert(api::kNoBinaryForGpu == CUDA_ERROR_NO_BINARY_FOR_GPU &&
+              api::kInvalidPtx == CUDA_ERROR_INVALID_PTX);
 static_assert(api::kUnsupportedPtxVersion == CUDA_ERROR_UNSUPPORTED_PTX_VERSION);
 static_assert(api::kNotFound == CUDA_ERROR_NOT_FOUND);
 static_assert(api::kAttributeMultiprocessors == CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT);
@@ -117,8 +141,9 @@ static_assert(api::kStreamNonBlocking == CU_STREAM_NON_BLOCKING);
 static_assert(api::kHostAllocPortable == CU_MEMHOSTALLOC_PORTABLE);
 static_assert(api::kCaptureThreadLocal == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
 static_assert(sizeof(CUdeviceptr) == sizeof(api::CUdeviceptr) && sizeof(CUresult) == sizeof(api::CUresult));
-#define TM_SAME_ARITY(name, symbol, parameters) \
-  static_assert(SameShape(static_cast<decltype(&::name)>(nullptr), static_cast<decltype(api::CudaApi::name)>(nullptr)));
+#define TM_SAME_ARITY(name, symbol, parameters)                    \
+  static_assert(SameShape(static_cast<decltype(&::name)>(nullptr), \
+                          static_cast<decltype(api::CudaApi::name)>(nullptr)));
 template <class... A, class... B>
 constexpr bool SameShape(CUresult (*)(A...), api::CUresult (*)(B...)) {
   if constexpr (sizeof...(A) != sizeof...(B)) {
@@ -138,7 +163,9 @@ TEST(WhatIsMissingIsNamed) {
   auto none = OpenCudaDriver(0, kImages, "libtokenmill-has-no-such-library.so.1");
   EXPECT(none.status().code() == Code::kDeviceUnavailable);
   EXPECT(Has(none.status().message(), "libtokenmill-has-no-such-library.so.1"));
-  auto old = OpenCudaDriver(0, kImages, TOKENMILL_FAKE_OLD_LIBCUDA);
+  const std::string old_library = Built("old-libcuda", "-DFAKE_LACKS_GRAPHS");
+  auto old = OpenCudaDriver(0, kImages, old_library.c_str());
+  unlink(old_library.c_str());
   EXPECT(old.status().code() == Code::kDeviceUnavailable);
   EXPECT(Has(old.status().message(), "cuGraphExecDestroy"));
   Fake().reset();
@@ -148,9 +175,9 @@ TEST(WhatIsMissingIsNamed) {
   Fake().reset();
   Fake().set_devices(0);
   EXPECT(Has(Open().status().message(), "no GPU"));
-  EXPECT(CountCudaDevices(kLibrary).status().code() == Code::kDeviceUnavailable);
+  EXPECT(CountCudaDevices(Library()).status().code() == Code::kDeviceUnavailable);
   Fake().set_devices(2);
-  EXPECT_EQ(CountCudaDevices(kLibrary).value(), 2);
+  EXPECT_EQ(CountCudaDevices(Library()).value(), 2);
   EXPECT(Has(Open(2).status().message(), "GPU 2 does not exist"));
   EXPECT(Has(Open(-1).status().message(), "does not exist"));
   Fake().set_capability(7, 5);
@@ -201,16 +228,18 @@ TEST(ImagesFitTheDevice) {
   EXPECT(Has(loaded(), "cuModuleLoadData:none cuModuleLoadData:ptx"));
   auto unfit = Open(0, std::span(choice).first(1));
   EXPECT(unfit.status().code() == Code::kDeviceUnavailable);
-  EXPECT(Has(unfit.status().message(), "CUDA_ERROR_NO_BINARY_FOR_GPU") && Has(unfit.status().message(), "12.4"));
+  EXPECT(Has(unfit.status().message(), "CUDA_ERROR_NO_BINARY_FOR_GPU") &&
+         Has(unfit.status().message(), "12.4"));
   ExpectNothingIsLeft();
 }
 
 // Each function fails once, at its first call and at its second, with a typed error that names it.
 TEST(EveryFailureIsTypedAndLeaksNothing) {
-  const char* const opening[] = {"cuDriverGetVersion",       "cuInit",         "cuDeviceGetCount",
-                                 "cuDeviceGet",              "cuDeviceGetName", "cuDeviceGetAttribute",
-                                 "cuDeviceTotalMem",         "cuDevicePrimaryCtxRetain", "cuStreamCreate",
-                                 "cuModuleLoadData"};
+  const char* const opening[] = {"cuDriverGetVersion", "cuInit",
+                                 "cuDeviceGetCount",   "cuDeviceGet",
+                                 "cuDeviceGetName",    "cuDeviceGetAttribute",
+                                 "cuDeviceTotalMem",   "cuDevicePrimaryCtxRetain",
+                                 "cuStreamCreate",     "cuModuleLoadData"};
   for (const char* function : opening) {
     for (const int result : {kSomeError, kOutOfMemory, kUnknownError}) {
       for (int nth = 0; nth < 2; ++nth) {
@@ -229,11 +258,11 @@ TEST(EveryFailureIsTypedAndLeaksNothing) {
       }
     }
   }
-  const char* const using_it[] = {"cuMemGetInfo",      "cuMemAlloc",         "cuMemHostAlloc",     "cuMemsetD8Async",
-                                  "cuMemcpyHtoDAsync", "cuMemcpyDtoDAsync",  "cuStreamBeginCapture",
-                                  "cuModuleGetFunction", "cuFuncSetAttribute", "cuLaunchKernel",
-                                  "cuStreamEndCapture", "cuGraphInstantiate", "cuGraphLaunch",
-                                  "cuMemcpyDtoHAsync", "cuStreamSynchronize"};
+  const char* const using_it[] = {"cuMemGetInfo",         "cuMemAlloc",          "cuMemHostAlloc",
+                                  "cuMemsetD8Async",      "cuMemcpyHtoDAsync",   "cuMemcpyDtoDAsync",
+                                  "cuStreamBeginCapture", "cuModuleGetFunction", "cuFuncSetAttribute",
+                                  "cuLaunchKernel",       "cuStreamEndCapture",  "cuGraphInstantiate",
+                                  "cuGraphLaunch",        "cuMemcpyDtoHAsync",   "cuStreamSynchronize"};
   for (const char* function : using_it) {
     Fake().reset();
     {
@@ -263,15 +292,16 @@ TEST(CallsComeInOrder) {
     auto driver = Open();
     EXPECT(UseAll(*driver.value()).ok());
   }
-  EXPECT_EQ(std::string(Fake().calls()),
-            "cuDriverGetVersion cuInit cuDeviceGetCount cuDeviceGet cuDeviceGetName cuDeviceGetAttribute "
-            "cuDeviceGetAttribute cuDeviceGetAttribute cuDeviceGetAttribute cuDeviceTotalMem "
-            "cuDevicePrimaryCtxRetain cuStreamCreate cuStreamCreate cuModuleLoadData:rows90 "
-            "cuModuleLoadData:matmul90 cuMemGetInfo cuMemAlloc cuMemHostAlloc cuMemsetD8Async cuMemcpyHtoDAsync "
-            "cuMemcpyDtoDAsync cuStreamBeginCapture cuModuleGetFunction cuFuncSetAttribute "
-            "cuLaunchKernel:test_count cuStreamEndCapture cuGraphInstantiate cuGraphDestroy cuGraphLaunch "
-            "cuMemcpyDtoHAsync cuStreamSynchronize cuGraphExecDestroy cuMemFree cuMemFreeHost cuStreamDestroy "
-            "cuStreamDestroy cuModuleUnload cuModuleUnload cuDevicePrimaryCtxRelease");
+  EXPECT_EQ(
+      std::string(Fake().calls()),
+      "cuDriverGetVersion cuInit cuDeviceGetCount cuDeviceGet cuDeviceGetName cuDeviceGetAttribute "
+      "cuDeviceGetAttribute cuDeviceGetAttribute cuDeviceGetAttribute cuDeviceTotalMem "
+      "cuDevicePrimaryCtxRetain cuStreamCreate cuStreamCreate cuModuleLoadData:rows90 "
+      "cuModuleLoadData:matmul90 cuMemGetInfo cuMemAlloc cuMemHostAlloc cuMemsetD8Async cuMemcpyHtoDAsync "
+      "cuMemcpyDtoDAsync cuStreamBeginCapture cuModuleGetFunction cuFuncSetAttribute "
+      "cuLaunchKernel:test_count cuStreamEndCapture cuGraphInstantiate cuGraphDestroy cuGraphLaunch "
+      "cuMemcpyDtoHAsync cuStreamSynchronize cuGraphExecDestroy cuMemFree cuMemFreeHost cuStreamDestroy "
+      "cuStreamDestroy cuModuleUnload cuModuleUnload cuDevicePrimaryCtxRelease");
   ExpectNothingIsLeft();
 }
 
@@ -319,4 +349,8 @@ TEST(OutOfMemoryHasNumbers) {
   driver.value()->FreePinned(nullptr);
 }
 
-HARNESS_MAIN()
+int main(int argc, char** argv) {
+  const int result = harness::Main(argc, argv);
+  unlink(Library());
+  return result;
+}

@@ -1,10 +1,11 @@
 // The committed tiny models through the CUDA executor: what they say greedily is what the reference says.
 // sources: kernels/cuda/*.cu kernels/cuda/check.cc kernels/cuda/compile.cc kernels/cuda/executor.cc
-// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc kernels/cuda/stage.cc
-// sources: kernels/cuda/stage_head.cc kernels/cuda/step_input.cc kernels/cuda/weights.cc kernels/reference/*.cc
-// sources: quant/*.cc ops/adapter_check.cc ops/backend.cc ops/program_check.cc ops/step_check.cc core/dtype.cc
-// sources: core/platform_linux.cc core/thread_pool.cc core/cpu_features.cc no_cpu.cc
-// sources: model/*.cc model/arch/*.cc io/*.cc kv/*.cc quantize/convert_rows.cc tokenizer/*.cc core/hash64.cc
+// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc
+// sources: kernels/cuda/stage.cc kernels/cuda/stage_head.cc kernels/cuda/step_input.cc
+// sources: kernels/cuda/weights.cc kernels/reference/*.cc quant/*.cc ops/adapter_check.cc ops/backend.cc
+// sources: ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc core/platform_linux.cc
+// sources: core/thread_pool.cc core/cpu_features.cc no_cpu.cc model/*.cc model/arch/*.cc io/*.cc kv/*.cc
+// sources: quantize/convert_rows.cc tokenizer/*.cc core/hash64.cc
 
 #include <fstream>
 #include <iterator>
@@ -51,8 +52,9 @@ Said Say(Executor& executor, const Program& program, std::vector<int32_t> tokens
     for (int g = 0; g < pool.groups(); ++g) sequence.pages[static_cast<size_t>(g)] = table.pages(g);
     const HeadRow head = {.row = rows - 1, .candidates = 1};
     StepResult result;
-    const Status status = executor.Run({std::span(tokens).subspan(done, static_cast<size_t>(rows)), {&sequence, 1},
-                                        {&head, 1}, nullptr}, &result);
+    const Status status = executor.Run(
+        {std::span(tokens).subspan(done, static_cast<size_t>(rows)), {&sequence, 1}, {&head, 1}, nullptr},
+        &result);
     EXPECT(status.ok());
     if (!status.ok()) std::printf("    %s\n", status.message().c_str());
     if (!status.ok()) break;
@@ -90,7 +92,8 @@ TEST(TinyModelsSayWhatTheReferenceSays) {
     EXPECT(pieces.tokens == whole.tokens && pieces.log_probabilities == whole.log_probabilities);
     const auto two = Compile(program, weights, NewDrivers(2), options);
     const Said split = Say(*two, program, prompt, 48, 4);
-    EXPECT(std::equal(split.log_probabilities.begin(), split.log_probabilities.end(), whole.log_probabilities.begin()));
+    EXPECT(std::equal(split.log_probabilities.begin(), split.log_probabilities.end(),
+                      whole.log_probabilities.begin()));
   }
 }
 

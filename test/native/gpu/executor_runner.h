@@ -53,8 +53,8 @@ inline Drivers NewDrivers(int count = 1, size_t memory_bytes = size_t{512} << 20
   return drivers;
 }
 
-inline std::unique_ptr<Executor> Compile(const Program& program, const WeightSource& weights, const Drivers& drivers,
-                                         const CompileOptions& options) {
+inline std::unique_ptr<Executor> Compile(const Program& program, const WeightSource& weights,
+                                         const Drivers& drivers, const CompileOptions& options) {
   auto compiled = CompileCuda(program, drivers, options);
   EXPECT(compiled.ok());
   if (!compiled.ok()) std::printf("    %s\n", compiled.status().message().c_str());
@@ -66,12 +66,14 @@ inline std::unique_ptr<Executor> Compile(const Program& program, const WeightSou
 }
 
 /// A runner of a model on devices of its own, or on those given.
-inline Runner MakeRunner(const Model& model, const RunOptions& options = {}, const Drivers& drivers = NewDrivers()) {
+inline Runner MakeRunner(const Model& model, const RunOptions& options = {},
+                         const Drivers& drivers = NewDrivers()) {
   return Runner(model.program, Compile(model.program, model.weights, drivers, ToCompileOptions(options)));
 }
 
 inline Runner MakeReference(const Model& model, const RunOptions& options = {}) {
-  return Runner(model, CpuIsa::kReference, 2, options.max_rows, options.max_head_rows, options.terms, options.kv_type);
+  return Runner(model, CpuIsa::kReference, 2, options.max_rows, options.max_head_rows, options.terms,
+                options.kv_type);
 }
 
 inline double LogitNmse(const Logits& got, const Logits& want) {
@@ -84,7 +86,8 @@ inline double LogitNmse(const Logits& got, const Logits& want) {
 inline bool Same(const Logits& a, const Logits& b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i].size() != b[i].size() || !cpu_test::SameBits(a[i].data(), b[i].data(), a[i].size())) return false;
+    if (a[i].size() != b[i].size() || !cpu_test::SameBits(a[i].data(), b[i].data(), a[i].size()))
+      return false;
   }
   return true;
 }

@@ -1,12 +1,14 @@
 // What a CUDA executor keeps: weights, pages, adapters, twins; what it does without memory; several devices.
 // sources: kernels/cuda/*.cu kernels/cuda/check.cc kernels/cuda/compile.cc kernels/cuda/executor.cc
-// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc kernels/cuda/stage.cc
-// sources: kernels/cuda/stage_head.cc kernels/cuda/step_input.cc kernels/cuda/weights.cc kernels/reference/*.cc
-// sources: quant/*.cc ops/adapter_check.cc ops/backend.cc ops/program_check.cc ops/step_check.cc core/dtype.cc
-// sources: core/platform_linux.cc core/thread_pool.cc core/cpu_features.cc no_cpu.cc
+// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc
+// sources: kernels/cuda/stage.cc kernels/cuda/stage_head.cc kernels/cuda/step_input.cc
+// sources: kernels/cuda/weights.cc kernels/reference/*.cc quant/*.cc ops/adapter_check.cc ops/backend.cc
+// sources: ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc core/platform_linux.cc
+// sources: core/thread_pool.cc core/cpu_features.cc no_cpu.cc
 
 #include "executor_runner.h"
 #include "kernels/cuda/split.h"
+#include "spy_driver.h"
 
 using namespace gpu_test;
 using namespace cpu_test;
@@ -77,7 +79,8 @@ TEST(AdaptersMixInABatch) {
   const std::vector<MemoryAdapter> sources = Sources(model->program);
   Runner runner = MakeRunner(*model);
   const Loaded loaded(runner, sources);
-  const std::vector<AdapterUse> uses[] = {{}, {loaded.Use(0)}, Stacked(loaded), {loaded.Use(1, 2), loaded.Use(0)}};
+  const std::vector<AdapterUse> uses[] = {
+      {}, {loaded.Use(0)}, Stacked(loaded), {loaded.Use(1, 2), loaded.Use(0)}};
   std::vector<std::vector<int32_t>> tokens;
   std::vector<Logits> want;
   for (int s = 0; s < 4; ++s) {
@@ -109,7 +112,8 @@ TEST(WhatIsWrongWithAnAdapterIsSaid) {
   const int32_t token = 1;
   const StepSequence sequence = {0, 1, 0, {runner.Pages(0)}, {&use, 1}};
   StepResult result;
-  EXPECT(runner.executor().Run({{&token, 1}, {&sequence, 1}, {}, nullptr}, &result).code() == Code::kInternal);
+  EXPECT(runner.executor().Run({{&token, 1}, {&sequence, 1}, {}, nullptr}, &result).code() ==
+         Code::kInternal);
 }
 
 // A prefix's pages go to another executor, and to other pages of the same one.
@@ -138,6 +142,71 @@ TEST(PagesHoldAPrefix) {
     EXPECT(Same(Rest(second, 3, tokens, 40), want));
     EXPECT(Same(Rest(first, 7, tokens, 40), want));
   }
+}
+
+// A token of a sequence: one upload, one replayed graph, the head, one download.
+TEST(DecodingIsReplayed) {
+  const auto model = MakeModel(kLlama);
+  const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
+  Runner runner = MakeRunner(*model, {}, {spy});
+  const auto step = [&](int position, int rows) {
+    std::vector<HeadRow> head = {{.row = rows - 1, .candidates = 3}};
+    runner.RunStep({{0, position, std::vector<int32_t>(static_cast<size_t>(rows), 5)}}, head);
+    return spy->TakeCounts();
+  };
+  std::map<std::string, int> first = step(0, 12), recorded = step(12, 1), replayed = step(13, 1);
+  const int head = replayed["Launch"];
+  EXPECT(first["BeginCapture"] == 0 && first["Replay"] == 0 && first["Upload"] >= 1);
+  EXPECT(recorded["BeginCapture"] == 1 && recorded["Replay"] == 1);
+  EXPECT(recorded["Launch"] > head + 3 * 10);  // of three layers
+  EXPECT(head > 0 && head <= 6);
+  const std::map<std::string, int> expected = {
+      {"Upload", 1}, {"Replay", 1}, {"Launch", head}, {"Download", 1}, {"Synchronize", 1}};
+  EXPECT(replayed == expected);
+  EXPECT_EQ(step(14, 4)["BeginCapture"], 1);  // some guesses: another shape
+  EXPECT_EQ(step(18, 1)["BeginCapture"], 1);  // which moved the memory that graphs know
+  EXPECT_EQ(step(19, 4)["BeginCapture"], 0);
+  EXPECT_EQ(step(23, 1)["BeginCapture"], 0);
+  EXPECT_EQ(step(256, 1)["BeginCapture"], 1);  // longer tables
+}
+
+// Whatever fails in a step is what Run says, and the next step is as if nothing had been.
+TEST(AStepThatFailsLeavesTheRestAlone) {
+  const auto model = MakeModel(kLlama);
+  const std::vector<int32_t> tokens = RandomTokens(9, kLlama.vocabulary, 1);
+  Runner untouched = MakeRunner(*model);
+  const Logits want = Feed(untouched, 0, tokens, 9), one = untouched.Step({{0, 9, {1}}});
+  for (const char* function : {"Allocate", "AllocatePinned", "Upload", "Fill", "Launch", "BeginCapture",
+                               "Replay", "Download", "Synchronize"}) {
+    for (const int nth : {0, 7}) {
+      const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
+      Runner runner = MakeRunner(*model, {}, {spy});
+      const auto run = [&](int position, std::vector<int32_t> some) {
+        const StepSequence sequence = {0, static_cast<int>(some.size()), position, {runner.Pages(0)}};
+        const HeadRow head = {.row = static_cast<int>(some.size()) - 1, .candidates = 1};
+        StepResult result;
+        return runner.executor().Run({some, {&sequence, 1}, {&head, 1}, nullptr}, &result);
+      };
+      spy->FailAt(function, nth, Code::kInternal);
+      Status status = run(0, tokens);
+      if (status.ok() && !spy->failed()) status = run(9, {1});
+      EXPECT_EQ(status.ok(), !spy->failed());
+      if (!status.ok()) EXPECT(status.message() == std::string("the test refuses ") + function);
+      EXPECT(Same(Feed(runner, 0, tokens, 9), want));
+      EXPECT(Same(runner.Step({{0, 9, {1}}}), one));
+    }
+  }
+}
+
+TEST(WithoutMemoryForGraphsStepsAreLaunched) {
+  const auto model = MakeModel(kLlama);
+  const auto spy = std::make_shared<SpyDriver>(NewDrivers()[0]);
+  Runner runner = MakeRunner(*model, {}, {spy});
+  const Logits want = runner.Step({{0, 0, {1}}});
+  Runner other = MakeRunner(*model, {}, {spy});
+  spy->FailAt("EndCapture", 0, Code::kOutOfMemory);
+  EXPECT(Same(other.Step({{0, 0, {1}}}), want));
+  EXPECT(spy->failed());
 }
 
 TEST(SlabsComeAndGo) {
@@ -173,7 +242,8 @@ TEST(ATwinSharesTheWeights) {
   const Logits want = Feed(*first, 0, tokens, 20);
   const size_t before = FreeBytes(drivers);
   Runner twin(*first, 8);
-  EXPECT(before - FreeBytes(drivers) < first->executor().weight_bytes() + 8 * 160 * 8 * first->executor().PageBytes(0));
+  EXPECT(before - FreeBytes(drivers) <
+         first->executor().weight_bytes() + 8 * 160 * 8 * first->executor().PageBytes(0));
   first.reset();  // the weights stay
   EXPECT(Same(Feed(twin, 0, tokens, 7), want));
 }
@@ -201,7 +271,9 @@ TEST(LoadingStopsAndFails) {
     EXPECT_LE(before - FreeBytes(drivers), weights + scratch + 4096);
   }
   EXPECT_EQ(FreeBytes(drivers), before);
-  const auto load = [&] { return CompileCuda(model->program, drivers, options).value()->LoadWeights(model->weights); };
+  const auto load = [&] {
+    return CompileCuda(model->program, drivers, options).value()->LoadWeights(model->weights);
+  };
   options.on_progress = [](size_t) { return false; };
   EXPECT(load().code() == Code::kAborted);
   options.on_progress = nullptr;
@@ -278,7 +350,7 @@ TEST(LayersAreSplitByMemory) {
   EXPECT(even.size() == 2 && first.size() == 2 && last.size() == 2);
   EXPECT(last[1] < even[1] && even[1] < first[1]);
   for (const int begin : {even[1], first[1], last[1]})
-    EXPECT_EQ(cuda::LiveValues(program, begin), (std::vector<ValueId>{0}));
+    EXPECT(cuda::LiveValues(program, begin) == std::vector<ValueId>{0});
   const std::vector<int> many = begins(std::vector<size_t>(8, 100));
   EXPECT(many.size() > 4);
   for (size_t i = 1; i < many.size(); ++i) EXPECT(many[i] > many[i - 1]);

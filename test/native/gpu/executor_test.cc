@@ -1,9 +1,10 @@
 // The CUDA executor against the reference on small random programs, and the laws of ops/step.h.
 // sources: kernels/cuda/*.cu kernels/cuda/check.cc kernels/cuda/compile.cc kernels/cuda/executor.cc
-// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc kernels/cuda/stage.cc
-// sources: kernels/cuda/stage_head.cc kernels/cuda/step_input.cc kernels/cuda/weights.cc kernels/reference/*.cc
-// sources: quant/*.cc ops/adapter_check.cc ops/backend.cc ops/program_check.cc ops/step_check.cc core/dtype.cc
-// sources: core/platform_linux.cc core/thread_pool.cc core/cpu_features.cc no_cpu.cc
+// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc
+// sources: kernels/cuda/stage.cc kernels/cuda/stage_head.cc kernels/cuda/step_input.cc
+// sources: kernels/cuda/weights.cc kernels/reference/*.cc quant/*.cc ops/adapter_check.cc ops/backend.cc
+// sources: ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc core/platform_linux.cc
+// sources: core/thread_pool.cc core/cpu_features.cc no_cpu.cc
 
 #include "executor_runner.h"
 
@@ -172,7 +173,8 @@ void ExpectHeadGivesWhatIsAsked(int vocabulary, int candidates_step) {
     std::vector<Candidate> all, raw;
     for (int t = 0; t < vocabulary; ++t) raw.push_back({t, logits[i][t], logits[i][t]});
     all = raw;
-    for (const LogitEdit& edit : head[i].edits) all[edit.token].logit = ApplyEdit(edit, logits[i][edit.token]);
+    for (const LogitEdit& edit : head[i].edits)
+      all[edit.token].logit = ApplyEdit(edit, logits[i][edit.token]);
     for (auto* list : {&all, &raw}) {
       std::stable_sort(list->begin(), list->end(),
                        [](const Candidate& x, const Candidate& y) { return x.logit > y.logit; });

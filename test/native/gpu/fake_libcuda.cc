@@ -1,6 +1,6 @@
-// A library with the functions of NVIDIA's driver that tokenmill calls. It records calls, fails those it is told to,
-// and keeps count of what is alive. Device memory is the host's. Kernels are known by name: those that begin with
-// "test_" exist, and a launch adds 1 to the int that the parameters' first pointer points to.
+// A library with the functions of NVIDIA's driver that tokenmill calls. It records calls, fails those it is
+// told to, and keeps count of what is alive. Device memory is the host's. Kernels are known by name: those
+// that begin with "test_" exist, and a launch adds 1 to the int that the parameters' first pointer points to.
 
 #include "fake_libcuda.h"
 
@@ -80,8 +80,8 @@ int CheckAlive(const void* handle) {
 
 }  // namespace
 
-#define ENTER(function, needs_context)                                       \
-  do {                                                                       \
+#define ENTER(function, needs_context)                                                 \
+  do {                                                                                 \
     if (const int result = Enter(function, needs_context); result != 0) return result; \
   } while (false)
 
@@ -95,8 +95,9 @@ FAKE_EXPORT int cuInit(unsigned) {
   return kSuccess;
 }
 FAKE_EXPORT int cuGetErrorName(int error, const char** name) {
-  *name = error == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY" : error == kNoBinary ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
-                                                                                   : "CUDA_ERROR_TEST";
+  *name = error == kOutOfMemory ? "CUDA_ERROR_OUT_OF_MEMORY"
+          : error == kNoBinary  ? "CUDA_ERROR_NO_BINARY_FOR_GPU"
+                                : "CUDA_ERROR_TEST";
   return error == 12345 ? kInvalidValue : kSuccess;
 }
 FAKE_EXPORT int cuGetErrorString(int, const char** text) {
@@ -196,7 +197,8 @@ FAKE_EXPORT int cuMemcpyDtoHAsync_v2(void* to, unsigned long long from, size_t b
   std::memcpy(to, reinterpret_cast<void*>(from), bytes);
   return CheckAlive(stream);
 }
-FAKE_EXPORT int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes, void* stream) {
+FAKE_EXPORT int cuMemcpyDtoDAsync_v2(unsigned long long to, unsigned long long from, size_t bytes,
+                                     void* stream) {
   ENTER("cuMemcpyDtoDAsync", true);
   std::memmove(reinterpret_cast<void*>(to), reinterpret_cast<void*>(from), bytes);
   return CheckAlive(stream);
@@ -244,11 +246,12 @@ FAKE_EXPORT int cuFuncSetAttribute(void*, int attribute, int value) {
   state().dynamic_shared_bytes = value;
   return kSuccess;
 }
-FAKE_EXPORT int cuLaunchKernel(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
-                               void* stream, void** params, void** extra) {
+FAKE_EXPORT int cuLaunchKernel(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                               unsigned, void* stream, void** params, void** extra) {
   const size_t index = reinterpret_cast<size_t>(function) - 1;
   if (index >= state().names.size()) return kInvalidHandle;
-  if (const int result = Enter("cuLaunchKernel", true, ":" + state().names[index]); result != 0) return result;
+  if (const int result = Enter("cuLaunchKernel", true, ":" + state().names[index]); result != 0)
+    return result;
   if (extra != nullptr || params == nullptr) return kInvalidValue;
   int* counter = nullptr;
   std::memcpy(&counter, params[0], sizeof(counter));
