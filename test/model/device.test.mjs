@@ -175,6 +175,7 @@ test("auto with a driver or a GPU that is of no use gives the CPU and says why",
     const error = await failure(loadModel(path, { device: "cuda" }));
     assert.equal(error.code, "DeviceUnavailable");
     assert.match(error.message, problem);
+    assert.match(error.message, /device "cuda" was asked for but .*load with device "cpu"/);
   }
 });
 
