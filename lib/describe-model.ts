@@ -1,8 +1,18 @@
 import type { ModelInfo } from "./model";
-import type { NativeModelInfo } from "./native";
+import type { NativeDevice, NativeModelInfo } from "./native";
 
-/** What users see of a loaded model; `fallbackName` is for files that do not name theirs. */
-export function describeModel(info: NativeModelInfo, fallbackName: string): ModelInfo {
+function describeDevice(device: NativeDevice, missing: string | undefined): ModelInfo["device"] {
+  if (device.type === "cuda") return device;
+  const { problem, ...cpu } = device;
+  const noGpu = problem || missing;
+  return { ...cpu, reason: noGpu ? `${cpu.reason}; no GPU: ${noGpu}` : cpu.reason };
+}
+
+/**
+ * What users see of a loaded model; `fallbackName` is for files that do not name theirs, `missing` is why no GPU was
+ * looked for.
+ */
+export function describeModel(info: NativeModelInfo, fallbackName: string, missing?: string): ModelInfo {
   return Object.freeze({
     name: info.name || fallbackName,
     path: info.path,
@@ -15,12 +25,7 @@ export function describeModel(info: NativeModelInfo, fallbackName: string): Mode
     vocabularySize: info.tokenizer.vocabularySize,
     embeddingLength: info.embeddingLength,
     layers: info.layers,
-    device: Object.freeze({
-      type: "cpu" as const,
-      isa: info.isa,
-      threads: info.threads,
-      reason: info.isaReason,
-    }),
+    device: Object.freeze(describeDevice(info.device, missing)),
     capabilities: Object.freeze({
       generate: true,
       chat: info.chatTemplate !== "",

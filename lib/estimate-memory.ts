@@ -1,3 +1,4 @@
+import { chooseDevice } from "./device";
 import { native, toTokenmillError } from "./native";
 import { nativeLoadOptions } from "./native-load-options";
 import type { LoadOptions } from "./options";
@@ -25,7 +26,7 @@ export interface MemoryEstimate {
   contextLength: number;
   /** What `memory.budget` comes to. */
   budget: number;
-  /** What the system could give now. */
+  /** What the system could give now, or the GPUs that would hold the model. */
   available: number;
   /** Whether `total` is within the budget; `loadModel` refuses with `OutOfMemory` if not. */
   fits: boolean;
@@ -43,9 +44,10 @@ export async function estimateMemory(source: string, options: LoadOptions = {}):
   if (typeof source !== "string" || source === "")
     throw invalid("source", source, "a path, alias or model reference");
   checkLoadOptions(options, "estimateMemory");
+  const { options: device } = chooseDevice(options.device);
   const { path } = await resolveSource(source, options);
   try {
-    const estimate = await native().estimateMemory(path, nativeLoadOptions(options));
+    const estimate = await native().estimateMemory(path, { ...nativeLoadOptions(options), ...device });
     throwIfAborted(options.signal, "Estimating the memory");
     return estimate;
   } catch (error) {

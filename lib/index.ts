@@ -16,8 +16,19 @@ export { estimateMemory, type MemoryEstimate } from "./estimate-memory";
 export { loadModel } from "./load-model";
 export { loadTokenizer } from "./load-tokenizer";
 export { mergeAdapter } from "./merge-adapter";
-export type { Histogram, Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
+export type {
+  CpuDevice,
+  CudaDevice,
+  Histogram,
+  Model,
+  ModelInfo,
+  ModelStats,
+  Score,
+  TokenizeOptions,
+  Tokenizer,
+} from "./model";
 export {
+  type DeviceChoice,
   type FileType,
   fileTypes,
   type GenerationOptions,

@@ -1,4 +1,5 @@
 import { warmChatTemplates } from "./chat/render-chat";
+import { chooseDevice, deviceEvents } from "./device";
 import { TokenmillError } from "./errors";
 import { LocalModel, type Receivers } from "./local-model";
 import type { Model } from "./model";
@@ -16,7 +17,7 @@ import { checkLoadOptions, invalid } from "./validate";
  * `onLog` throws ends the load and is what the promise rejects with.
  *
  * @throws TokenmillError ModelNotFound, Download, CorruptFile, UnsupportedModel, UnsupportedQuantization,
- *   OutOfMemory, InvalidArgument, Incompatible or Aborted
+ *   OutOfMemory, DeviceUnavailable, InvalidArgument, Incompatible or Aborted
  * @example
  * const model = await loadModel("smollm2-135m-instruct");
  * console.log((await model.chat([{ role: "user", content: "Hello!" }])).text);
@@ -27,10 +28,12 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
     throw invalid("source", source, "a path, alias or model reference");
   checkLoadOptions(options);
   const { signal, onProgress, onLog } = options;
+  const device = chooseDevice(options.device);
   const { path, name } = await resolveSource(source, options);
   const receivers: Receivers = new Map();
   const packed = await packedCacheOptions(options.packedCache);
-  const load = native().loadModel(path, { ...packed, ...nativeLoadOptions(options) }, (...message) => {
+  const nativeOptions = { ...packed, ...nativeLoadOptions(options), ...device.options };
+  const load = native().loadModel(path, nativeOptions, (...message) => {
     if (message.length === 2) report(message[0], message[1]);
     else dispatch(receivers, message[0]);
   });
@@ -56,11 +59,10 @@ export async function loadModel(source: string, options: LoadOptions = {}): Prom
   let model: LocalModel | undefined;
   try {
     const handle = await load.promise;
-    model = new LocalModel(handle, receivers, name);
+    model = new LocalModel(handle, receivers, name, device.missing);
     if (model.info.chatTemplate !== undefined) warmChatTemplates();
-    const { isa, reason } = model.info.device;
-    log({ level: isa === "reference" ? "warn" : "info", message: `device: cpu, ${isa}: ${reason}` });
-    const { packedCache, packedCacheProblem } = handle.info();
+    const { packedCache, packedCacheProblem, device: used } = handle.info();
+    for (const event of deviceEvents(used, device.missing)) log(event);
     log({
       level: "debug",
       message: `packed weights: ${packedCacheProblem || packedCacheOutcomes[packedCache]}`,

@@ -127,12 +127,12 @@ export class LocalModel implements Model {
   #disposed: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
 
-  /** `receivers` is what the engine's events are handed to; it must not refer to the model. */
-  constructor(native: NativeModel, receivers: Receivers, fallbackName: string) {
+  /** `receivers` is what the engine's events are handed to; it must not refer to the model. The rest describes it. */
+  constructor(native: NativeModel, receivers: Receivers, fallbackName: string, missingGpu?: string) {
     this.#native = native;
     this.#receivers = receivers;
     this.#nativeInfo = native.info();
-    this.info = describeModel(this.#nativeInfo, fallbackName);
+    this.info = describeModel(this.#nativeInfo, fallbackName, missingGpu);
     this.#shared = new SharedGenerations({
       submit: (request) => native.submit(request),
       cancel: (id) => native.cancel(id),

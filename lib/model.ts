@@ -8,6 +8,26 @@ import type { Reply } from "./reply";
 import type { Session } from "./session/session";
 import type { SessionOptions } from "./session/session-options";
 
+/** The CPU, and the instruction set that is used. */
+export interface CpuDevice {
+  type: "cpu";
+  isa: "reference" | "avx2" | "avxvnni" | "avx512" | "avx512bf16" | "neon" | "neon-i8mm";
+  threads: number;
+  /** Why this one, and where `device` was "auto" why no GPU. */
+  reason: string;
+}
+
+/** An NVIDIA GPU; of several that hold one model, the first. */
+export interface CudaDevice {
+  type: "cuda";
+  name: string;
+  /** Among those that the driver shows, from 0 on. */
+  index: number;
+  /** For example "8.9". */
+  computeCapability: string;
+  reason: string;
+}
+
 export interface ModelInfo {
   /** general.name of the file, or its file name. */
   name: string;
@@ -25,13 +45,8 @@ export interface ModelInfo {
   vocabularySize: number;
   embeddingLength: number;
   layers: number;
-  /** The device that computes and the instruction set it uses, for example { type: "cpu", isa: "avx2", threads: 8 }. */
-  device: {
-    type: "cpu";
-    isa: "reference" | "avx2" | "avxvnni" | "avx512" | "avx512bf16" | "neon" | "neon-i8mm";
-    threads: number;
-    reason: string;
-  };
+  /** What computes. */
+  device: CpuDevice | CudaDevice;
   capabilities: { generate: boolean; chat: boolean; score: boolean; embed: boolean };
   /** The model's Jinja chat template, when it has one. */
   chatTemplate?: string;

@@ -4,7 +4,7 @@ import type { AdapterMark } from "./adapters/loaded-adapters";
 import type { FinishReason, TokenLogprob } from "./completion";
 import { type ErrorCode, errorCodes, TokenmillError } from "./errors";
 import type { MemoryEstimate } from "./estimate-memory";
-import type { ModelInfo, ModelStats } from "./model";
+import type { CpuDevice, CudaDevice, ModelStats } from "./model";
 
 /** A stretch of prompt text; a special one is exactly one special token's text. */
 export interface PromptPiece {
@@ -102,6 +102,9 @@ export interface NativeTokenizer {
   describe(): NativeTokenizerInfo;
 }
 
+/** As the model's description has it; `problem` is why a GPU that could be one is not used, or "". */
+export type NativeDevice = (CpuDevice & { problem: string }) | CudaDevice;
+
 export interface NativeModelInfo {
   name: string;
   path: string;
@@ -113,12 +116,10 @@ export interface NativeModelInfo {
   trainedContextLength: number;
   embeddingLength: number;
   layers: number;
-  isa: ModelInfo["device"]["isa"];
-  isaReason: string;
+  device: NativeDevice;
   /** What became of the file with packed weights, and why it could not be written. */
   packedCache: "off" | "read" | "written" | "failed";
   packedCacheProblem: string;
-  threads: number;
   chatTemplate: string;
   tokenizer: NativeTokenizerInfo;
   sampling: NativeSampling;
@@ -171,6 +172,11 @@ export interface NativeModel {
 export type NativeBudget = { bytes: number } | { share: number };
 
 export interface NativeLoadOptions {
+  /** Without it the CPU. */
+  device?: "auto" | "cuda";
+  deviceIndex?: number;
+  /** The path of the backend's library. */
+  deviceLibrary?: string;
   contextLength?: number;
   threads?: number;
   budget?: NativeBudget;
@@ -256,7 +262,7 @@ export interface NativeTokenizerSpec {
 interface NativeAddon {
   errorCodes(): string[];
   /** Names of the instruction sets that this CPU can run, best first. */
-  availableIsas(): NativeModelInfo["isa"][];
+  availableIsas(): CpuDevice["isa"][];
   inspectGguf(path: string): NativeInspection;
   openTokenizer(path: string): Promise<NativeTokenizer>;
   makeTokenizer(spec: NativeTokenizerSpec): Promise<NativeTokenizer>;

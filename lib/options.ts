@@ -181,8 +181,18 @@ export interface QuantizeResult {
  */
 export type MemoryBudget = number | `${number}%`;
 
+/** What computes: `"cuda:1"` is the second of the GPUs that NVIDIA's driver shows. */
+export type DeviceChoice = "auto" | "cpu" | "cuda" | `cuda:${number}`;
+
 /** How a model is loaded. */
 export interface LoadOptions extends SourceOptions {
+  /**
+   * "cpu"; "cuda", NVIDIA's GPUs, or "cuda:1", one of them: what is missing for that is a `DeviceUnavailable` error.
+   * "auto" (default) takes GPUs where the package tokenmill-cuda-linux-x64 is installed, the driver is fit and they
+   * hold the model with some context, else the CPU; `info.device.reason` and `onLog` say why. GPUs are of compute
+   * capability 8.0 (Ampere) or later.
+   */
+  device?: DeviceChoice;
   /** Tokens of context a reply can have. Default and maximum: as trained. */
   contextLength?: number;
   /** Threads that compute, the engine's own included. Default: physical cores within affinity and cgroup quota. */
@@ -232,7 +242,10 @@ export interface LoadOptions extends SourceOptions {
   /** Requests that may wait for their start; one more is refused as `Overloaded`. Default 4096. */
   maxQueue?: number;
   memory?: {
-    /** For weights, KV cache and scratch together. Default: "50%"; committed as used. */
+    /**
+     * For weights, KV cache and scratch together. Default: "50%"; committed as used. On GPUs a share is of what is
+     * free on those that hold the model.
+     */
     budget?: MemoryBudget;
     /**
      * Bytes that adapters may take besides. Those that no request uses leave memory when others need their room, and

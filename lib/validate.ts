@@ -156,6 +156,7 @@ export function stopStrings(stop: GenerationOptions["stop"]): string[] {
 const sourceKeys = ["signal", "onProgress", "onLog"];
 const loadKeys = [
   ...sourceKeys,
+  "device",
   "contextLength",
   "threads",
   "memory",
@@ -194,9 +195,20 @@ function checkPrefixCache(value: unknown): void {
   });
 }
 
+function checkDevice(value: unknown): void {
+  if (value === undefined || (typeof value === "string" && /^(auto|cpu|cuda(:\d{1,3})?)$/.test(value)))
+    return;
+  throw invalid(
+    "device",
+    value,
+    '"auto", "cpu", "cuda", or "cuda:" and the number of a GPU such as "cuda:1"',
+  );
+}
+
 /** Refuses options of `loadModel` or `estimateMemory` that are unknown or out of range. */
 export function checkLoadOptions(options: LoadOptions, name = "loadModel"): void {
   checkSource(name, options, loadKeys);
+  checkDevice(options.device);
   checkNumber("contextLength", options.contextLength, { minimum: 1, maximum: tokensMaximum, integer: true });
   checkNumber("threads", options.threads, { minimum: 1, maximum: 255, integer: true });
   checkNumber("maxBatchTokens", options.maxBatchTokens, { minimum: 1, maximum: 8192, integer: true });

@@ -92,13 +92,17 @@ function describeSpeed(name: string, { tokens, median, best }: Speed): string[] 
   return [name, `${tokens} tokens`, median.toFixed(1), best.toFixed(1)];
 }
 
+function describeDevice(device: ModelInfo["device"]): string {
+  if (device.type === "cuda") return `${device.name} (cuda:${device.index})`;
+  return `${device.isa}, ${device.threads} ${device.threads === 1 ? "thread" : "threads"}`;
+}
+
 function describeResult(result: Awaited<ReturnType<typeof benchModel>>): string {
   const { model, loadMs, prefill, decode, rssBytes, rssBytesMaximum } = result;
-  const { isa, threads } = model.device;
   const rows = [describeSpeed("prefill", prefill), describeSpeed("decode", decode)];
   return [
     `${model.name}, ${model.architecture} ${model.quantization}, ${formatBytes(model.fileBytes)}; `,
-    `${isa}, ${threads} ${threads === 1 ? "thread" : "threads"}\n`,
+    `${describeDevice(model.device)}\n`,
     formatTable([["", "", "MEDIAN tokens/s", "BEST tokens/s"], ...rows], [2, 3]),
     `load     ${Math.round(loadMs)} ms\n`,
     `memory   ${formatBytes(rssBytes)} resident, ${formatBytes(rssBytesMaximum)} at most\n`,

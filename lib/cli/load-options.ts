@@ -4,21 +4,23 @@ import type { LoadOptions } from "../options";
 export interface LoadChoices
   extends Pick<
     LoadOptions,
-    "threads" | "contextLength" | "precision" | "quantize" | "packedCache" | "prefixCache"
+    "device" | "threads" | "contextLength" | "precision" | "quantize" | "packedCache" | "prefixCache"
   > {
   kvCache?: "f16" | "int8";
 }
 
 /** A command's options without those that say how its model is loaded. */
 export function withoutLoadChoices<Options extends LoadChoices>(options: Options) {
-  const { threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache, ...rest } = options;
+  const { device, threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache, ...rest } =
+    options;
   return rest;
 }
 
 /** The library's options of what was chosen; the rest stays at its defaults. */
 export function loadOptions(choices: LoadChoices): LoadOptions {
-  const { threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache } = choices;
+  const { device, threads, contextLength, precision, quantize, kvCache, packedCache, prefixCache } = choices;
   return {
+    ...(device === undefined ? {} : { device }),
     ...(precision === undefined ? {} : { precision }),
     ...(quantize === undefined ? {} : { quantize }),
     ...(kvCache === undefined ? {} : { kvCache: { type: kvCache } }),

@@ -12,6 +12,10 @@ function packageVersion(): string {
   return (JSON.parse(readFileSync(path, "utf8")) as { version: string }).version;
 }
 
+function deviceOption(): Option {
+  return new Option("--device <device>", "what computes: auto, cpu, cuda or, for one of several, cuda:1");
+}
+
 function kvCacheOption(): Option {
   return new Option("--kv-cache <type>", "how keys and values are held")
     .choices(["f16", "int8"])
@@ -71,6 +75,7 @@ function addRun(program: Command): void {
     .option("--raw", "continue the prompt as it is, without the chat template")
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
+    .addOption(deviceOption())
     .addOption(precisionOption("high"))
     .addOption(quantizeOption())
     .addOption(kvCacheOption())
@@ -105,6 +110,7 @@ function addBatch(program: Command): void {
     .option("--concurrency <number>", "requests under way at once", wholeNumber(1, 4096))
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
     .option("--context-length <number>", "tokens of context", wholeNumber(1))
+    .addOption(deviceOption())
     .addOption(precisionOption("fast"))
     .addOption(quantizeOption())
     .addOption(kvCacheOption())
@@ -153,6 +159,7 @@ function addBench(program: Command): void {
     .option("--tokens <number>", "tokens to decode", wholeNumber(2), 128)
     .option("--rounds <number>", "rounds to measure, after one to warm up", wholeNumber(1), 5)
     .option("--threads <number>", "threads that compute", wholeNumber(1, 255))
+    .addOption(deviceOption())
     .addOption(precisionOption("fast"))
     .addOption(quantizeOption())
     .addOption(kvCacheOption())

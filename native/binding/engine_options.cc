@@ -15,6 +15,11 @@ MemoryBudget ToBudget(const Napi::Value& value) {
 
 EngineOptions ToEngineOptions(const Napi::Object& given) {
   EngineOptions options;
+  const std::string device = GetString(given, "device", "cpu");
+  if (device == "auto") options.device.kind = DeviceOptions::Kind::kAuto;
+  if (device == "cuda") options.device.kind = DeviceOptions::Kind::kCuda;
+  options.device.index = static_cast<int>(GetNumber(given, "deviceIndex", -1));
+  options.device.library = GetString(given, "deviceLibrary", "");
   options.context_length = static_cast<int>(GetNumber(given, "contextLength", 0));
   options.threads = static_cast<int>(GetNumber(given, "threads", 0));
   options.budget = ToBudget(given.Get("budget"));

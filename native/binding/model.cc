@@ -139,6 +139,25 @@ const char* PackedCacheName(PackedCache state) {
   return kNames[static_cast<int>(state)];
 }
 
+// NativeDevice of lib/native.ts.
+Napi::Object FromDevice(Napi::Env env, const Device& device, int threads) {
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("reason", device.reason);
+  if (device.gpus.empty()) {
+    object.Set("type", "cpu");
+    object.Set("isa", IsaName(device.isa));
+    object.Set("threads", threads);
+    object.Set("problem", device.problem);
+    return object;
+  }
+  const BackendDevice& gpu = device.gpus.front();
+  object.Set("type", "cuda");
+  object.Set("name", gpu.name);
+  object.Set("index", gpu.index);
+  object.Set("computeCapability", Format("%d.%d", gpu.major, gpu.minor));
+  return object;
+}
+
 // A load on a thread of its own: work in libuv's queue would have to end before an environment could.
 class LoadTask {
  public:
@@ -391,9 +410,7 @@ Napi::Value ModelHandle::Info(const Napi::CallbackInfo& info) {
   object.Set("trainedContextLength", model.spec.context_length);
   object.Set("embeddingLength", model.spec.width);
   object.Set("layers", model.spec.layers);
-  object.Set("isa", IsaName(engine.device().isa));
-  object.Set("isaReason", engine.device().reason);
-  object.Set("threads", engine.threads());
+  object.Set("device", FromDevice(env, engine.device(), engine.threads()));
   std::string problem;
   object.Set("packedCache", PackedCacheName(engine.packed_cache(&problem)));
   object.Set("packedCacheProblem", problem);

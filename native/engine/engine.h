@@ -47,6 +47,7 @@ struct MemoryBudget {
 };
 
 struct EngineOptions {
+  DeviceOptions device;
   int context_length = 0;     // 0: as trained, or what the budget holds when that is less
   int threads = 0;            // 0: the usable physical cores
   MemoryBudget budget;

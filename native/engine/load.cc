@@ -14,6 +14,8 @@ constexpr int kDefaultMaxRows = 512;
 constexpr int kMaxHeadRows = 16;
 constexpr int kDefaultMaxQueue = 4096;
 constexpr uint64_t kDefaultAdapterBytes = uint64_t{1} << 30;
+// A GPU that holds less context than this, where none was asked for, is not taken by itself when the CPU holds more.
+constexpr int kUsefulGpuContext = 4096;
 
 // Of the file that the weights are in: what a file keeps only as long as nobody writes to it, and where the
 // tensors lie.
@@ -44,12 +46,6 @@ CompileOptions OptionsOf(const EngineOptions& options) {
   return compile;
 }
 
-// A program that knows its sizes and has no weights yet.
-Result<std::unique_ptr<Executor>> Compile(const ModelFile& model, CpuIsa isa, const CompileOptions& options) {
-  return isa == CpuIsa::kReference ? CompileReference(model.program, options)
-                                   : CompileCpu(model.program, isa, options);
-}
-
 Result<MemoryEstimate> Size(const Executor& executor, const ModelFile& model, const EngineOptions& options,
                             int max_rows) {
   const int trained = model.spec.context_length;
@@ -57,11 +53,60 @@ Result<MemoryEstimate> Size(const Executor& executor, const ModelFile& model, co
     return Error(Code::kInvalidArgument, "contextLength is %d; the model was trained for at most %d tokens",
                  options.context_length, trained);
   }
-  const uint64_t available = AvailableMemoryBytes();
+  const uint64_t available = executor.available_bytes();
   MemoryEstimate estimate = SizeMemory(executor, model.program, max_rows, options.context_length, trained,
                                        options.budget.Of(available));
   estimate.available = available;
   return estimate;
+}
+
+// A program that knows its sizes and has no weights yet, where it is to run.
+struct Compiled {
+  Device device;
+  std::unique_ptr<Executor> executor;
+  MemoryEstimate size;
+};
+
+Result<Compiled> CompileFor(Device device, const ModelFile& model, const EngineOptions& options,
+                            const CompileOptions& compile) {
+  Compiled compiled;
+  TM_ASSIGN_OR_RETURN(compiled.executor, CompileOn(device, model.program, compile));
+  TM_ASSIGN_OR_RETURN(compiled.size, Size(*compiled.executor, model, options, compile.max_rows));
+  compiled.device = std::move(device);
+  return compiled;
+}
+
+// Why a GPU is not to be taken unless it is asked for; empty for none.
+std::string Unfit(const Result<Compiled>& compiled, const ModelFile& model, const EngineOptions& options) {
+  if (!compiled.ok()) return compiled.status().message();
+  const MemoryEstimate& size = compiled.value().size;
+  if (!size.fits) return CheckFits(size).message();
+  const int useful = options.context_length > 0 ? options.context_length
+                                                : std::min(kUsefulGpuContext, model.spec.context_length);
+  if (size.context_length >= useful) return "";
+  return Format("its memory budget holds %d tokens of context", size.context_length);
+}
+
+bool HoldsMore(const Result<Compiled>& compiled, const MemoryEstimate& other) {
+  if (!compiled.ok()) return false;
+  const MemoryEstimate& size = compiled.value().size;
+  return size.fits && size.context_length > other.context_length;
+}
+
+// On the device of the options. One that was not asked for by name gives way to the CPU.
+Result<Compiled> CompileFor(const ModelFile& model, const EngineOptions& options,
+                            const CompileOptions& compile) {
+  TM_ASSIGN_OR_RETURN(Device device, SelectDevice(options.device));
+  const bool may_give_way = !device.gpus.empty() && options.device.kind == DeviceOptions::Kind::kAuto;
+  const std::string name = may_give_way ? device.gpus.front().name : "";
+  Result<Compiled> compiled = CompileFor(std::move(device), model, options, compile);
+  if (!may_give_way) return compiled;
+  const std::string problem = Unfit(compiled, model, options);
+  if (problem.empty()) return compiled;
+  TM_ASSIGN_OR_RETURN(Device instead, InsteadOfGpu(name + ": " + problem));
+  Result<Compiled> cpu = CompileFor(std::move(instead), model, options, compile);
+  const bool gpu_holds_it = compiled.ok() && compiled.value().size.fits;
+  return gpu_holds_it && !HoldsMore(cpu, compiled.value().size) ? std::move(compiled) : std::move(cpu);
 }
 
 }  // namespace
@@ -71,7 +116,6 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
                                              const std::function<bool(uint64_t, uint64_t)>& on_progress) {
   std::shared_ptr<Engine> engine(new Engine());
   engine->model_ = std::move(model);
-  TM_ASSIGN_OR_RETURN(engine->device_, SelectDevice());
   engine->integrity_ = IntegrityIsChecked();
   const Tokenizer& tokenizer = *engine->model_->tokenizer;
   for (Token token = 0; token < tokenizer.vocabulary_size(); ++token) {
@@ -91,15 +135,16 @@ Result<std::shared_ptr<Engine>> Engine::Load(std::shared_ptr<const ModelFile> mo
     const uint64_t now = loaded.fetch_add(bytes) + bytes;
     return !on_progress || on_progress(std::min(now, total), total);
   };
-  TM_ASSIGN_OR_RETURN(engine->executor_, Compile(*engine->model_, engine->device_.isa, compile));
-  TM_ASSIGN_OR_RETURN(const MemoryEstimate size,
-                      Size(*engine->executor_, *engine->model_, options, compile.max_rows));
+  TM_ASSIGN_OR_RETURN(Compiled compiled, CompileFor(*engine->model_, options, compile));
+  engine->device_ = std::move(compiled.device);
+  engine->executor_ = std::move(compiled.executor);
+  const MemoryEstimate size = compiled.size;
   TM_RETURN_IF_ERROR(CheckFits(size));
   TM_RETURN_IF_ERROR(engine->executor_->LoadWeights(weights));
   engine->adapters_ = std::make_unique<AdapterSet>(
       &engine->model_->program, engine->executor_.get(),
       options.adapter_bytes > 0 ? options.adapter_bytes
-                                : std::min(kDefaultAdapterBytes, AvailableMemoryBytes() / 8));
+                                : std::min(kDefaultAdapterBytes, engine->executor_->available_bytes() / 8));
   engine->context_length_ = size.context_length;
   engine->budget_bytes_ = size.budget;
   const Program& program = engine->model_->program;
@@ -140,10 +185,8 @@ std::shared_ptr<const DraftSource> Engine::LendAsDraft(const EngineOptions& opti
 }
 
 Result<MemoryEstimate> Engine::Estimate(const ModelFile& model, const EngineOptions& options) {
-  TM_ASSIGN_OR_RETURN(const Device device, SelectDevice());
-  const CompileOptions compile = OptionsOf(options);
-  TM_ASSIGN_OR_RETURN(const std::unique_ptr<Executor> executor, Compile(model, device.isa, compile));
-  return Size(*executor, model, options, compile.max_rows);
+  TM_ASSIGN_OR_RETURN(const Compiled compiled, CompileFor(model, options, OptionsOf(options)));
+  return compiled.size;
 }
 
 // What the model holds itself counts as free, so that a share means the same at any time. Weights that are mapped from
@@ -151,7 +194,7 @@ Result<MemoryEstimate> Engine::Estimate(const ModelFile& model, const EngineOpti
 uint64_t Engine::AvailableWithOwn() const {
   std::string problem;
   const bool mapped = executor_->packed_cache(&problem) == PackedCache::kRead;
-  return AvailableMemoryBytes() + pool_->committed_bytes() + executor_->scratch_bytes() +
+  return executor_->available_bytes() + pool_->committed_bytes() + executor_->scratch_bytes() +
          (mapped ? 0 : executor_->weight_bytes());
 }
 

@@ -37,13 +37,15 @@ Result<uint64_t> Fingerprint(const GgufFile& gguf) {
   return hash;
 }
 
-// Which of the kernels' results an engine has: all kernels agree, but the reference, and those that multiply rounded
-// BF16 where there are such weights.
-uint32_t KernelResults(CpuIsa isa, const EngineOptions& options, const GgufFile& gguf) {
-  if (isa == CpuIsa::kReference) return 1;
+// Which of the kernels' results an engine has: all kernels of CPUs agree, but the reference, and those that multiply
+// rounded BF16 where there are such weights. GPUs agree among those of one compute capability.
+uint32_t KernelResults(const Device& device, const EngineOptions& options, const GgufFile& gguf) {
+  if (!device.gpus.empty())
+    return 3 + 256 * static_cast<uint32_t>(10 * device.gpus[0].major + device.gpus[0].minor);
+  if (device.isa == CpuIsa::kReference) return 1;
   const bool has_bf16 = std::ranges::any_of(
       gguf.tensors(), [](const GgufTensor& tensor) { return tensor.dtype == DType::kBF16; });
-  return isa == CpuIsa::kAvx512Bf16 && has_bf16 && !options.high_precision ? 2 : 0;
+  return device.isa == CpuIsa::kAvx512Bf16 && has_bf16 && !options.high_precision ? 2 : 0;
 }
 
 }  // namespace
@@ -51,7 +53,7 @@ uint32_t KernelResults(CpuIsa isa, const EngineOptions& options, const GgufFile&
 void Engine::DescribeSnapshots(const EngineOptions& options) {
   const std::vector<KvGroup>& groups = model_->program.kv_groups;
   snapshot_identity_.kv_type = static_cast<uint32_t>(options.kv_type);
-  snapshot_identity_.arithmetic = KernelResults(device_.isa, options, *model_->file) +
+  snapshot_identity_.arithmetic = KernelResults(device_, options, *model_->file) +
                                   (options.high_precision ? 4 : 0) +
                                   8 * static_cast<uint32_t>(options.quantization);
   snapshot_identity_.groups = static_cast<uint32_t>(groups.size());

@@ -76,6 +76,8 @@ class Executor : public PageMemory {
   /// The same before the weights are loaded and afterwards.
   virtual size_t weight_bytes() const = 0;
   virtual size_t scratch_bytes() const = 0;
+  /// What the memory that holds weights, scratch and pages could still give: the system's, or its devices'.
+  virtual uint64_t available_bytes() const;
   /// `problem` says why a file could not be written.
   virtual PackedCache packed_cache(std::string* problem) const { return PackedCache::kOff; }
 };

@@ -35,6 +35,11 @@ class Runner {
     AddSlabs();
   }
 
+  Runner(const Program& program, std::unique_ptr<Executor> executor)
+      : program_(program), executor_(std::move(executor)) {
+    AddSlabs();
+  }
+
   // On a twin of another one's executor.
   Runner(const Runner& other, int max_rows) : program_(other.program_) {
     auto twin = other.executor_->Twin(max_rows);

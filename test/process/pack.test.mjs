@@ -26,6 +26,8 @@ const folder = mkdtempSync(join(tmpdir(), "tokenmill-pack-"));
 const project = join(folder, "project");
 const installed = join(project, "node_modules/tokenmill");
 const prebuilds = join(installed, "prebuilds");
+/** What goes into a package of its own. */
+const cudaSources = "native/kernels/cuda/";
 const entries = ["index", "prometheus", "opentelemetry"];
 const model = tinyModel();
 let tarball;
@@ -103,7 +105,7 @@ test("the package holds every source file and every document that there is", () 
   const documents = ["README.md", "LICENSE", "CHANGELOG.md", "ARCHITECTURE.md", "CMakeLists.txt"];
   const wanted = [
     ...below("lib").flatMap(compiled),
-    ...below("native").filter((path) => /\.(cc|h|def|inc)$/.test(path)),
+    ...below("native").filter((path) => /\.(cc|h|def|inc)$/.test(path) && !path.startsWith(cudaSources)),
     ...documents.filter((path) => existsSync(join(root, path))),
     ...entries.flatMap((entry) => [`dist/${entry}.mjs`, `dist/${entry}.d.mts`]),
   ];
@@ -112,6 +114,22 @@ test("the package holds every source file and every document that there is", () 
     wanted.filter((path) => !files.includes(path)),
     [],
   );
+});
+
+test("the package holds nothing of CUDA: neither sources nor compiled kernels nor what opens the driver", () => {
+  assert.deepEqual(
+    files.filter((path) => /cuda|\.(cu|cubin|ptx|so)$/.test(path)),
+    [],
+  );
+  const contents = [...files.map((path) => join(installed, path)), addon].map((path) => readFileSync(path));
+  const traces = ["libcuda.so", "cuLaunchKernel", ".nv.info", "ld.param"];
+  for (const trace of traces) assert.ok(!contents.some((bytes) => bytes.includes(trace)), trace);
+});
+
+test("the package for GPUs is an optional peer of the same version", () => {
+  const { peerDependencies, peerDependenciesMeta, version } = manifest;
+  const name = "tokenmill-cuda-linux-x64";
+  assert.deepEqual([peerDependencies[name], peerDependenciesMeta[name]], [version, { optional: true }]);
 });
 
 test("nothing runs when the package is installed", () => {
@@ -142,7 +160,8 @@ test("the code requires what package.json declares, and all of it", () => {
   const required = new Set();
   for (const path of files.filter((path) => /^dist\/.*\.js$/.test(path))) {
     const code = readFileSync(join(installed, path), "utf8");
-    for (const [, name] of code.matchAll(/\b(?:require|import)\("([^".][^"]*)"\)/g)) required.add(name);
+    for (const [, name] of code.matchAll(/\b(?:require|require\.resolve|import)\("([^".][^"]*)"\)/g))
+      required.add(name);
   }
   const packages = [...required]
     .filter((name) => !name.startsWith("node:") && !builtinModules.includes(name))

@@ -7,6 +7,9 @@ import {
   type ChatMessage,
   type Completion,
   type ContentPart,
+  type CpuDevice,
+  type CudaDevice,
+  type DeviceChoice,
   type ErrorCode,
   errorCodes,
   estimateMemory,
@@ -87,6 +90,7 @@ export async function quantize(): Promise<number> {
 export async function load(): Promise<Model> {
   const controller = new AbortController();
   const options: LoadOptions = {
+    device: "cuda:1",
     contextLength: 4096,
     threads: 4,
     maxBatchTokens: 256,
@@ -112,6 +116,10 @@ export async function load(): Promise<Model> {
   await loadModel(new URL("file:///model.gguf"));
   // @ts-expect-error misspelled
   await loadModel("model.gguf", { contextLenght: 4096 });
+  const devices: DeviceChoice[] = ["auto", "cpu", "cuda", "cuda:0"];
+  for (const device of devices) await estimateMemory("model.gguf", { device });
+  // @ts-expect-error no such device
+  await loadModel("model.gguf", { device: "gpu" });
   // @ts-expect-error a number of bytes or percents
   await loadModel("model.gguf", { memory: { budget: "1 GiB" } });
   const { weights, kv, scratch, total, contextLength, budget, available, fits }: MemoryEstimate =
@@ -258,7 +266,11 @@ export function handle(error: unknown): ErrorCode | undefined {
 export async function inspect(model: Model): Promise<void> {
   same<typeof model.info, ModelInfo>(true);
   type Isa = "reference" | "avx2" | "avxvnni" | "avx512" | "avx512bf16" | "neon" | "neon-i8mm";
-  same<ModelInfo["device"]["isa"], Isa>(true);
+  same<ModelInfo["device"], CpuDevice | CudaDevice>(true);
+  if (model.info.device.type === "cpu") same<typeof model.info.device.isa, Isa>(true);
+  else same<typeof model.info.device.computeCapability, string>(true);
+  // @ts-expect-error a GPU has no instruction set
+  void model.info.device.isa;
   same<ModelInfo["capabilities"]["chat"], boolean>(true);
   const template: string | undefined = model.info.chatTemplate;
   const stats: ModelStats = model.stats();

@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/check.h"
 #include "kernels/cpu/select_kernels.h"
+#include "ops/program_check.h"
 
 namespace tokenmill {
 namespace cpu {
@@ -133,7 +134,7 @@ Result<std::unique_ptr<Executor>> CompileCpu(const Program& program, CpuIsa isa,
   options.activation_terms = std::clamp(options.activation_terms, 1, cpu::kTermsMax);
   if (options.pool == nullptr) options.pool = &ThreadPool::Process();
   try {
-    TM_RETURN_IF_ERROR(cpu::CheckProgram(program));
+    TM_RETURN_IF_ERROR(CheckProgram(program));
     auto executor = std::make_unique<cpu::CpuExecutor>(program, kernels, options);
     TM_RETURN_IF_ERROR(executor->Compile());
     return std::unique_ptr<Executor>(std::move(executor));

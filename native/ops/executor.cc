@@ -1,0 +1,8 @@
+#include "core/memory.h"
+#include "ops/backend.h"
+
+namespace tokenmill {
+
+uint64_t Executor::available_bytes() const { return AvailableMemoryBytes(); }
+
+}  // namespace tokenmill

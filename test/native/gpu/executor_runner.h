@@ -1,0 +1,111 @@
+#pragma once
+
+// Runs the programs of cpu_test_models.h on GPU executors over emulated devices.
+
+#include <memory>
+#include <vector>
+
+#include "adapter_test_util.h"
+#include "cpu_test_runner.h"
+#include "gpu_test.h"
+#include "harness.h"
+#include "kernels/cuda/executor.h"
+
+namespace gpu_test {
+
+using namespace tokenmill;
+using cpu_test::Model;
+using cpu_test::ModelShape;
+using cpu_test::Runner;
+using tokenmill::cuda::CompileCuda;
+using tokenmill::cuda::EmuOptions;
+
+using Logits = std::vector<std::vector<float>>;
+using Drivers = std::vector<std::shared_ptr<Driver>>;
+
+struct RunOptions {
+  int max_rows = 64;
+  int max_head_rows = 5;
+  int terms = 1;
+  KvType kv_type = KvType::kF16;
+};
+
+inline CompileOptions ToCompileOptions(const RunOptions& given) {
+  CompileOptions options;
+  options.max_rows = given.max_rows;
+  options.max_head_rows = given.max_head_rows;
+  options.activation_terms = given.terms;
+  options.kv_type = given.kv_type;
+  options.threads = 2;
+  options.pool = &ThreadPool::Process();
+  return options;
+}
+
+/// Fresh devices 0, 1, …; emulated ones share nothing.
+inline Drivers NewDrivers(int count = 1, size_t memory_bytes = size_t{512} << 20) {
+  Drivers drivers;
+  for (int device = 0; device < count; ++device) {
+    EmuOptions options;
+    options.device = device;
+    options.memory_bytes = memory_bytes;
+    drivers.push_back(NewTestDriver(options));
+  }
+  return drivers;
+}
+
+inline std::unique_ptr<Executor> Compile(const Program& program, const WeightSource& weights,
+                                         const Drivers& drivers, const CompileOptions& options) {
+  auto compiled = CompileCuda(program, drivers, options);
+  EXPECT(compiled.ok());
+  if (!compiled.ok()) std::printf("    %s\n", compiled.status().message().c_str());
+  if (!compiled.ok()) return nullptr;
+  const Status loaded = compiled.value()->LoadWeights(weights);
+  EXPECT(loaded.ok());
+  if (!loaded.ok()) std::printf("    %s\n", loaded.message().c_str());
+  return std::move(compiled).value();
+}
+
+/// A runner of a model on devices of its own, or on those given.
+inline Runner MakeRunner(const Model& model, const RunOptions& options = {},
+                         const Drivers& drivers = NewDrivers()) {
+  return Runner(model.program, Compile(model.program, model.weights, drivers, ToCompileOptions(options)));
+}
+
+inline Runner MakeReference(const Model& model, const RunOptions& options = {}) {
+  return Runner(model, CpuIsa::kReference, 2, options.max_rows, options.max_head_rows, options.terms,
+                options.kv_type);
+}
+
+inline double LogitNmse(const Logits& got, const Logits& want) {
+  std::vector<float> a, b;
+  for (const auto& row : got) a.insert(a.end(), row.begin(), row.end());
+  for (const auto& row : want) b.insert(b.end(), row.begin(), row.end());
+  return Nmse(a, b);
+}
+
+inline bool Same(const Logits& a, const Logits& b) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i].size() != b[i].size() || !cpu_test::SameBits(a[i].data(), b[i].data(), a[i].size()))
+      return false;
+  }
+  return true;
+}
+
+/// A model with one format for all matrices, narrow but with more than one split of k in the wide products.
+inline ModelShape ShapeOf(DType matrix, DType table) {
+  ModelShape shape = cpu_test::kLlama;
+  shape.name = InfoOf(matrix).name;
+  shape.width = 256;
+  shape.layers = 2;
+  shape.query_heads = 4;
+  shape.head_dim = 64;
+  shape.kv_heads = 2;
+  shape.ffn = 512;
+  shape.matrix_type = matrix;
+  shape.table_type = table;
+  shape.rope_dims = 64;
+  return shape;
+}
+
+}  // namespace gpu_test

@@ -1,0 +1,241 @@
+// The CUDA executor against the reference on small random programs, and the laws of ops/step.h.
+// sources: kernels/cuda/*.cu kernels/cuda/check.cc kernels/cuda/compile.cc kernels/cuda/executor.cc
+// sources: kernels/cuda/kv_memory.cc kernels/cuda/loaded_adapter.cc kernels/cuda/split.cc
+// sources: kernels/cuda/stage.cc kernels/cuda/stage_head.cc kernels/cuda/step_input.cc
+// sources: kernels/cuda/weights.cc kernels/reference/*.cc quant/*.cc ops/adapter_check.cc ops/backend.cc
+// sources: ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc core/platform_linux.cc
+// sources: core/thread_pool.cc core/cpu_features.cc no_cpu.cc
+
+#include "executor_runner.h"
+
+using namespace gpu_test;
+using namespace cpu_test;
+
+namespace {
+
+const ModelShape& Plain() {
+  static const ModelShape shape = [] {
+    ModelShape plain = kPlain;
+    plain.head_dim = 16;
+    return plain;
+  }();
+  return shape;
+}
+
+}  // namespace
+
+// Programs with f32 and 16-bit weights differ by the roundings of the cache and of activations to f16 only.
+TEST(ProgramsAgreeWithTheReference) {
+  for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen, &Plain(), &kPhi, &kWide, &kBf16}) {
+    const auto model = MakeModel(*shape);
+    const std::vector<int32_t> tokens = RandomTokens(30, shape->vocabulary, 1);
+    Runner reference = MakeReference(*model);
+    const Logits want = Feed(reference, 0, tokens, 30);
+    for (const int terms : {1, 2}) {
+      Runner runner = MakeRunner(*model, {.terms = terms});
+      const double nmse = LogitNmse(Feed(runner, 0, tokens, 30), want);
+      std::printf("    %s, %d terms: NMSE %.2e\n", shape->name, terms, nmse);
+      const bool plain = shape == &Plain() || (shape == &kBf16 && terms == 2);
+      EXPECT_LE(nmse, plain ? 1e-6 : 5e-4);
+    }
+  }
+}
+
+TEST(EveryFormatAgreesWithTheReference) {
+  for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_0, DType::kQ5_1, DType::kQ5_K,
+                           DType::kQ6_K, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
+    const auto model = MakeModel(gpu_test::ShapeOf(type, type));
+    const std::vector<int32_t> tokens = RandomTokens(12, kLlama.vocabulary, 1);
+    Runner reference = MakeReference(*model);
+    const Logits want = Feed(reference, 0, tokens, 12);
+    for (const int terms : {1, 2}) {
+      Runner runner = MakeRunner(*model, {.terms = terms});
+      const Logits got = Feed(runner, 0, tokens, 12);
+      const double nmse = LogitNmse(got, want);
+      std::printf("    %s, %d terms: NMSE %.2e\n", InfoOf(type).name, terms, nmse);
+      EXPECT_LE(nmse, type == DType::kF32 || type == DType::kF16 || terms == 2 ? 1e-6 : 5e-4);
+      EXPECT(Same(Feed(runner, 1, tokens, 1), got));
+    }
+  }
+}
+
+// One row at a time is replayed from graphs, whole chunks are launched.
+TEST(ChunksDoNotShow) {
+  for (const ModelShape* shape : {&kLlama, &kGemma, &Plain(), &kWide}) {
+    const auto model = MakeModel(*shape);
+    const int length = shape == &kWide ? 330 : 50;
+    const std::vector<int32_t> tokens = RandomTokens(length, shape->vocabulary, 2);
+    Runner one = MakeRunner(*model);
+    const Logits want = Feed(one, 0, tokens, 64);
+    for (const size_t chunk : {size_t{1}, size_t{3}, size_t{16}}) {
+      if (shape == &kWide && chunk == 1) continue;
+      EXPECT(Same(Feed(one, static_cast<int>(chunk) % 5 + 1, tokens, chunk), want));
+    }
+  }
+}
+
+TEST(RowsDoNotDependOnTheBatch) {
+  for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen}) {
+    const auto model = MakeModel(*shape);
+    const std::vector<int32_t> a = RandomTokens(50, shape->vocabulary, 3),
+                               b = RandomTokens(50, shape->vocabulary, 4);
+    Runner runner = MakeRunner(*model);
+    const Logits want_a = Feed(runner, 0, a, 50), want_b = Feed(runner, 1, b, 50);
+    Logits got_a, got_b;
+    int done_a = 0, done_b = 0;
+    for (int step = 0; done_a < 50; ++step) {
+      const int take_a = std::min(50 - done_a, 1 + step % 5 * 4), take_b = std::min(50 - done_b, 3);
+      std::vector<Runner::Piece> pieces = {{2, done_a, {a.begin() + done_a, a.begin() + done_a + take_a}}};
+      if (take_b > 0)
+        pieces.insert(pieces.begin(), {3, done_b, {b.begin() + done_b, b.begin() + done_b + take_b}});
+      const Logits logits = runner.Step(pieces);
+      got_b.insert(got_b.end(), logits.begin(), logits.begin() + take_b);
+      got_a.insert(got_a.end(), logits.begin() + take_b, logits.end());
+      done_a += take_a, done_b += take_b;
+    }
+    EXPECT(Same(got_a, want_a));
+    EXPECT(Same(got_b, {want_b.begin(), want_b.begin() + done_b}));
+  }
+}
+
+// As many sequences as buckets of graphs tell apart, each of a length of its own.
+TEST(DecodedBatchesOfAnySizeAreTheSame) {
+  const auto model = MakeModel(kLlama);
+  constexpr int kSequences = 11, kLength = 9;
+  Runner runner = MakeRunner(*model, {.max_rows = 12});
+  std::vector<std::vector<int32_t>> tokens;
+  std::vector<Logits> want(kSequences), got(kSequences);
+  for (int s = 0; s < kSequences; ++s) {
+    tokens.push_back(RandomTokens(kLength, kLlama.vocabulary, 10 + static_cast<uint32_t>(s)));
+    want[s] = Feed(runner, s, tokens[s], kLength);
+  }
+  for (int step = 0; step < kLength + kSequences; ++step) {
+    std::vector<Runner::Piece> pieces;
+    std::vector<int> of;
+    for (int s = 0; s < kSequences; ++s) {
+      const int position = step - s;
+      if (position < 0 || position >= kLength) continue;
+      pieces.push_back({s, position, {tokens[s][position]}});
+      of.push_back(s);
+    }
+    if (pieces.empty()) continue;
+    const Logits logits = runner.Step(pieces);
+    for (size_t i = 0; i < of.size(); ++i) got[of[i]].push_back(logits[i]);
+  }
+  for (int s = 0; s < kSequences; ++s) EXPECT(Same(got[s], want[s]));
+}
+
+TEST(Int8KvAgreesWithTheReference) {
+  for (const ModelShape* shape : {&kLlama, &kGemma, &kPhi}) {
+    const auto model = MakeModel(*shape);
+    const std::vector<int32_t> tokens = RandomTokens(40, shape->vocabulary, 1);
+    const RunOptions options = {.terms = 2, .kv_type = KvType::kInt8};
+    Runner reference = MakeReference(*model, options), unrounded = MakeReference(*model);
+    const Logits want = Feed(reference, 0, tokens, 40);
+    const double rounding = LogitNmse(want, Feed(unrounded, 0, tokens, 40));
+    Runner runner = MakeRunner(*model, options);
+    const Logits got = Feed(runner, 0, tokens, 40);
+    const double nmse = LogitNmse(got, want);
+    std::printf("    %s: NMSE %.2e, of rounding %.2e\n", shape->name, nmse, rounding);
+    EXPECT_LE(nmse, 0.3 * rounding);
+    EXPECT(Same(Feed(runner, 1, tokens, 7), got));
+    EXPECT(Same(Feed(runner, 2, tokens, 1), got));
+    Runner halves = MakeRunner(*model);
+    EXPECT(runner.executor().PageBytes(0) * 10 < halves.executor().PageBytes(0) * 7);
+  }
+}
+
+namespace {
+
+void ExpectHeadGivesWhatIsAsked(int vocabulary, int candidates_step) {
+  ModelShape shape = kLlama;
+  shape.vocabulary = vocabulary;
+  shape.softcap = 20;
+  const auto model = MakeModel(shape);
+  const std::vector<int32_t> tokens = RandomTokens(12, vocabulary, 6);
+  Runner runner = MakeRunner(*model);
+  const Logits logits = Feed(runner, 0, tokens, 12);
+  const std::vector<LogitEdit> edits = {{3, 1.5f, 0.25f}, {100, 2, 0}, {200, 1, -30}};
+  const std::vector<int32_t> targets = {5, 200, 5};
+  std::vector<HeadRow> head(12);
+  for (int i = 0; i < 12; ++i) {
+    head[i].row = i;
+    head[i].candidates = i * candidates_step;
+    head[i].raw_top = i;
+    if (i % 2 == 0) head[i].edits = edits, head[i].targets = targets;
+  }
+  const StepResult result = runner.RunStep({{1, 0, tokens}}, head);
+  for (int i = 0; i < 12; ++i) {
+    const HeadResult& got = result.head[i];
+    double sum = 0;
+    for (const float logit : logits[i]) sum += std::exp(static_cast<double>(logit));
+    EXPECT_LE(std::fabs(got.log_sum_exp - std::log(sum)), 2e-6 * std::fabs(std::log(sum)));
+    std::vector<Candidate> all, raw;
+    for (int t = 0; t < vocabulary; ++t) raw.push_back({t, logits[i][t], logits[i][t]});
+    all = raw;
+    for (const LogitEdit& edit : head[i].edits)
+      all[edit.token].logit = ApplyEdit(edit, logits[i][edit.token]);
+    for (auto* list : {&all, &raw}) {
+      std::stable_sort(list->begin(), list->end(),
+                       [](const Candidate& x, const Candidate& y) { return x.logit > y.logit; });
+    }
+    EXPECT_EQ(got.candidates.size(), static_cast<size_t>(std::min(i * candidates_step, vocabulary)));
+    EXPECT_EQ(got.raw_top.size(), static_cast<size_t>(i));
+    for (size_t c = 0; c < got.candidates.size(); ++c) {
+      EXPECT_EQ(got.candidates[c].token, all[c].token);
+      EXPECT_EQ(got.candidates[c].logit, all[c].logit);
+      EXPECT_EQ(got.candidates[c].raw, all[c].raw);
+    }
+    for (size_t c = 0; c < got.raw_top.size(); ++c) EXPECT_EQ(got.raw_top[c].token, raw[c].token);
+    EXPECT_EQ(got.targets.size(), head[i].targets.size());
+    for (size_t t = 0; t < got.targets.size(); ++t) EXPECT_EQ(got.targets[t], logits[i][targets[t]]);
+  }
+}
+
+}  // namespace
+
+TEST(HeadGivesWhatIsAsked) { ExpectHeadGivesWhatIsAsked(301, 40); }
+
+// Lists of more than kHeadListMax tokens are the host's.
+TEST(HeadGivesLongLists) { ExpectHeadGivesWhatIsAsked(5000, 150); }
+
+TEST(NanStaysInItsSequence) {
+  auto model = MakeModel(kLlama);
+  class Poisoned final : public WeightSource {
+   public:
+    explicit Poisoned(const RandomWeights& inner) : inner_(inner) {}
+    Status Read(WeightId weight, int64_t row, int64_t rows, void* out) const override {
+      TM_RETURN_IF_ERROR(inner_.Read(weight, row, rows, out));
+      if (weight == 0 && row <= 7 && row + rows > 7) {
+        uint8_t* at = static_cast<uint8_t*>(out) +
+                      (7 - row) * static_cast<int64_t>(RowBytes(DType::kQ8_0, kLlama.width));
+        at[0] = 0xff, at[1] = 0x7f;  // an f16 NaN
+      }
+      return {};
+    }
+    const RandomWeights& inner_;
+  };
+  model->program.ops.back() =
+      Head{0, std::get<Head>(model->program.ops.back()).norm,
+           model->weights.Add(&model->program, DType::kQ8_0, kLlama.vocabulary, kLlama.width, 0, 0.1f), 0};
+  const Poisoned source(model->weights);
+  std::vector<int32_t> clean = RandomTokens(20, kLlama.vocabulary, 7),
+                       bad = RandomTokens(20, kLlama.vocabulary, 8);
+  for (auto* tokens : {&clean, &bad}) std::replace(tokens->begin(), tokens->end(), 7, 8);
+  std::vector<int32_t> spoiled = bad;
+  spoiled[9] = 7;
+  Runner runner(model->program, Compile(model->program, source, NewDrivers(), ToCompileOptions({})));
+  const auto run = [&](const std::vector<int32_t>& second) {
+    std::vector<HeadRow> head(40);
+    for (int i = 0; i < 40; ++i) head[i].row = i, head[i].raw_top = 4;
+    return runner.RunStep({{0, 0, clean}, {1, 0, second}}, head);
+  };
+  const StepResult dirty = run(spoiled), healed = run(bad);
+  for (int i = 0; i < 40; ++i) {
+    EXPECT_EQ(dirty.head[i].finite, i < 29);
+    EXPECT(healed.head[i].finite);
+    if (i < 29) EXPECT_EQ(dirty.head[i].log_sum_exp, healed.head[i].log_sum_exp);
+  }
+}
+
+HARNESS_MAIN()
