@@ -50,7 +50,7 @@ Said Say(Executor& executor, const Program& program, std::vector<int32_t> tokens
     table.Reserve(static_cast<int>(done), static_cast<int>(done) + rows);
     StepSequence sequence = {0, rows, static_cast<int>(done), {}};
     for (int g = 0; g < pool.groups(); ++g) sequence.pages[static_cast<size_t>(g)] = table.pages(g);
-    const HeadRow head = {.row = rows - 1, .candidates = 1};
+    const HeadRow head = BestOf(rows - 1);
     StepResult result;
     const Status status = executor.Run(
         {std::span(tokens).subspan(done, static_cast<size_t>(rows)), {&sequence, 1}, {&head, 1}, nullptr},

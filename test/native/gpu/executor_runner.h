@@ -92,6 +92,14 @@ inline bool Same(const Logits& a, const Logits& b) {
   return true;
 }
 
+/// What a head row wants: its best tokens.
+inline HeadRow BestOf(int row, int candidates = 1) {
+  HeadRow head;
+  head.row = row;
+  head.candidates = candidates;
+  return head;
+}
+
 /// A model with one format for all matrices, narrow but with more than one split of k in the wide products.
 inline ModelShape ShapeOf(DType matrix, DType table) {
   ModelShape shape = cpu_test::kLlama;

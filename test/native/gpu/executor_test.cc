@@ -125,6 +125,8 @@ TEST(DecodedBatchesOfAnySizeAreTheSame) {
   for (int s = 0; s < kSequences; ++s) EXPECT(Same(got[s], want[s]));
 }
 
+// What is rounded to 8 bits differs by what activations lose as f16, about 2^-12 of it: a few levels in a
+// hundred are another one, each by one level, where rounding itself is off by a third of a level (rms).
 TEST(Int8KvAgreesWithTheReference) {
   for (const ModelShape* shape : {&kLlama, &kGemma, &kPhi}) {
     const auto model = MakeModel(*shape);
@@ -137,7 +139,8 @@ TEST(Int8KvAgreesWithTheReference) {
     const Logits got = Feed(runner, 0, tokens, 40);
     const double nmse = LogitNmse(got, want);
     std::printf("    %s: NMSE %.2e, of rounding %.2e\n", shape->name, nmse, rounding);
-    EXPECT_LE(nmse, 0.3 * rounding);
+    EXPECT_LE(nmse, 0.5 * rounding);
+    EXPECT_LE(nmse, 5e-4);
     EXPECT(Same(Feed(runner, 1, tokens, 7), got));
     EXPECT(Same(Feed(runner, 2, tokens, 1), got));
     Runner halves = MakeRunner(*model);
