@@ -47,6 +47,7 @@ Cells SharedCells(const Block& block, const void* at) {
 
 void CheckAccess(Machine& machine, Access access, const void* at, size_t bytes, const void* site,
                  Reader reader) {
+  if (machine.InParams(at) && access == Access::kRead) return;
   const uint64_t address = reinterpret_cast<uint64_t>(at);
   AddressSpace& space = AddressSpace::Instance();
   Thread& thread = machine.current();

@@ -17,13 +17,6 @@
 namespace tokenmill::cuda::emu {
 namespace {
 
-constexpr int kSlotsMax = 4;
-constexpr size_t kStackBytes = 64 * 1024;
-constexpr size_t kStackStride = kStackBytes + 8 * 1024;
-constexpr size_t kSharedStride = 256 * 1024;
-
-thread_local Machine* running = nullptr;
-
 /// Device memory's shadow is everybody's, so launches take turns.
 std::mutex launch_mutex;
 std::atomic<int> times_forgotten = 0;
@@ -60,22 +53,26 @@ const char* NameOf(Collective collective) {
 
 /// Whether an address lies in a loaded program or library, as constant tables do.
 bool InImages(const void* at) {
-  struct Search {
-    uintptr_t at;
-    bool found;
-  } search = {reinterpret_cast<uintptr_t>(at), false};
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* data) {
-        auto* s = static_cast<Search*>(data);
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          const auto& header = info->dlpi_phdr[i];
-          if (header.p_type == PT_LOAD && s->at - (info->dlpi_addr + header.p_vaddr) < header.p_memsz)
-            s->found = true;
-        }
-        return s->found ? 1 : 0;
-      },
-      &search);
-  return search.found;
+  struct Segment {
+    uintptr_t begin = 0;
+    size_t bytes = 0;
+    uintptr_t wanted = 0;
+    bool Holds() const { return wanted - begin < bytes; }
+  };
+  static thread_local Segment last;
+  last.wanted = reinterpret_cast<uintptr_t>(at);
+  if (last.Holds()) return true;
+  const auto search = [](dl_phdr_info* info, size_t, void* data) {
+    Segment& segment = *static_cast<Segment*>(data);
+    for (int i = 0; i < info->dlpi_phnum && !segment.Holds(); ++i) {
+      const auto& header = info->dlpi_phdr[i];
+      if (header.p_type != PT_LOAD) continue;
+      segment.begin = info->dlpi_addr + header.p_vaddr;
+      segment.bytes = header.p_memsz;
+    }
+    return segment.Holds() ? 1 : 0;
+  };
+  return dl_iterate_phdr(search, &last) != 0;
 }
 
 }  // namespace
@@ -98,7 +95,6 @@ Machine& Machine::OfThisThread() {
   return *machine;
 }
 
-Machine* Machine::Running() { return running; }
 Shadow& Machine::shadow() { return TheShadow(); }
 void Machine::ForgetShared() { ++times_forgotten; }
 
@@ -150,7 +146,7 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
 
   int started = 0, finished = 0;
   for (; started < slots; ++started) StartBlock(started, order[started]);
-  running = this;
+  running_ = this;
   while (finished < blocks && fault_.empty()) {
     finished_slot_ = -1;
     current_ = TakeReady();
@@ -159,23 +155,12 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
     ++finished;
     if (started < blocks) StartBlock(finished_slot_, order[started++]);
   }
-  running = nullptr;
+  running_ = nullptr;
   TheShadow().EndLaunch();
   return fault_.empty() ? Status() : Status(Code::kInternal, fault_);
 }
 
-bool Machine::InStacks(const void* at) const {
-  return static_cast<size_t>(static_cast<const uint8_t*>(at) - stacks_) <
-         kSlotsMax * kThreadsMax * kStackStride;
-}
-
-bool Machine::InShared(const void* at) const {
-  return static_cast<size_t>(static_cast<const uint8_t*>(at) - shared_) < kSlotsMax * kSharedStride;
-}
-
 void Machine::CheckHost(bool reads, const void* at, size_t bytes, const void* site) {
-  const size_t offset = static_cast<const uint8_t*>(at) - params_.data();
-  if (reads && offset <= params_.size() && bytes <= params_.size() - offset) return;
   if (reads && InImages(at)) return;
   Raise(
       Format("%s of %zu bytes at %p, neither device nor shared memory", reads ? "read" : "write", bytes, at),
@@ -227,7 +212,7 @@ void Machine::StartBlock(int slot, int index) {
 }
 
 void Machine::Entry() {
-  Machine& machine = *running;
+  Machine& machine = *running_;
   machine.kernel_->run(machine.params_.data());
   machine.Exit();
 }

@@ -121,7 +121,7 @@ class Machine {
   /// The calling thread's, kept for its next launches.
   static Machine& OfThisThread();
   /// The machine whose fiber is running, or null: outside of launches nothing is checked.
-  static Machine* Running();
+  static Machine* Running() { return running_; }
 
   ~Machine();
   /// Internal with the report of the first fault.
@@ -137,8 +137,11 @@ class Machine {
   size_t shared_bytes() const { return shape_.shared_bytes; }
   LaunchCounts& counts() { return counts_; }
   int device() const { return options_.device; }
-  bool InStacks(const void* at) const;
-  bool InShared(const void* at) const;
+  bool InStacks(const void* at) const {
+    return IsWithin(at, stacks_, kSlotsMax * kThreadsMax * kStackStride);
+  }
+  bool InShared(const void* at) const { return IsWithin(at, shared_, kSlotsMax * kSharedStride); }
+  bool InParams(const void* at) const { return IsWithin(at, params_.data(), params_.size()); }
   /// Kernels may read their parameters and constants of the program, nothing else of the host's.
   void CheckHost(bool reads, const void* at, size_t bytes, const void* site);
 
@@ -171,7 +174,16 @@ class Machine {
   LaneData& lane_data() { return current_->warp->data[current_->lane]; }
 
  private:
+  static constexpr int kSlotsMax = 4;
+  static constexpr size_t kStackBytes = 64 * 1024;
+  static constexpr size_t kStackStride = kStackBytes + 8 * 1024;
+  static constexpr size_t kSharedStride = 256 * 1024;
+  static inline constinit thread_local Machine* running_ = nullptr;
+
   Machine();
+  static bool IsWithin(const void* at, const void* begin, size_t bytes) {
+    return reinterpret_cast<uintptr_t>(at) - reinterpret_cast<uintptr_t>(begin) < bytes;
+  }
   static void Entry();
   void Preempt();
   void StartBlock(int slot, int index);
