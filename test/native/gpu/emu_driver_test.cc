@@ -54,7 +54,8 @@ TEST(work_is_done_in_order_and_late) {
     DeviceBuffer<float> x(*driver, 64), y(*driver, 64);
     std::vector<float> host = Ascending(64), result(64, -1.0f);
     EXPECT(driver->Upload(Stream::kStep, x.address(), host.data(), 256).ok());
-    EXPECT(driver->Launch("emulator_reverse", kReverse, EmulatorParams{x.data(), y.data(), 64, 0, nullptr}).ok());
+    EXPECT(driver->Launch("emulator_reverse", kReverse, EmulatorParams{x.data(), y.data(), 64, 0, nullptr})
+               .ok());
     EXPECT(driver->Copy(Stream::kStep, x.address(), y.address(), 128).ok());
     EXPECT(driver->Download(Stream::kStep, result.data(), x.address(), 256).ok());
     late += result[0] == -1.0f;
@@ -69,7 +70,8 @@ TEST(graphs_are_replayed_with_the_memory_of_then) {
   auto driver = CreateEmuDriver({});
   DeviceBuffer<float> x(*driver, Ascending(64)), y(*driver, 64);
   EXPECT(driver->BeginCapture().ok());
-  EXPECT(driver->Launch("emulator_reverse", kReverse, EmulatorParams{x.data(), y.data(), 64, 0, nullptr}).ok());
+  EXPECT(
+      driver->Launch("emulator_reverse", kReverse, EmulatorParams{x.data(), y.data(), 64, 0, nullptr}).ok());
   EXPECT(driver->Copy(Stream::kStep, x.address(), y.address(), 256).ok());
   EXPECT(!driver->Synchronize(Stream::kStep).ok());
   auto graph = driver->EndCapture();
@@ -115,7 +117,8 @@ TEST(copies_carry_along_what_is_undefined) {
   auto driver = CreateEmuDriver({});
   DeviceBuffer<float> x(*driver, 64), y(*driver, 64), z(*driver, Ascending(64));
   EXPECT(driver->Copy(Stream::kStep, z.address(), x.address(), 256).ok());
-  EXPECT(driver->Launch("emulator_reverse", kReverse, EmulatorParams{z.data(), y.data(), 64, 0, nullptr}).ok());
+  EXPECT(
+      driver->Launch("emulator_reverse", kReverse, EmulatorParams{z.data(), y.data(), 64, 0, nullptr}).ok());
   EXPECT(driver->Synchronize(Stream::kStep).message().find("uninitialized") != std::string::npos);
 }
 
@@ -123,7 +126,8 @@ TEST(freed_memory_and_that_of_other_devices_is_foreign) {
   auto one = CreateEmuDriver({.device = 0}), two = CreateEmuDriver({.device = 1});
   DeviceBuffer<float> x(*one, Ascending(64)), y(*two, 64);
   EXPECT(two->Launch("emulator_reverse", kReverse, EmulatorParams{x.data(), y.data(), 64, 0, nullptr}).ok());
-  EXPECT(two->Synchronize(Stream::kStep).message().find("device 0's memory on device 1") != std::string::npos);
+  EXPECT(two->Synchronize(Stream::kStep).message().find("device 0's memory on device 1") !=
+         std::string::npos);
 
   DeviceBuffer<float> z(*one, 64);
   float* freed = nullptr;

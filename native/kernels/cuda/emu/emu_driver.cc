@@ -238,7 +238,8 @@ class EmuDriver : public Driver {
       return Error(Code::kInternal, "%s: parameters of %zu bytes, the kernel has %zu", name, params_bytes,
                    kernel.params_bytes);
     }
-    if (shape.threads == 0 || shape.threads > static_cast<unsigned>(kernel.threads_max) || shape.threads % 32 != 0) {
+    if (shape.threads == 0 || shape.threads > static_cast<unsigned>(kernel.threads_max) ||
+        shape.threads % 32 != 0) {
       return Error(Code::kInternal, "%s: blocks of %u threads; whole warps up to %d are possible", name,
                    shape.threads, kernel.threads_max);
     }
@@ -292,7 +293,9 @@ class EmuDriver : public Driver {
 
 }  // namespace
 
-std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) { return std::make_unique<EmuDriver>(options); }
+std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) {
+  return std::make_unique<EmuDriver>(options);
+}
 
 EmuStats EmuStatsOf(Driver& driver, const std::string& kernel) {
   return static_cast<EmuDriver&>(driver).StatsOf(kernel);

@@ -17,13 +17,6 @@
 namespace tokenmill::cuda::emu {
 namespace {
 
-constexpr int kSlotsMax = 4;
-constexpr size_t kStackBytes = 64 * 1024;
-constexpr size_t kStackStride = kStackBytes + 8 * 1024;
-constexpr size_t kSharedStride = 256 * 1024;
-
-thread_local Machine* running = nullptr;
-
 /// Device memory's shadow is everybody's, so launches take turns.
 std::mutex launch_mutex;
 std::atomic<int> times_forgotten = 0;
@@ -40,34 +33,46 @@ std::map<std::string, Kernel>& Kernels() {
 
 const char* NameOf(Collective collective) {
   switch (collective) {
-    case Collective::kNone: return "nothing";
-    case Collective::kSyncWarp: return "sync_warp";
-    case Collective::kShuffleXor: return "shuffle_xor";
-    case Collective::kShuffle: return "shuffle";
-    case Collective::kBallot: return "ballot";
-    case Collective::kMma: return "mma";
-    case Collective::kLdmatrix: return "ldmatrix";
+    case Collective::kNone:
+      return "nothing";
+    case Collective::kSyncWarp:
+      return "sync_warp";
+    case Collective::kShuffleXor:
+      return "shuffle_xor";
+    case Collective::kShuffle:
+      return "shuffle";
+    case Collective::kBallot:
+      return "ballot";
+    case Collective::kMma:
+      return "mma";
+    case Collective::kLdmatrix:
+      return "ldmatrix";
   }
   return "?";
 }
 
 /// Whether an address lies in a loaded program or library, as constant tables do.
 bool InImages(const void* at) {
-  struct Search {
-    uintptr_t at;
-    bool found;
-  } search = {reinterpret_cast<uintptr_t>(at), false};
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* data) {
-        auto* s = static_cast<Search*>(data);
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          const auto& header = info->dlpi_phdr[i];
-          if (header.p_type == PT_LOAD && s->at - (info->dlpi_addr + header.p_vaddr) < header.p_memsz) s->found = true;
-        }
-        return s->found ? 1 : 0;
-      },
-      &search);
-  return search.found;
+  struct Segment {
+    uintptr_t begin = 0;
+    size_t bytes = 0;
+    uintptr_t wanted = 0;
+    bool Holds() const { return wanted - begin < bytes; }
+  };
+  static thread_local Segment last;
+  last.wanted = reinterpret_cast<uintptr_t>(at);
+  if (last.Holds()) return true;
+  const auto search = [](dl_phdr_info* info, size_t, void* data) {
+    Segment& segment = *static_cast<Segment*>(data);
+    for (int i = 0; i < info->dlpi_phnum && !segment.Holds(); ++i) {
+      const auto& header = info->dlpi_phdr[i];
+      if (header.p_type != PT_LOAD) continue;
+      segment.begin = info->dlpi_addr + header.p_vaddr;
+      segment.bytes = header.p_memsz;
+    }
+    return segment.Holds() ? 1 : 0;
+  };
+  return dl_iterate_phdr(search, &last) != 0;
 }
 
 }  // namespace
@@ -90,7 +95,6 @@ Machine& Machine::OfThisThread() {
   return *machine;
 }
 
-Machine* Machine::Running() { return running; }
 Shadow& Machine::shadow() { return TheShadow(); }
 void Machine::ForgetShared() { ++times_forgotten; }
 
@@ -126,7 +130,8 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
   kernel_ = &kernel;
   shape_ = shape;
   options_ = options;
-  params_.assign(static_cast<const uint8_t*>(params), static_cast<const uint8_t*>(params) + kernel.params_bytes);
+  params_.assign(static_cast<const uint8_t*>(params),
+                 static_cast<const uint8_t*>(params) + kernel.params_bytes);
   random_.seed(static_cast<uint32_t>(options.seed * 2654435761u + 1));
   counts_ = {};
   fault_.clear();
@@ -141,7 +146,7 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
 
   int started = 0, finished = 0;
   for (; started < slots; ++started) StartBlock(started, order[started]);
-  running = this;
+  running_ = this;
   while (finished < blocks && fault_.empty()) {
     finished_slot_ = -1;
     current_ = TakeReady();
@@ -150,24 +155,16 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
     ++finished;
     if (started < blocks) StartBlock(finished_slot_, order[started++]);
   }
-  running = nullptr;
+  running_ = nullptr;
   TheShadow().EndLaunch();
   return fault_.empty() ? Status() : Status(Code::kInternal, fault_);
 }
 
-bool Machine::InStacks(const void* at) const {
-  return static_cast<size_t>(static_cast<const uint8_t*>(at) - stacks_) < kSlotsMax * kThreadsMax * kStackStride;
-}
-
-bool Machine::InShared(const void* at) const {
-  return static_cast<size_t>(static_cast<const uint8_t*>(at) - shared_) < kSlotsMax * kSharedStride;
-}
-
 void Machine::CheckHost(bool reads, const void* at, size_t bytes, const void* site) {
-  const size_t offset = static_cast<const uint8_t*>(at) - params_.data();
-  if (reads && offset <= params_.size() && bytes <= params_.size() - offset) return;
   if (reads && InImages(at)) return;
-  Raise(Format("%s of %zu bytes at %p, neither device nor shared memory", reads ? "read" : "write", bytes, at), site);
+  Raise(
+      Format("%s of %zu bytes at %p, neither device nor shared memory", reads ? "read" : "write", bytes, at),
+      site);
 }
 
 void Machine::StartBlock(int slot, int index) {
@@ -215,7 +212,7 @@ void Machine::StartBlock(int slot, int index) {
 }
 
 void Machine::Entry() {
-  Machine& machine = *running;
+  Machine& machine = *running_;
   machine.kernel_->run(machine.params_.data());
   machine.Exit();
 }
@@ -224,7 +221,8 @@ void Machine::Exit() {
   Thread& thread = *current_;
   Block& block = *thread.block;
   if (thread.warp->arrived > 0) {
-    Raise(Format("a thread exits while lanes of its warp wait at %s", NameOf(thread.warp->collective)), nullptr);
+    Raise(Format("a thread exits while lanes of its warp wait at %s", NameOf(thread.warp->collective)),
+          nullptr);
   }
   if (block.arrived > 0) Raise("a thread exits while others of its block wait at sync_block", nullptr);
   thread.waits = Waits::kExited;
@@ -247,8 +245,8 @@ void Machine::Raise(const std::string& what, const void* site) {
 
 std::string Machine::Describe(const Thread& thread) const {
   const Place& p = thread.place;
-  return Format("block (%d, %d, %d) thread %d (warp %d lane %d)", p.block[0], p.block[1], p.block[2], p.thread,
-                p.thread / kWarpLanes, thread.lane);
+  return Format("block (%d, %d, %d) thread %d (warp %d lane %d)", p.block[0], p.block[1], p.block[2],
+                p.thread, p.thread / kWarpLanes, thread.lane);
 }
 
 void Machine::RaiseDeadlock() {

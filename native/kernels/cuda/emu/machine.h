@@ -15,8 +15,8 @@
 #include "kernels/cuda/emu/gpu_emu.h"
 #include "kernels/cuda/emu/shadow.h"
 
-// Carries out one launch on the calling thread. A few blocks run at once; every thread of theirs is a fiber, and a
-// seeded scheduler picks which goes on whenever one waits, and at random accesses.
+// Carries out one launch on the calling thread. A few blocks run at once; every thread of theirs is a fiber,
+// and a seeded scheduler picks which goes on whenever one waits, and at random accesses.
 
 namespace tokenmill::cuda::emu {
 
@@ -65,7 +65,7 @@ struct Thread {
   std::vector<size_t> copy_groups;       // how many of `copies` each committed group has
   uint32_t stamp = 0, atomic_stamp = 0;  // of its epoch, 0: not asked for yet
   uint32_t fences = 0;
-  KnowledgePtr fenced, seen, known;      // what its atomics release, what they got, what a fence made of that
+  KnowledgePtr fenced, seen, known;  // what its atomics release, what they got, what a fence made of that
 };
 
 /// What a lane brings to a collective, and what it gets.
@@ -121,11 +121,12 @@ class Machine {
   /// The calling thread's, kept for its next launches.
   static Machine& OfThisThread();
   /// The machine whose fiber is running, or null: outside of launches nothing is checked.
-  static Machine* Running();
+  static Machine* Running() { return running_; }
 
   ~Machine();
   /// Internal with the report of the first fault.
-  Status Run(const Kernel& kernel, const LaunchShape& shape, const void* params, const LaunchOptions& options);
+  Status Run(const Kernel& kernel, const LaunchShape& shape, const void* params,
+             const LaunchOptions& options);
 
   /// Stamps begin anew: cells of shared memory of all threads' machines are cleared before their next launch.
   static void ForgetShared();
@@ -136,8 +137,11 @@ class Machine {
   size_t shared_bytes() const { return shape_.shared_bytes; }
   LaunchCounts& counts() { return counts_; }
   int device() const { return options_.device; }
-  bool InStacks(const void* at) const;
-  bool InShared(const void* at) const;
+  bool InStacks(const void* at) const {
+    return IsWithin(at, stacks_, kSlotsMax * kThreadsMax * kStackStride);
+  }
+  bool InShared(const void* at) const { return IsWithin(at, shared_, kSlotsMax * kSharedStride); }
+  bool InParams(const void* at) const { return IsWithin(at, params_.data(), params_.size()); }
   /// Kernels may read their parameters and constants of the program, nothing else of the host's.
   void CheckHost(bool reads, const void* at, size_t bytes, const void* site);
 
@@ -155,7 +159,8 @@ class Machine {
   void SyncBlock(const void* site);
   void SyncWarp(const void* site);
   /// Ends the launch because of two accesses that nothing orders.
-  [[noreturn]] void RaiseRace(Access access, const Conflict& conflict, const std::string& where, const void* site);
+  [[noreturn]] void RaiseRace(Access access, const Conflict& conflict, const std::string& where,
+                              const void* site);
   /// Waits for all lanes; the last one carries out `all(warp)` for everybody.
   template <class Action>
   void Rendezvous(Collective collective, int kind, const void* site, const Action& all) {
@@ -169,7 +174,16 @@ class Machine {
   LaneData& lane_data() { return current_->warp->data[current_->lane]; }
 
  private:
+  static constexpr int kSlotsMax = 4;
+  static constexpr size_t kStackBytes = 64 * 1024;
+  static constexpr size_t kStackStride = kStackBytes + 8 * 1024;
+  static constexpr size_t kSharedStride = 256 * 1024;
+  static inline constinit thread_local Machine* running_ = nullptr;
+
   Machine();
+  static bool IsWithin(const void* at, const void* begin, size_t bytes) {
+    return reinterpret_cast<uintptr_t>(at) - reinterpret_cast<uintptr_t>(begin) < bytes;
+  }
   static void Entry();
   void Preempt();
   void StartBlock(int slot, int index);
