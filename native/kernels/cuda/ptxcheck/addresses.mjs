@@ -7,7 +7,6 @@ function symbolAddress(i, { name, offset }) {
   const shift = integerLiteral(offset, 64);
   if (symbol.space === "param") return `(kParameterBase + ${symbol.offset} + ${shift})`;
   if (symbol.space === "local") return `(t.LocalBase() + ${symbol.offset} + ${shift})`;
-  if (symbol.space === "const") return `(AddressOf(${name}) + ${shift})`;
   if (symbol.space === "shared" && symbol.bytes === 0) return `(kSharedBase + ${shift})`;
   return i.fail(`a variable of ${symbol.space} memory is not supported: ${name}`);
 }

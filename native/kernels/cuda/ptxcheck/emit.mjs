@@ -60,28 +60,22 @@ function emitKernel(kernel, source) {
   ];
 }
 
-function emitConstant({ name, align, data, bytes }) {
-  const values = data ?? new Array(bytes).fill(0);
-  return `alignas(${align}) static const Constant<${bytes}> ${name} = {{${values.join(", ")}}};`;
-}
-
-function emitRegistration(module, kernel) {
-  const facts = [kernel.parameterBytes, kernel.threadsMax].join(", ");
-  const names = `${JSON.stringify(module.target)}, ${JSON.stringify(kernel.name)}`;
-  return `static const Registration ${kernel.name}_registration(${names}, ${kernel.name}_body, ${facts});`;
+/** The emulator knows a translated kernel as NAME@TARGET. */
+function emitRegistration(module, { name, parameterBytes, threadsMax }) {
+  const run = `[](const void* p) { RunThread(${name}_body, p, ${parameterBytes}); }`;
+  const facts = `${JSON.stringify(`${name}@${module.target}`)}, ${run}, ${parameterBytes}, ${threadsMax}`;
+  return `static const emu::Registrar ${name}_registrar(${facts});`;
 }
 
 /** `source` is the PTX file's name, for reports. */
 export function emit(module, source) {
   const space = `${module.target}_${source.replace(/\W/g, "_")}`;
-  const constants = module.variables.filter((variable) => variable.space === "const");
   return [
     `// Made by ptxcheck/translate.mjs from ${source}.`,
     '#include "kernels/cuda/ptxcheck/ptx_thread.h"',
     "",
     `namespace tokenmill::cuda::ptx::${space} {`,
     "",
-    ...constants.map(emitConstant),
     ...module.kernels.flatMap((kernel) => emitKernel(kernel, source)),
     ...module.kernels.map((kernel) => emitRegistration(module, kernel)),
     "",

@@ -1,7 +1,7 @@
 // Reads a PTX file into a module:
 //
 //   { target, variables: [Variable], kernels: [Kernel] }
-//   Variable { name, space, align, bytes, data: [byte] | null }          null: not initialized
+//   Variable { name, space, align, bytes }                               bytes: 0 for extern name[]
 //   Kernel   { name, parameters: [{ name, align, offset, bytes }], parameterBytes, threadsMax,
 //              registers: [{ name, width }], variables: [Variable], statements, line }
 //   statement { kind: "label", name } | { kind: "instruction", guard: null | { register, negated }, opcode, operands,
@@ -210,7 +210,7 @@ function readTopLevel(cursor, module) {
     readHeader(cursor, module, directive);
   } else if (directive === ".entry") {
     module.kernels.push(readKernel(cursor, module));
-  } else if ([".shared", ".const", ".global"].includes(directive)) {
+  } else if (directive === ".shared") {
     module.variables.push(readVariable(cursor, directive.slice(1)));
     cursor.expect(";");
   } else if (![".extern", ".visible", ".weak"].includes(directive)) {

@@ -101,7 +101,7 @@ function move(i) {
   return i.plain(type, "", 1);
 }
 
-const spaces = ["global", "shared", "shared::cta", "local", "const", "param"];
+const spaces = ["global", "shared", "shared::cta", "local", "param"];
 
 /** cvta.space d, a: to a generic address; cvta.to.space d, a: back. */
 function convertAddress(i) {

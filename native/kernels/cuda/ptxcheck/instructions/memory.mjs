@@ -31,7 +31,7 @@ function assignLoaded(i, operand, type, element) {
 
 function load(i) {
   i.optional("weak");
-  const space = readSpace(i, "global", "shared", "local", "const", "param");
+  const space = readSpace(i, "global", "shared", "local", "param");
   i.optional("ca", "cg", "cs", "lu");
   if (i.flag("nc") && space !== "global") i.fail(".nc is for global memory");
   skipCacheHints(i);

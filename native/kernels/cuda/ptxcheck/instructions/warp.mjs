@@ -74,7 +74,7 @@ function readShape(i) {
   i.one(sum);
   i.end(4);
   const registers = shapes[a][shape] ?? i.fail(`.${shape} is not a shape of .${a}`);
-  return { k: Number(shape.slice(5)), a, b, registers };
+  return { k: Number(shape.slice(6)), a, b, registers };
 }
 
 function multiplyMatrices(i) {
