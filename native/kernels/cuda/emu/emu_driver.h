@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/status.h"
+#include "kernels/cuda/driver.h"
+
+// Emulated devices: kernels registered by GPU_KERNEL, run on the CPU and checked at every access.
+
+namespace tokenmill::cuda {
+
+struct EmuOptions {
+  int device = 0;                                // of at most 8
+  size_t memory_bytes = size_t{512} << 20;       // of the device
+  int major = 8, minor = 0;
+  int multiprocessors = 4;
+  size_t shared_bytes_max = 99 * 1024;
+  uint64_t seed = 1;                             // of schedules, 0: 1
+};
+
+/// A device as the options describe it. Objects of the same device share its memory's addresses, not its budget.
+std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options);
+
+/// The schedule of launches to come, for a driver that CreateEmuDriver made.
+void SetEmuSeed(Driver& driver, uint64_t seed);
+
+}  // namespace tokenmill::cuda

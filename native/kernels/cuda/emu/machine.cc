@@ -1,0 +1,298 @@
+#include "kernels/cuda/emu/machine.h"
+
+#include <link.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <numeric>
+
+#include "kernels/cuda/emu/source_line.h"
+
+namespace tokenmill::cuda::emu {
+namespace {
+
+constexpr int kSlotsMax = 4;
+constexpr size_t kStackBytes = 64 * 1024;
+constexpr size_t kStackStride = kStackBytes + 8 * 1024;
+constexpr size_t kSharedStride = 256 * 1024;
+
+thread_local Machine* running = nullptr;
+
+std::map<std::string, Kernel>& Kernels() {
+  static std::map<std::string, Kernel> kernels;
+  return kernels;
+}
+
+const char* NameOf(Collective collective) {
+  switch (collective) {
+    case Collective::kNone: return "nothing";
+    case Collective::kSyncWarp: return "sync_warp";
+    case Collective::kShuffleXor: return "shuffle_xor";
+    case Collective::kShuffle: return "shuffle";
+    case Collective::kBallot: return "ballot";
+    case Collective::kMma: return "mma";
+    case Collective::kLdmatrix: return "ldmatrix";
+  }
+  return "?";
+}
+
+/// Whether an address lies in a loaded program or library, as constant tables do.
+bool InImages(const void* at) {
+  struct Search {
+    uintptr_t at;
+    bool found;
+  } search = {reinterpret_cast<uintptr_t>(at), false};
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, size_t, void* data) {
+        auto* s = static_cast<Search*>(data);
+        for (int i = 0; i < info->dlpi_phnum; ++i) {
+          const auto& header = info->dlpi_phdr[i];
+          if (header.p_type == PT_LOAD && s->at - (info->dlpi_addr + header.p_vaddr) < header.p_memsz) s->found = true;
+        }
+        return s->found ? 1 : 0;
+      },
+      &search);
+  return search.found;
+}
+
+}  // namespace
+
+Registrar::Registrar(const char* name, void (*run)(const void*), size_t params_bytes, int threads_max) {
+  if (!Kernels().try_emplace(name, Kernel{name, run, params_bytes, threads_max}).second) {
+    std::fprintf(stderr, "tokenmill: two GPU kernels are named %s\n", name);
+    std::abort();
+  }
+}
+
+const Kernel* FindKernel(const char* name) {
+  const auto found = Kernels().find(name);
+  return found == Kernels().end() ? nullptr : &found->second;
+}
+
+Machine& Machine::OfThisThread() {
+  static thread_local std::unique_ptr<Machine> machine;
+  if (!machine) machine.reset(new Machine());
+  return *machine;
+}
+
+Machine* Machine::Running() { return running; }
+
+Machine::Machine() {
+  stacks_ = static_cast<uint8_t*>(ReserveMemory(kSlotsMax * kThreadsMax * kStackStride));
+  shared_ = static_cast<uint8_t*>(ReserveMemory(kSlotsMax * kSharedStride));
+  shared_states_ = static_cast<uint8_t*>(ReserveMemory(kSlotsMax * kSharedStride));
+}
+
+Machine::~Machine() {
+  munmap(stacks_, kSlotsMax * kThreadsMax * kStackStride);
+  munmap(shared_, kSlotsMax * kSharedStride);
+  munmap(shared_states_, kSlotsMax * kSharedStride);
+}
+
+Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* params,
+                    const LaunchOptions& options) {
+  kernel_ = &kernel;
+  shape_ = shape;
+  options_ = options;
+  params_.assign(static_cast<const uint8_t*>(params), static_cast<const uint8_t*>(params) + kernel.params_bytes);
+  random_.seed(static_cast<uint32_t>(options.seed * 2654435761u + 1));
+  fault_.clear();
+  ready_.clear();
+
+  const int blocks = static_cast<int>(shape.grid_x * shape.grid_y * shape.grid_z);
+  std::vector<int> order(blocks);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), random_);
+  const int slots = std::min<int>({blocks, kSlotsMax, 1 + static_cast<int>(random_() % kSlotsMax)});
+  slots_.resize(std::max<size_t>(slots_.size(), slots));
+
+  int started = 0, finished = 0;
+  for (; started < slots; ++started) StartBlock(started, order[started]);
+  running = this;
+  while (finished < blocks && fault_.empty()) {
+    finished_slot_ = -1;
+    current_ = TakeReady();
+    SwitchContext(&main_, &current_->context);
+    if (finished_slot_ < 0) continue;
+    ++finished;
+    if (started < blocks) StartBlock(finished_slot_, order[started++]);
+  }
+  running = nullptr;
+  return fault_.empty() ? Status() : Status(Code::kInternal, fault_);
+}
+
+bool Machine::InStacks(const void* at) const {
+  return static_cast<size_t>(static_cast<const uint8_t*>(at) - stacks_) < kSlotsMax * kThreadsMax * kStackStride;
+}
+
+bool Machine::InShared(const void* at) const {
+  return static_cast<size_t>(static_cast<const uint8_t*>(at) - shared_) < kSlotsMax * kSharedStride;
+}
+
+void Machine::CheckHost(bool reads, const void* at, size_t bytes, const void* site) {
+  const size_t offset = static_cast<const uint8_t*>(at) - params_.data();
+  if (reads && offset <= params_.size() && bytes <= params_.size() - offset) return;
+  if (reads && InImages(at)) return;
+  Raise(Format("%s of %zu bytes at %p, neither device nor shared memory", reads ? "read" : "write", bytes, at), site);
+}
+
+void Machine::StartBlock(int slot, int index) {
+  if (!slots_[slot]) slots_[slot] = std::make_unique<Block>();
+  Block& block = *slots_[slot];
+  const int threads = static_cast<int>(shape_.threads);
+  block.slot = slot;
+  block.index = index;
+  block.shared = shared_ + slot * kSharedStride;
+  block.shared_state = shared_states_ + slot * kSharedStride;
+  std::memset(block.shared, kPoison, shape_.shared_bytes);
+  std::memset(block.shared_state, kUndefined, shape_.shared_bytes);
+  std::memset(block.shared_state + shape_.shared_bytes, kForeign, kSharedStride - shape_.shared_bytes);
+  block.arrived = block.exited = 0;
+  block.threads.resize(threads);
+  block.warps.assign(threads / kWarpLanes, Warp());
+  Place place = {};
+  place.threads = threads;
+  const int x = static_cast<int>(shape_.grid_x), y = static_cast<int>(shape_.grid_y);
+  place.block[0] = index % x, place.block[1] = index / x % y, place.block[2] = index / x / y;
+  place.grid[0] = x, place.grid[1] = y, place.grid[2] = static_cast<int>(shape_.grid_z);
+  for (int i = 0; i < threads; ++i) {
+    Thread& thread = block.threads[i];
+    place.thread = i;
+    thread.place = place;
+    thread.block = &block;
+    thread.warp = &block.warps[i / kWarpLanes];
+    thread.lane = i % kWarpLanes;
+    thread.warp->lanes[thread.lane] = &thread;
+    thread.copies.clear();
+    thread.copy_groups.clear();
+    // Without the offset the hot ends of all stacks would share a few sets of the cache.
+    uint8_t* stack = stacks_ + (slot * kThreadsMax + i) * kStackStride + i * 320 % 4096;
+    PrepareContext(&thread.context, stack, kStackBytes, &Machine::Entry);
+    MakeReady(&thread);
+  }
+}
+
+void Machine::Entry() {
+  Machine& machine = *running;
+  machine.kernel_->run(machine.params_.data());
+  machine.Exit();
+}
+
+void Machine::Exit() {
+  Thread& thread = *current_;
+  Block& block = *thread.block;
+  if (thread.warp->arrived > 0) {
+    Raise(Format("a thread exits while lanes of its warp wait at %s", NameOf(thread.warp->collective)), nullptr);
+  }
+  if (block.arrived > 0) Raise("a thread exits while others of its block wait at sync_block", nullptr);
+  thread.waits = Waits::kExited;
+  ++thread.warp->exited;
+  if (++block.exited == static_cast<int>(block.threads.size())) {
+    finished_slot_ = block.slot;
+    SwitchContext(&thread.context, &main_);
+  }
+  Wait(Waits::kExited, nullptr);
+  std::abort();
+}
+
+void Machine::Raise(const std::string& what, const void* site) {
+  fault_ = Format("%s: %s by %s", kernel_->name.c_str(), what.c_str(), Describe(*current_).c_str());
+  if (site != nullptr) fault_ += " at " + SourceLine(site);
+  SwitchContext(&current_->context, &main_);
+  std::abort();
+}
+
+std::string Machine::Describe(const Thread& thread) const {
+  const Place& p = thread.place;
+  return Format("block (%d, %d, %d) thread %d (warp %d lane %d)", p.block[0], p.block[1], p.block[2], p.thread,
+                p.thread / kWarpLanes, thread.lane);
+}
+
+void Machine::RaiseDeadlock() {
+  std::string waiting;
+  for (const auto& block : slots_) {
+    if (!block) continue;
+    for (const Thread& thread : block->threads) {
+      if (thread.waits == Waits::kNot || thread.waits == Waits::kExited || waiting.size() > 2000) continue;
+      waiting += "\n  " + Describe(thread) + " waits for its " +
+                 (thread.waits == Waits::kForWarp ? "warp" : "block") + " at " + SourceLine(thread.site);
+    }
+  }
+  Raise("threads wait for each other for ever (found" + waiting + "\n)", nullptr);
+}
+
+Thread* Machine::TakeReady() {
+  const size_t last = ready_.size() - 1;
+  const uint32_t dice = static_cast<uint32_t>(random_());
+  if ((dice & 0x300) == 0) std::swap(ready_[(dice >> 10) % ready_.size()], ready_[last]);
+  Thread* thread = ready_[last];
+  ready_.pop_back();
+  return thread;
+}
+
+void Machine::MakeReady(Thread* thread) {
+  thread->waits = Waits::kNot;
+  ready_.push_back(thread);
+}
+
+void Machine::Wait(Waits waits, const void* site) {
+  Thread* self = current_;
+  self->waits = waits;
+  self->site = site;
+  if (ready_.empty()) RaiseDeadlock();
+  current_ = TakeReady();
+  SwitchContext(&self->context, &current_->context);
+}
+
+void Machine::Preempt() {
+  accesses_to_preemption_ = 1 + static_cast<int>(random_() % 512);
+  Thread* self = current_;
+  if (ready_.empty()) return;
+  std::swap(ready_[random_() % ready_.size()], ready_.back());
+  current_ = ready_.back();
+  ready_.back() = self;
+  SwitchContext(&self->context, &current_->context);
+}
+
+void Machine::SyncBlock(const void* site) {
+  Block& block = *current_->block;
+  if (block.exited > 0) Raise("sync_block after a thread of the block has exited", site);
+  if (++block.arrived < static_cast<int>(block.threads.size())) {
+    Wait(Waits::kForBlock, site);
+    return;
+  }
+  block.arrived = 0;
+  for (Thread& thread : block.threads) {
+    if (&thread != current_) MakeReady(&thread);
+  }
+}
+
+bool Machine::JoinWarp(Collective collective, int kind, const void* site) {
+  Warp& warp = *current_->warp;
+  if (warp.exited > 0) {
+    Raise(Format("%s after a lane of the warp has exited", NameOf(collective)), site);
+  }
+  if (warp.arrived == 0) {
+    warp.collective = collective;
+    warp.kind = kind;
+  } else if (warp.collective != collective || warp.kind != kind) {
+    Raise(Format("%s while other lanes of the warp are at another collective (%s)", NameOf(collective),
+                 NameOf(warp.collective)),
+          site);
+  }
+  return ++warp.arrived == kWarpLanes;
+}
+
+void Machine::ReleaseWarp() {
+  Warp& warp = *current_->warp;
+  warp.arrived = 0;
+  for (Thread* lane : warp.lanes) {
+    if (lane != current_) MakeReady(lane);
+  }
+}
+
+}  // namespace tokenmill::cuda::emu
