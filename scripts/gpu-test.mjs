@@ -7,10 +7,12 @@
 // A test that needs more says so in a line of its own, with paths below native or test/native/gpu:
 //   // sources: kernels/cuda/rows.cu quant/quant.cc helpers.cu
 // GPU_SEEDS=n: schedules to try. JOBS=n: compilers at once (2).
+// GPU_BACKEND=ptx: nvcc's PTX of the kernels, translated, for each target in turn; skipped where there is no nvcc.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { hasNvcc, ptxTargets, translateKernels } from "./gpu-ptx.mjs";
 
 process.chdir(join(dirname(fileURLToPath(import.meta.url)), ".."));
 const tests = "test/native/gpu";
@@ -18,7 +20,9 @@ const out = "build/gpu-tests";
 const common = "-std=c++20 -g -Wall -Wextra -Wno-unused-parameter -Wno-restrict -ffp-contract=off".split(" ");
 const includes = ["-Inative", "-Itest/native", `-I${tests}`];
 const kernelFlags = ["-O1", "-fsanitize=thread", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
+const translationFlags = ["-O1", "-w"];
 const compiler = process.env.CXX ?? "g++";
+const translated = process.env.GPU_BACKEND === "ptx";
 
 const below = (folder, end) =>
   readdirSync(folder)
@@ -45,9 +49,14 @@ function isFresh(source) {
   return paths.every((path) => existsSync(path) && statSync(path).mtimeMs < built);
 }
 
+function flagsOf(source) {
+  if (source.endsWith(".cu")) return kernelFlags;
+  if (source.endsWith(".ptx.cc")) return translationFlags;
+  return [source.endsWith("_test.cc") ? "-O1" : "-O2"];
+}
+
 function compile(source) {
-  const optimize = source.endsWith("_test.cc") ? "-O1" : "-O2";
-  const flags = source.endsWith(".cu") ? kernelFlags : [optimize];
+  const flags = flagsOf(source);
   const object = objectOf(source);
   const dependencies = ["-MMD", "-MF", `${object}.d`];
   const arguments_ = [...common, ...flags, ...includes, ...dependencies, "-c", source, "-o", object];
@@ -64,13 +73,35 @@ async function compileAll(sources) {
   return ok;
 }
 
+function ptxSources(sources) {
+  if (!translated) return [];
+  const kernels = sources.filter((source) => source.endsWith(".cu"));
+  return [...translateKernels(kernels, join(out, "ptx"), includes), ...below("native/kernels/cuda/ptxcheck", ".cc")];
+}
+
+function runProgram(program, filter) {
+  const run = (target) => {
+    if (translated) console.log(`translated from PTX of ${target}:`);
+    const env = { ...process.env, GPU_PTX_TARGET: target };
+    return spawnSync(program, filter, { stdio: "inherit", env }).status === 0;
+  };
+  return translated ? ptxTargets.map(run).every(Boolean) : run("");
+}
+
 async function runTest(test, filter) {
-  const sources = [...sourcesOf(test), ...below("native/kernels/cuda/emu", ".cc"), "native/core/status.cc"];
+  const own = sourcesOf(test);
+  const shared = [...below("native/kernels/cuda/emu", ".cc"), "native/core/status.cc"];
+  const sources = [...own, ...shared, ...ptxSources(own)];
   if (!(await compileAll(sources))) return false;
   const program = join(out, basename(test, ".cc"));
   const linked = spawnSync(compiler, ["-o", program, ...sources.map(objectOf), "-lpthread", "-ldl"], { stdio: "inherit" });
   if (linked.status !== 0) return false;
-  return spawnSync(program, filter, { stdio: "inherit" }).status === 0;
+  return runProgram(program, filter);
+}
+
+if (translated && !hasNvcc()) {
+  console.log("SKIPPED: GPU_BACKEND=ptx needs nvcc, which is not here");
+  process.exit(0);
 }
 
 const [name, ...filter] = process.argv.slice(2);
