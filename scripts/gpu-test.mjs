@@ -6,6 +6,8 @@
 //
 // A test that needs more says so in a line of its own, with paths below native or test/native/gpu:
 //   // sources: kernels/cuda/rows.cu quant/quant.cc helpers.cu
+// and names a program that writes NAME.ptx.cc and NAME.inc for it:
+//   // generated: ptx_semantics.mjs
 // GPU_SEEDS=n: schedules to try. JOBS=n: compilers at once (2).
 // GPU_BACKEND=ptx: nvcc's PTX of the kernels, translated, for each target in turn; skipped where there is no nvcc.
 import { spawn, spawnSync } from "node:child_process";
@@ -18,7 +20,7 @@ process.chdir(join(dirname(fileURLToPath(import.meta.url)), ".."));
 const tests = "test/native/gpu";
 const out = "build/gpu-tests";
 const common = "-std=c++20 -g -Wall -Wextra -Wno-unused-parameter -Wno-restrict -ffp-contract=off".split(" ");
-const includes = ["-Inative", "-Itest/native", `-I${tests}`];
+const includes = ["-Inative", "-Itest/native", `-I${tests}`, `-I${out}/generated`];
 const kernelFlags = ["-O1", "-fsanitize=thread", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
 const translationFlags = ["-O1", "-w"];
 const compiler = process.env.CXX ?? "g++";
@@ -73,10 +75,19 @@ async function compileAll(sources) {
   return ok;
 }
 
+/** What programs named by a test write for it: translated kernels. */
+function generatedSources(test) {
+  return [...readFileSync(test, "utf8").matchAll(/^\/\/ generated: (.*)\.mjs$/gm)].map(([, name]) => {
+    const { status } = spawnSync(process.execPath, [join(tests, `${name}.mjs`), `${out}/generated`], { stdio: "inherit" });
+    if (status !== 0) throw new Error(`${name}.mjs failed`);
+    return `${out}/generated/${name}.ptx.cc`;
+  });
+}
+
 function ptxSources(sources) {
   if (!translated) return [];
   const kernels = sources.filter((source) => source.endsWith(".cu"));
-  return [...translateKernels(kernels, join(out, "ptx"), includes), ...below("native/kernels/cuda/ptxcheck", ".cc")];
+  return translateKernels(kernels, join(out, "ptx"), includes);
 }
 
 function runProgram(program, filter) {
@@ -91,7 +102,9 @@ function runProgram(program, filter) {
 async function runTest(test, filter) {
   const own = sourcesOf(test);
   const shared = [...below("native/kernels/cuda/emu", ".cc"), "native/core/status.cc"];
-  const sources = [...own, ...shared, ...ptxSources(own)];
+  const kernels = [...generatedSources(test), ...ptxSources(own)];
+  const runtime = kernels.length > 0 ? below("native/kernels/cuda/ptxcheck", ".cc") : [];
+  const sources = [...own, ...shared, ...kernels, ...runtime];
   if (!(await compileAll(sources))) return false;
   const program = join(out, basename(test, ".cc"));
   const linked = spawnSync(compiler, ["-o", program, ...sources.map(objectOf), "-lpthread", "-ldl"], { stdio: "inherit" });

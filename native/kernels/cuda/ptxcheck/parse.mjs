@@ -199,8 +199,9 @@ function readHeader(cursor, module, directive) {
   } else if (directive === ".target") {
     module.target = cursor.word();
   } else {
+    const { line } = cursor;
     const bits = cursor.integer();
-    if (bits !== 64n) cursor.fail(`addresses of ${bits} bits are not supported`);
+    if (bits !== 64n) cursor.fail(`addresses of ${bits} bits are not supported`, line);
   }
 }
 

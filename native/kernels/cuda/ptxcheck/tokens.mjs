@@ -93,7 +93,7 @@ export class Cursor {
     return negative ? -value : value;
   }
 
-  fail(what) {
-    throw new PtxError(this.line, what);
+  fail(what, line = this.line) {
+    throw new PtxError(line, what);
   }
 }
