@@ -211,8 +211,15 @@ GPU_EMU_INLINE uint32_t hmul2(uint32_t a, uint32_t b) { return hfma2(a, b, 0x800
 // --- Arithmetic
 
 GPU_EMU_INLINE float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
-GPU_EMU_INLINE float max(float a, float b) { return __builtin_fmaxf(a, b); }
-GPU_EMU_INLINE float min(float a, float b) { return __builtin_fminf(a, b); }
+/// A number beats NaN, signaling ones too, and +0 is above -0.
+GPU_EMU_INLINE float max(float a, float b) {
+  if (a == b) return bits_float(float_bits(a) & float_bits(b));
+  return a > b || b != b ? a : b;
+}
+GPU_EMU_INLINE float min(float a, float b) {
+  if (a == b) return bits_float(float_bits(a) | float_bits(b));
+  return a < b || b != b ? a : b;
+}
 GPU_EMU_INLINE int max(int a, int b) { return a > b ? a : b; }
 GPU_EMU_INLINE int min(int a, int b) { return a < b ? a : b; }
 GPU_EMU_INLINE float abs(float x) { return __builtin_fabsf(x); }
