@@ -35,7 +35,7 @@ const mask = (width) => (1n << BigInt(width)) - 1n;
 
 /** A C++ literal of `width` bits for an integer, which may be negative; null where it does not fit. */
 export function integerLiteral(value, width) {
-  if (width === 1) return value === 0n || value === 1n ? String(value === 1n) : null;
+  if (width === 1) return String(value !== 0n);
   if (value > mask(width) || value < -(1n << BigInt(width - 1))) return null;
   const digits = `0x${(value & mask(width)).toString(16)}`;
   if (width === 64) return `${digits}ull`;
