@@ -38,27 +38,40 @@ void CheckState(Machine& machine, Access access, const void* at, uint8_t* state,
 
 }  // namespace
 
-void CheckAccess(Machine& machine, Access access, const void* at, size_t bytes, const void* site) {
+Cells SharedCells(const Block& block, const void* at) {
+  const size_t offset = static_cast<size_t>(static_cast<const uint8_t*>(at) - block.shared);
+  const Cells& c = block.shared_cells;
+  return {c.writers + offset, c.readers + offset, c.writer_sites + offset, c.reader_sites + offset};
+}
+
+void CheckAccess(Machine& machine, Access access, const void* at, size_t bytes, const void* site, Reader reader) {
   const uint64_t address = reinterpret_cast<uint64_t>(at);
   AddressSpace& space = AddressSpace::Instance();
-  if (space.Contains(address)) {
-    const int span = space.SpanOf(address);
-    if (span != machine.device() && span != kPinnedSpan) {
-      machine.Raise(Format("%s of device %d's memory on device %d", NameOf(access), span, machine.device()), site);
-    }
-    machine.MaybePreempt();
-    CheckState(machine, access, at, space.StateOf(address), bytes, "device memory", address, site);
-    return;
-  }
+  Thread& thread = machine.current();
   if (machine.InShared(at)) {
     CheckShared(machine, at, bytes, NameOf(access), site);
     machine.MaybePreempt();
     const size_t offset = static_cast<const uint8_t*>(at) - machine.block().shared;
+    const Cells cells = SharedCells(machine.block(), at);
+    thread.warp->banks.Add(thread.lane, PackSite(site), offset, bytes, access != Access::kRead);
+    const Conflict race = machine.shadow().Record(thread, access, reader, at, cells, bytes, true, site);
+    if (race.found) machine.RaiseRace(access, race, Format("shared memory + 0x%zx", offset + race.byte), site);
     CheckState(machine, access, at, machine.block().shared_state + offset, bytes, "shared memory", offset, site);
     return;
   }
   if (machine.InStacks(at)) return;
-  machine.CheckHost(access == Access::kRead, at, bytes, site);
+  if (!space.Contains(address)) return machine.CheckHost(access == Access::kRead, at, bytes, site);
+  const int span = space.SpanOf(address);
+  if (span != machine.device() && span != kPinnedSpan) {
+    machine.Raise(Format("%s of device %d's memory on device %d", NameOf(access), span, machine.device()), site);
+  }
+  machine.MaybePreempt();
+  uint8_t* state = space.StateOf(address);
+  if (*state == kForeign) CheckState(machine, access, at, state, bytes, "device memory", address, site);
+  const Conflict race =
+      machine.shadow().Record(thread, access, reader, at, machine.shadow().CellsOf(address), bytes, false, site);
+  if (race.found) machine.RaiseRace(access, race, Format("device memory 0x%zx", address + race.byte), site);
+  CheckState(machine, access, at, state, bytes, "device memory", address, site);
 }
 
 }  // namespace tokenmill::cuda::emu
@@ -66,16 +79,24 @@ void CheckAccess(Machine& machine, Access access, const void* at, size_t bytes, 
 namespace emu = tokenmill::cuda::emu;
 
 #define TM_SITE __builtin_return_address(0)
-#define TM_ACCESS(name, kind, bytes)                                                                    \
+/// For an access that the compiler takes to be aligned, as the GPU demands.
+static void CheckAligned(emu::Machine& machine, const void* at, size_t bytes, const void* site) {
+  if (reinterpret_cast<uintptr_t>(at) % bytes == 0) return;
+  machine.Raise(tokenmill::Format("misaligned access of %zu bytes at %p", bytes, at), site);
+}
+
+#define TM_ACCESS(name, kind, bytes, kAligned)                                                                   \
   extern "C" void __tsan_##name(void* at) {                                                             \
-    if (emu::Machine* machine = emu::Machine::Running())                                                \
-      emu::CheckAccess(*machine, emu::Access::kind, at, bytes, TM_SITE);                                \
+    emu::Machine* machine = emu::Machine::Running();                                                    \
+    if (machine == nullptr) return;                                                                     \
+    if (kAligned) CheckAligned(*machine, at, bytes, TM_SITE);                                           \
+    emu::CheckAccess(*machine, emu::Access::kind, at, bytes, TM_SITE);                                  \
   }
 #define TM_ACCESSES(bytes)                       \
-  TM_ACCESS(read##bytes, kRead, bytes)           \
-  TM_ACCESS(write##bytes, kWrite, bytes)         \
-  TM_ACCESS(unaligned_read##bytes, kRead, bytes) \
-  TM_ACCESS(unaligned_write##bytes, kWrite, bytes)
+  TM_ACCESS(read##bytes, kRead, bytes, true)            \
+  TM_ACCESS(write##bytes, kWrite, bytes, true)          \
+  TM_ACCESS(unaligned_read##bytes, kRead, bytes, false) \
+  TM_ACCESS(unaligned_write##bytes, kWrite, bytes, false)
 
 TM_ACCESSES(1)
 TM_ACCESSES(2)

@@ -21,6 +21,7 @@ void Complete(Machine& machine, const AsyncCopy& copy) {
   }
   std::memcpy(copy.shared, copy.value, copy.bytes);
   std::memcpy(StateOfShared(machine, copy.shared), copy.state, copy.bytes);
+  machine.shadow().Overwrite(machine.current(), SharedCells(machine.block(), copy.shared), copy.bytes);
 }
 
 }  // namespace

@@ -87,7 +87,10 @@ F4 MmaHalf(const F4& d, const U4& a, const U2& b, bool bf16, const void* site) {
   Machine& machine = Current();
   LaneData& data = machine.lane_data();
   data.d = d, data.a = a, data.b = b;
-  machine.Rendezvous(Collective::kMma, bf16, site, [bf16](Warp& warp) { MultiplyHalf(warp, bf16); });
+  machine.Rendezvous(Collective::kMma, bf16, site, [&, bf16](Warp& warp) {
+    ++machine.counts().mma;
+    MultiplyHalf(warp, bf16);
+  });
   return data.d;
 }
 
@@ -124,11 +127,8 @@ int PlaceOf(Where where) {
 void* SharedMemory() { return Current().block().shared; }
 void SyncBlock() { Current().SyncBlock(TM_SITE); }
 
-void SyncWarp() {
-  Current().Rendezvous(Collective::kSyncWarp, 0, TM_SITE, [](Warp&) {});
-}
-
-void FenceDevice() {}
+void SyncWarp() { Current().SyncWarp(TM_SITE); }
+void FenceDevice() { Current().shadow().Fence(Current().current()); }
 
 uint32_t AtomicAdd(uint32_t* at, uint32_t value) {
   Machine& machine = Current();
@@ -179,7 +179,10 @@ S4 MmaS8(S4 d, U4 a, U2 b) {
   Machine& machine = Current();
   LaneData& data = machine.lane_data();
   data.sums = d, data.a = a, data.b = b;
-  machine.Rendezvous(Collective::kMma, 2, TM_SITE, MultiplyS8);
+  machine.Rendezvous(Collective::kMma, 2, TM_SITE, [&](Warp& warp) {
+    ++machine.counts().mma;
+    MultiplyS8(warp);
+  });
   return data.sums;
 }
 
@@ -188,7 +191,9 @@ U4 Ldmatrix(const void* shared_row, int matrices, bool trans) {
   const void* site = TM_SITE;
   CheckShared(machine, shared_row, 16, "ldmatrix", site);
   if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) machine.Raise("ldmatrix of a misaligned row", site);
-  if (machine.current().lane < matrices * 8) CheckAccess(machine, Access::kRead, shared_row, 16, site);
+  if (machine.current().lane < matrices * 8) {
+    CheckAccess(machine, Access::kRead, shared_row, 16, site, Reader::kWarp);
+  }
   LaneData& data = machine.lane_data();
   data.row = shared_row;
   machine.Rendezvous(Collective::kLdmatrix, matrices * 2 + trans, site,

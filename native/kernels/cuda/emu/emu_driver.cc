@@ -1,8 +1,10 @@
 #include "kernels/cuda/emu/emu_driver.h"
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
 #include <set>
 #include <utility>
@@ -10,6 +12,7 @@
 
 #include "kernels/cuda/emu/address_space.h"
 #include "kernels/cuda/emu/machine.h"
+#include "kernels/cuda/emu/source_line.h"
 
 namespace tokenmill::cuda {
 namespace {
@@ -131,7 +134,10 @@ class EmuDriver : public Driver {
     std::vector<uint8_t> copy(static_cast<const uint8_t*>(params),
                               static_cast<const uint8_t*>(params) + params_bytes);
     return Enqueue(stream, [this, kernel, shape, copy = std::move(copy)] {
-      return emu::Machine::OfThisThread().Run(*kernel, shape, copy.data(), {launch_seed_++, options_.device});
+      emu::Machine& machine = emu::Machine::OfThisThread();
+      TM_RETURN_IF_ERROR(machine.Run(*kernel, shape, copy.data(), {launch_seed_++, options_.device}));
+      AddCounts(kernel->name, machine.counts());
+      return Status();
     });
   }
 
@@ -168,9 +174,51 @@ class EmuDriver : public Driver {
 
   void SetSeed(uint64_t seed) { launch_seed_ = seed * 1000003; }
 
+  EmuStats StatsOf(const std::string& kernel) {
+    std::lock_guard lock(mutex_);
+    const Counts& counts = counts_[kernel];
+    EmuStats stats;
+    stats.launches = counts.launches;
+    stats.mma = counts.mma;
+    std::vector<std::pair<uint64_t, uint32_t>> sites;
+    for (const auto& [site, count] : counts.banks) {
+      stats.shared_groups += count.groups;
+      stats.bank_conflicts += count.wavefronts - count.groups;
+      if (count.wavefronts > count.groups) sites.push_back({count.wavefronts - count.groups, site});
+    }
+    std::sort(sites.rbegin(), sites.rend());
+    for (size_t i = 0; i < sites.size() && i < 5; ++i) {
+      const emu::BankCount& count = counts.banks.at(sites[i].second);
+      stats.worst += Format("%zu conflicts in %zu wavefronts at %s\n", static_cast<size_t>(sites[i].first),
+                            static_cast<size_t>(count.wavefronts),
+                            emu::SourceLine(emu::UnpackSite(sites[i].second)).c_str());
+    }
+    return stats;
+  }
+
+  void ResetStats() {
+    std::lock_guard lock(mutex_);
+    counts_.clear();
+  }
+
  private:
   static size_t Room(size_t bytes) {
     return (bytes + emu::kAllocationAlignment - 1) / emu::kAllocationAlignment * emu::kAllocationAlignment;
+  }
+
+  struct Counts {
+    uint64_t launches = 0, mma = 0;
+    emu::BankCounts banks;
+  };
+
+  void AddCounts(const std::string& kernel, const emu::LaunchCounts& launch) {
+    Counts& counts = counts_[kernel];
+    ++counts.launches;
+    counts.mma += launch.mma;
+    for (const auto& [site, count] : launch.banks) {
+      counts.banks[site].groups += count.groups;
+      counts.banks[site].wavefronts += count.wavefronts;
+    }
   }
 
   Status CheckOwned(DevicePtr at, size_t bytes, const char* what) const {
@@ -231,11 +279,18 @@ class EmuDriver : public Driver {
   std::vector<Work> captured_;
   Status failure_;  // the first one; what follows fails with it, as with a device that is lost
   uint64_t launch_seed_;
+  std::map<std::string, Counts> counts_;
 };
 
 }  // namespace
 
 std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) { return std::make_unique<EmuDriver>(options); }
+
+EmuStats EmuStatsOf(Driver& driver, const std::string& kernel) {
+  return static_cast<EmuDriver&>(driver).StatsOf(kernel);
+}
+
+void ResetEmuStats(Driver& driver) { static_cast<EmuDriver&>(driver).ResetStats(); }
 
 void SetEmuSeed(Driver& driver, uint64_t seed) { static_cast<EmuDriver&>(driver).SetSeed(seed); }
 

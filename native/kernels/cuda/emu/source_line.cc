@@ -25,7 +25,7 @@ std::string Ask(const std::string& command) {
 
 /// Lines of addr2line -i to "inner.cu:3 < outer.cu:9", without the emulator's own header.
 std::string Shorten(const std::string& lines) {
-  std::string result;
+  std::string result, last;
   size_t begin = 0;
   while (begin < lines.size()) {
     size_t end = lines.find('\n', begin);
@@ -36,6 +36,8 @@ std::string Shorten(const std::string& lines) {
     line = line.substr(0, line.find(" ("));  // a discriminator
     const size_t slash = line.rfind('/');
     if (slash != std::string::npos) line = line.substr(slash + 1);
+    if (line == last) continue;
+    last = line;
     result += (result.empty() ? "" : " < ") + line;
   }
   return result;

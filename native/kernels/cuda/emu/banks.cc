@@ -1,0 +1,107 @@
+#include "kernels/cuda/emu/banks.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <utility>
+
+namespace tokenmill::cuda::emu {
+namespace {
+
+constexpr int kLanes = 32;
+constexpr int kBanks = 32;
+
+}  // namespace
+
+void BankLog::Flush(BankCounts* counts) {
+  for (auto& lane : lanes_) MergeVectors(&lane);
+  if (IsConvergent()) {
+    for (size_t i = 0; i < lanes_[0].size(); ++i) {
+      const Request* requests[kLanes];
+      for (int lane = 0; lane < kLanes; ++lane) requests[lane] = &lanes_[lane][i];
+      Count(requests, counts);
+    }
+  } else {
+    std::map<std::pair<uint32_t, int>, std::array<const Request*, kLanes>> together;
+    for (int lane = 0; lane < kLanes; ++lane) {
+      std::unordered_map<uint32_t, int> times;
+      for (const Request& request : lanes_[lane]) {
+        together[{request.site, times[request.site]++}][lane] = &request;
+      }
+    }
+    for (const auto& [key, group] : together) {
+      const Request* requests[kLanes];
+      std::copy(group.begin(), group.end(), requests);
+      Count(requests, counts);
+    }
+  }
+  for (auto& lane : lanes_) lane.clear();
+}
+
+/// The host's compiler cuts a vector's load into loads of its elements, which follow each other.
+void BankLog::MergeVectors(std::vector<Request>* requests) {
+  size_t kept = 0;
+  for (size_t i = 0; i < requests->size();) {
+    Request whole = (*requests)[i];
+    size_t n = 1;
+    const size_t unit = whole.bytes;
+    for (size_t wide = 16; wide > unit && unit >= 4 && n == 1; wide /= 2) {
+      if (whole.offset % wide != 0 || i + wide / unit > requests->size()) continue;
+      size_t fits = 1;
+      for (; fits < wide / unit; ++fits) {
+        const Request& next = (*requests)[i + fits];
+        if (next.bytes != unit || next.write != whole.write || next.site == (*requests)[i + fits - 1].site ||
+            next.offset != whole.offset + fits * unit)
+          break;
+      }
+      if (fits == wide / unit) n = fits, whole.bytes = static_cast<uint8_t>(wide);
+    }
+    (*requests)[kept++] = whole;
+    i += n;
+  }
+  requests->resize(kept);
+}
+
+bool BankLog::IsConvergent() const {
+  for (int lane = 1; lane < kLanes; ++lane) {
+    if (lanes_[lane].size() != lanes_[0].size()) return false;
+    for (size_t i = 0; i < lanes_[0].size(); ++i) {
+      if (lanes_[lane][i].site != lanes_[0][i].site) return false;
+    }
+  }
+  return true;
+}
+
+void BankLog::Count(const Request* const (&requests)[kLanes], BankCounts* counts) {
+  int bytes = 4;
+  uint32_t site = 0;
+  for (const Request* request : requests) {
+    if (request == nullptr) continue;
+    bytes = std::max<int>(bytes, request->bytes);
+    site = request->site;
+  }
+  const int together = kLanes * 4 / bytes;
+  BankCount& count = (*counts)[site];
+  for (int first = 0; first < kLanes; first += together) {
+    uint32_t words[kBanks][kLanes];  // different ones of each bank
+    int used[kBanks] = {};
+    int busiest = 0;
+    for (int lane = first; lane < first + together; ++lane) {
+      if (requests[lane] == nullptr) continue;
+      const uint32_t begin = requests[lane]->offset / 4;
+      const uint32_t end = (requests[lane]->offset + requests[lane]->bytes + 3) / 4;
+      for (uint32_t word = begin; word < end; ++word) {
+        uint32_t* in_bank = words[word % kBanks];
+        int& n = used[word % kBanks];
+        if (std::find(in_bank, in_bank + n, word) != in_bank + n) continue;
+        in_bank[n++] = word;
+        busiest = std::max(busiest, n);
+      }
+    }
+    if (busiest == 0) continue;
+    ++count.groups;
+    count.wavefronts += static_cast<uint64_t>(busiest);
+  }
+}
+
+}  // namespace tokenmill::cuda::emu
