@@ -41,6 +41,9 @@ enum class MatmulPrecision { kFast, kHigh };
 /// kAuto takes the faster for the number of rows; the results are the same bits.
 enum class MatmulKernel { kAuto, kDecode, kPrefill };
 
+/// Above so many rows a product is bound by arithmetic.
+inline constexpr int kDecodeRowsMax = 64;
+
 struct MatmulArgs {
   WeightForm form = WeightForm::kF32;
   MatmulPrecision precision = MatmulPrecision::kFast;

@@ -17,8 +17,10 @@ inline constexpr int kPrefillWarps = 4;
 inline constexpr int kPrefillStrips = 2;  // of a warp
 inline constexpr int kPrefillRows = 64;   // of a block
 
+/// A launch has as much of it as it has warps.
+template <int kOutputs>
 struct DecodeShared {
-  float tiles[1][kTileFloats];  // [warp][strip][row tile] of the launch
+  float tiles[kDecodeWarps][kOutputs][kTileFloats];  // [warp][strip, row tile][row][feature]
 };
 
 template <class Product, WeightForm kForm>
@@ -136,9 +138,10 @@ struct DecodeWarp {
 
 template <class Product, WeightForm kForm, int kStrips, int kTiles>
 GPU_FN void MatmulDecode(const MatmulParams& p) {
-  DYN_SMEM(DecodeShared, shared);
   using Warp = DecodeWarp<Product, kForm, kStrips, kTiles>;
   constexpr int kOutputs = kStrips * kTiles;
+  using Shared = DecodeShared<kOutputs>;
+  DYN_SMEM(Shared, shared);
   constexpr int kOwned = kOutputs;  // of a thread, with the least number of threads (128)
   const int warp = gpu::warp(), warps = gpu::threads() / 32;
   Warp w = {p, {}, gpu::block_y() * 8 * kTiles, *p.rows, gpu::lane(), (p.in.k + kChunkK - 1) / kChunkK,
@@ -158,7 +161,7 @@ GPU_FN void MatmulDecode(const MatmulParams& p) {
     float acc[kStrips][kTiles][4] = {};
     if (first + warp < splits) {
       Warp::Split(w, first + warp, first + warp + warps, acc);
-      Warp::Put(w, acc, shared.tiles + warp * kOutputs);
+      Warp::Put(w, acc, shared.tiles[warp]);
     }
     gpu::sync_block();
     const int count = gpu::min(warps, splits - first);
@@ -167,7 +170,7 @@ GPU_FN void MatmulDecode(const MatmulParams& p) {
       const int output = gpu::thread() + i * gpu::threads();
       if (output >= kOutputs * 128) continue;
       const int at = output % 128 / 16 * kTilePitch + output % 16;
-      for (int j = 0; j < count; ++j) total[i] += shared.tiles[j * kOutputs + output / 128][at];
+      for (int j = 0; j < count; ++j) total[i] += shared.tiles[j][output / 128][at];
     }
   }
   GPU_UNROLL
@@ -314,5 +317,12 @@ GPU_FN void MatmulPrefill(const MatmulParams& p) {
     if (row < rows && feature < p.features) StoreProduct<Product>(p, total[strip][tile][j], row, feature);
   }
 }
+
+/// The kernels of one form of weights and activations; LaunchMatmul knows them by these names.
+#define MATMUL_KERNELS(name, form, ...)                                                                    \
+  GPU_KERNEL(matmul_##name##_decode8, MatmulParams, 256) { MatmulDecode<__VA_ARGS__, form, 1, 1>(p); }  \
+  GPU_KERNEL(matmul_##name##_decode16, MatmulParams, 256) { MatmulDecode<__VA_ARGS__, form, 2, 2>(p); } \
+  GPU_KERNEL(matmul_##name##_decode32, MatmulParams, 256) { MatmulDecode<__VA_ARGS__, form, 2, 4>(p); } \
+  GPU_KERNEL(matmul_##name##_prefill, MatmulParams, 128) { MatmulPrefill<__VA_ARGS__, form>(p); }
 
 }  // namespace tokenmill::cuda
