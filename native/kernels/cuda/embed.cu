@@ -1,7 +1,8 @@
 // Gather of embedding rows, dequantized as quant/*.h define it: the same f32 bits.
 //
-// Grid: (width / 256, rows); a thread gives one element, read with its block's scales straight from the file's bytes,
-// which neighbouring threads share through the cache. No shared memory.
+// embed_*: from the file's bytes; embed_packed_*: from the form that products read.
+// Grid: (width / 256, rows); a thread gives one element, read with its block's scales, which neighbouring threads share
+// through the cache. No shared memory. A row is 1 / vocabulary of the table: nothing is gained by wider loads.
 
 #include "kernels/cuda/embed.h"
 
@@ -114,6 +115,26 @@ GPU_FN void EmbedElement(const EmbedParams& p) {
   p.out[static_cast<int64_t>(row) * p.width + k] = value * p.scale;
 }
 
+GPU_FN float ValueOf(WeightForm form, const WeightParts& parts) {
+  const WeightScales scales = LayoutOf(form).scales;
+  if (form == WeightForm::kF32) return gpu::bits_float(parts.bits);
+  if (form == WeightForm::kF16) return gpu::from_f16(static_cast<uint16_t>(parts.bits));
+  if (form == WeightForm::kBF16) return gpu::from_bf16(static_cast<uint16_t>(parts.bits));
+  const float level = static_cast<float>(parts.level), d = gpu::from_f16(parts.d);
+  if (scales == WeightScales::kD) return d * level;
+  if (scales == WeightScales::kDM) return d * level + gpu::from_f16(parts.m);
+  if (scales == WeightScales::kK16) return d * static_cast<float>(parts.scale) * level;
+  return d * static_cast<float>(parts.scale) * level - gpu::from_f16(parts.m) * static_cast<float>(parts.min);
+}
+
+template <WeightForm kForm>
+GPU_FN void EmbedPackedElement(const EmbedPackedParams& p) {
+  const int row = gpu::block_y(), k = gpu::block_x() * kEmbedThreads + gpu::thread();
+  if (row >= p.counts->rows || k >= p.width) return;
+  const WeightParts parts = ReadWeight(LayoutOf(kForm), p.weights, p.width, p.tokens[row], k);
+  p.out[static_cast<int64_t>(row) * p.width + k] = ValueOf(kForm, parts) * p.scale;
+}
+
 }  // namespace
 
 GPU_KERNEL(embed_f32, EmbedParams, 256) { EmbedElement<TableF32>(p); }
@@ -127,6 +148,18 @@ GPU_KERNEL(embed_q8_0, EmbedParams, 256) { EmbedElement<TableQ8_0>(p); }
 GPU_KERNEL(embed_q4_k, EmbedParams, 256) { EmbedElement<TableQ4_K>(p); }
 GPU_KERNEL(embed_q5_k, EmbedParams, 256) { EmbedElement<TableQ5_K>(p); }
 GPU_KERNEL(embed_q6_k, EmbedParams, 256) { EmbedElement<TableQ6_K>(p); }
+
+GPU_KERNEL(embed_packed_q4_0, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ4_0>(p); }
+GPU_KERNEL(embed_packed_q4_1, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ4_1>(p); }
+GPU_KERNEL(embed_packed_q4_k, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ4_K>(p); }
+GPU_KERNEL(embed_packed_q5_0, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ5_0>(p); }
+GPU_KERNEL(embed_packed_q5_1, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ5_1>(p); }
+GPU_KERNEL(embed_packed_q5_k, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ5_K>(p); }
+GPU_KERNEL(embed_packed_q6_k, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ6_K>(p); }
+GPU_KERNEL(embed_packed_q8_0, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kQ8_0>(p); }
+GPU_KERNEL(embed_packed_f16, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kF16>(p); }
+GPU_KERNEL(embed_packed_bf16, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kBF16>(p); }
+GPU_KERNEL(embed_packed_f32, EmbedPackedParams, 256) { EmbedPackedElement<WeightForm::kF32>(p); }
 
 }  // namespace tokenmill::cuda
 
@@ -164,6 +197,20 @@ const char* EmbedKernel(DType dtype) {
   }
 }
 
+// In the order of WeightForm.
+constexpr const char* kPackedKernels[kWeightForms] = {
+    "embed_packed_q4_0", "embed_packed_q4_1", "embed_packed_q4_k", "embed_packed_q5_0",
+    "embed_packed_q5_1", "embed_packed_q5_k", "embed_packed_q6_k", "embed_packed_q8_0",
+    "embed_packed_f16",  "embed_packed_bf16", "embed_packed_f32"};
+
+LaunchShape ShapeOf(int width, int rows_max) {
+  LaunchShape shape;
+  shape.grid_x = static_cast<unsigned>((width + kEmbedThreads - 1) / kEmbedThreads);
+  shape.grid_y = static_cast<unsigned>(rows_max);
+  shape.threads = kEmbedThreads;
+  return shape;
+}
+
 }  // namespace
 
 Status LaunchEmbed(Driver& driver, DType dtype, const EmbedParams& params, int rows_max) {
@@ -172,11 +219,11 @@ Status LaunchEmbed(Driver& driver, DType dtype, const EmbedParams& params, int r
     return Error(Code::kUnsupportedQuantization, "embeddings of type %s do not run on the GPU",
                  InfoOf(dtype).name);
   }
-  LaunchShape shape;
-  shape.grid_x = static_cast<unsigned>((params.width + kEmbedThreads - 1) / kEmbedThreads);
-  shape.grid_y = static_cast<unsigned>(rows_max);
-  shape.threads = kEmbedThreads;
-  return driver.Launch(kernel, shape, params);
+  return driver.Launch(kernel, ShapeOf(params.width, rows_max), params);
+}
+
+Status LaunchEmbedPacked(Driver& driver, WeightForm form, const EmbedPackedParams& params, int rows_max) {
+  return driver.Launch(kPackedKernels[static_cast<int>(form)], ShapeOf(params.width, rows_max), params);
 }
 
 }  // namespace tokenmill::cuda

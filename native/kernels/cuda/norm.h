@@ -14,18 +14,18 @@ namespace tokenmill::cuda {
 /// Absent weights: no norm of that place. Row r of `out` is row r of x or, with a row list, row
 /// row_list[row_first + r], of which there are counts->head_rows - row_first; a product needs all rows.
 struct NormParams {
-  const StepCounts* counts;
-  float* x;                  // [rows, width]; only written with a product
-  const float* product;      // [rows, width] or null
-  const float* bias;         // [width] or null
-  const float* post_weight;  // [width] or null
-  const float* weight;       // [width] or null
-  const int32_t* row_list;   // [head_rows] or null
-  int32_t row_first;
-  int32_t width;
-  float post_epsilon;
-  float epsilon;
-  ActivationView out;  // k = width
+  const StepCounts* counts = nullptr;
+  float* x = nullptr;                  // [rows, width]; only written with a product
+  const float* product = nullptr;      // [rows, width] or null
+  const float* bias = nullptr;         // [width] or null
+  const float* post_weight = nullptr;  // [width] or null
+  const float* weight = nullptr;       // [width] or null
+  const int32_t* row_list = nullptr;   // [head_rows] or null
+  int32_t row_first = 0;
+  int32_t width = 0;
+  float post_epsilon = 0;
+  float epsilon = 0;
+  ActivationView out = {};  // k = width
 };
 
 #ifndef __CUDACC__

@@ -79,6 +79,7 @@ GPU_FN void StoreFourHalves(uint16_t* row, int column, int width, uint32_t first
   if (column < width) row[column] = static_cast<uint16_t>(first);
   if (column + 1 < width) row[column + 1] = static_cast<uint16_t>(first >> 16);
   if (column + 2 < width) row[column + 2] = static_cast<uint16_t>(second);
+  if (column + 3 < width) row[column + 3] = static_cast<uint16_t>(second >> 16);
 }
 
 template <int kItems>
