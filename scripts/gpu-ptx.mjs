@@ -7,8 +7,10 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { translate } from "../native/kernels/cuda/ptxcheck/translate.mjs";
 
-/** nvcc has one front end for the older and one for the newer targets; their PTX differs. */
-export const ptxTargets = ["sm_80", "sm_120"];
+/** nvcc has one front end for the older and one for the newer targets; their PTX differs. GPU_PTX_TARGET: one alone. */
+export function ptxTargets() {
+  return process.env.GPU_PTX_TARGET ? [process.env.GPU_PTX_TARGET] : ["sm_80", "sm_120"];
+}
 const nvccFlags = ["-std=c++20", "-fmad=false", "-Inative"];
 
 export function hasNvcc() {
@@ -45,7 +47,7 @@ function writeTranslation(ptx) {
 export function translateKernels(sources, out, includes = []) {
   mkdirSync(out, { recursive: true });
   return sources.flatMap((source) =>
-    ptxTargets.map((target) => writeTranslation(compilePtx(source, target, out, includes))),
+    ptxTargets().map((target) => writeTranslation(compilePtx(source, target, out, includes))),
   );
 }
 

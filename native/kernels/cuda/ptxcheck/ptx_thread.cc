@@ -64,7 +64,7 @@ void Meet(Collective collective, int kind, const T& mine, const void* site, cons
 class Accesses {
  public:
   static void* Resolve(const Thread& t, Space space, uint64_t at, unsigned bytes, emu::Access access,
-                       const void* site) {
+                       const void* site, emu::Reader reader = emu::Reader::kLane) {
     Machine& machine = Current();
     if (at % bytes != 0) {
       machine.Raise(Format("%u bytes at 0x%zx of %s memory are misaligned", bytes, static_cast<size_t>(at),
@@ -90,7 +90,7 @@ class Accesses {
         return reinterpret_cast<void*>(t.ParamToGeneric(at));
       case Space::kGeneric: return GenericPlace(t, at, bytes, access, site);
     }
-    emu::CheckAccess(machine, access, reinterpret_cast<void*>(place), bytes, site);
+    emu::CheckAccess(machine, access, reinterpret_cast<void*>(place), bytes, site, reader);
     return reinterpret_cast<void*>(place);
   }
 
@@ -147,7 +147,7 @@ void* Thread::CopyTarget(uint64_t shared, uint32_t bytes, uint32_t read) {
 
 void Thread::SyncWarp(uint32_t mask) {
   RequireWholeWarp(mask, "bar.warp.sync", TM_SITE);
-  Current().Rendezvous(Collective::kSyncWarp, 0, TM_SITE, [](emu::Warp&) {});
+  Current().SyncWarp(TM_SITE);
 }
 
 uint32_t Thread::VoteBallot(bool holds, uint32_t mask) {
@@ -206,7 +206,8 @@ std::array<uint32_t, 4> Thread::ExchangeRows(uint64_t row, int count, bool trans
   std::array<uint32_t, 4> registers;
   Row mine = {{}, &registers};
   if (laneid() < static_cast<uint32_t>(8 * count)) {
-    const void* place = Accesses::Resolve(*this, Space::kShared, row, 16, emu::Access::kRead, TM_SITE);
+    const void* place =
+        Accesses::Resolve(*this, Space::kShared, row, 16, emu::Access::kRead, TM_SITE, emu::Reader::kWarp);
     std::memcpy(mine.elements.data(), place, 16);
   }
   Meet(Collective::kLdmatrix, 2 * count + transposed, mine, TM_SITE, [=](const std::array<const Row*, 32>& lanes) {
