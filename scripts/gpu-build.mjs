@@ -8,7 +8,7 @@ export const tests = "test/native/gpu";
 export const out = "build/gpu-tests";
 const common = "-std=c++20 -g -Wall -Wextra -Wno-unused-parameter -Wno-restrict -ffp-contract=off".split(" ");
 export const includes = ["-Inative", "-Itest/native", `-I${tests}`, `-I${out}/generated`];
-const kernelFlags = ["-O1", "-fsanitize=thread", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
+const kernelFlags = ["-O1", "-fsanitize=thread,alignment", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
 const translationFlags = ["-O1", "-w"];
 const compiler = process.env.CXX ?? "g++";
 
@@ -43,6 +43,7 @@ function isFresh(source) {
   const dependencies = dependenciesOf(object);
   if (!existsSync(object) || dependencies.length === 0) return false;
   const built = statSync(object).mtimeMs;
+  dependencies.push("scripts/gpu-build.mjs"); // it has the flags
   return dependencies.every((path) => existsSync(path) && statSync(path).mtimeMs < built);
 }
 
@@ -64,14 +65,24 @@ export function runCompiler(arguments_, stdio = "inherit") {
   return new Promise((done) => spawn(compiler, arguments_, { stdio }).on("close", (code) => done(code === 0)));
 }
 
+/** What the emulator cannot see or do. Launchers, behind __CUDACC__, may use what they like. */
+function hasForbidden(source) {
+  if (!source.endsWith(".cu")) return false;
+  const kernels = readFileSync(source, "utf8").split("#ifndef __CUDACC__")[0];
+  const found = /\b(memcpy|memset|memmove|__shared__|__device__|asm)\b|<<</.exec(kernels);
+  if (found) console.error(`${source}: kernels may not use ${found[0]}: see gpu.h`);
+  return found !== null;
+}
+
+async function compile(source) {
+  return !hasForbidden(source) && runCompiler(compileArguments(source, objectOf(source)));
+}
+
 export async function compileAll(sources) {
   const stale = sources.filter((source) => !isFresh(source));
   let ok = true;
   const work = async () => {
-    while (stale.length > 0) {
-      const source = stale.shift();
-      ok = (await runCompiler(compileArguments(source, objectOf(source)))) && ok;
-    }
+    while (stale.length > 0) ok = (await compile(stale.shift())) && ok;
   };
   await Promise.all(Array.from({ length: Number(process.env.JOBS ?? 2) }, work));
   return ok;

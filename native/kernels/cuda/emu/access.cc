@@ -112,6 +112,11 @@ extern "C" void __tsan_write_range(void* at, size_t bytes) {
   if (emu::Machine* machine = emu::Machine::Running())
     emu::CheckAccess(*machine, emu::Access::kWrite, at, bytes, TM_SITE);
 }
+// -fsanitize=alignment: before an access through a pointer that is not aligned for its type, whose parts may be.
+extern "C" void __ubsan_handle_type_mismatch_v1(void*, void* at) {
+  emu::Machine* machine = emu::Machine::Running();
+  if (machine != nullptr) machine->Raise(tokenmill::Format("misaligned access at %p", at), TM_SITE);
+}
 extern "C" void __tsan_init() {}
 extern "C" void __tsan_func_entry(void*) {}
 extern "C" void __tsan_func_exit() {}

@@ -1,8 +1,6 @@
 #include "kernels/cuda/emu/banks.h"
 
 #include <algorithm>
-#include <array>
-#include <map>
 #include <utility>
 
 namespace tokenmill::cuda::emu {
@@ -15,27 +13,49 @@ constexpr int kBanks = 32;
 
 void BankLog::Flush(BankCounts* counts) {
   for (auto& lane : lanes_) MergeVectors(&lane);
-  if (IsConvergent()) {
-    for (size_t i = 0; i < lanes_[0].size(); ++i) {
-      const Request* requests[kLanes];
-      for (int lane = 0; lane < kLanes; ++lane) requests[lane] = &lanes_[lane][i];
-      Count(requests, counts);
-    }
-  } else {
-    std::map<std::pair<uint32_t, int>, std::array<const Request*, kLanes>> together;
+  size_t next[kLanes] = {};
+  for (;;) {
+    int begun = -1;
+    bool alike = true;
     for (int lane = 0; lane < kLanes; ++lane) {
-      std::unordered_map<uint32_t, int> times;
-      for (const Request& request : lanes_[lane]) {
-        together[{request.site, times[request.site]++}][lane] = &request;
-      }
+      if (next[lane] == lanes_[lane].size()) continue;
+      if (begun < 0) begun = lane;
+      alike = alike && lanes_[lane][next[lane]].site == lanes_[begun][next[begun]].site;
     }
-    for (const auto& [key, group] : together) {
-      const Request* requests[kLanes];
-      std::copy(group.begin(), group.end(), requests);
-      Count(requests, counts);
+    if (begun < 0) break;
+    const uint32_t site = alike ? lanes_[begun][next[begun]].site : FirstSite(next);
+    const Request* requests[kLanes] = {};
+    for (int lane = 0; lane < kLanes; ++lane) {
+      if (next[lane] == lanes_[lane].size() || lanes_[lane][next[lane]].site != site) continue;
+      requests[lane] = &lanes_[lane][next[lane]++];
     }
+    Count(requests, counts);
   }
   for (auto& lane : lanes_) lane.clear();
+}
+
+uint32_t BankLog::FirstSite(const size_t (&next)[kLanes]) const {
+  // Lanes that went round a loop once more come to where the others are sooner than the other way about.
+  std::pair<size_t, uint32_t> first = {SIZE_MAX, UINT32_MAX};
+  for (int lane = 0; lane < kLanes; ++lane) {
+    if (next[lane] == lanes_[lane].size()) continue;
+    first = std::min(first, {StepsToOthers(lane, next), lanes_[lane][next[lane]].site});
+  }
+  return first.second;
+}
+
+size_t BankLog::StepsToOthers(int lane, const size_t (&next)[kLanes]) const {
+  constexpr size_t kStepsMax = 64;
+  const std::vector<Request>& own = lanes_[lane];
+  const size_t begin = next[lane];
+  for (size_t steps = 1; steps < kStepsMax && begin + steps < own.size(); ++steps) {
+    for (int other = 0; other < kLanes; ++other) {
+      if (next[other] == lanes_[other].size()) continue;
+      const uint32_t site = lanes_[other][next[other]].site;
+      if (site != own[begin].site && site == own[begin + steps].site) return steps;
+    }
+  }
+  return kStepsMax;
 }
 
 /// The host's compiler cuts a vector's load into loads of its elements, which follow each other.
@@ -60,16 +80,6 @@ void BankLog::MergeVectors(std::vector<Request>* requests) {
     i += n;
   }
   requests->resize(kept);
-}
-
-bool BankLog::IsConvergent() const {
-  for (int lane = 1; lane < kLanes; ++lane) {
-    if (lanes_[lane].size() != lanes_[0].size()) return false;
-    for (size_t i = 0; i < lanes_[0].size(); ++i) {
-      if (lanes_[lane][i].site != lanes_[0][i].site) return false;
-    }
-  }
-  return true;
 }
 
 void BankLog::Count(const Request* const (&requests)[kLanes], BankCounts* counts) {

@@ -6,7 +6,7 @@
 #include <vector>
 
 // Bank conflicts of shared memory. Lanes of a warp run one after the other here; what they would have done together is
-// found afterwards, between two collectives: the n-th access that each lane made at the same instruction.
+// found afterwards, between two collectives, by bringing the lanes' sequences of instructions into line.
 // 32 banks of 4 bytes; a request of 4 bytes a lane is served for 32 lanes at once, of 8 for 16, of 16 for 8 (a matrix
 // of ldmatrix is such a group). A group takes as many wavefronts as the busiest bank has different words.
 
@@ -38,7 +38,10 @@ class BankLog {
   };
 
   static void MergeVectors(std::vector<Request>* requests);
-  bool IsConvergent() const;
+  /// Of the instructions at which lanes are, each `next[lane]` requests on, the one that is done first.
+  uint32_t FirstSite(const size_t (&next)[32]) const;
+  /// How many requests of a lane come before one at an instruction where another lane is.
+  size_t StepsToOthers(int lane, const size_t (&next)[32]) const;
   static void Count(const Request* const (&requests)[32], BankCounts* counts);
 
   std::vector<Request> lanes_[32];

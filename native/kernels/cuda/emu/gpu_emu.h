@@ -29,7 +29,7 @@
       max_threads);                                                                                \
   static void name([[maybe_unused]] const Params& p)
 #else
-#define GPU_KERNEL(name, Params, max_threads) [[maybe_unused]] static void name([[maybe_unused]] const Params& p)
+#define GPU_KERNEL(name, Params, max_threads) GPU_FN void name([[maybe_unused]] const Params& p)
 #endif
 #define DYN_SMEM(Struct, name) Struct& name = *static_cast<Struct*>(::tokenmill::cuda::emu::SharedMemory())
 
