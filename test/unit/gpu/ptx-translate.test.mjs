@@ -69,6 +69,7 @@ const refused = [
   ["guards that are no predicates", "@%r1 ret;", /guard/],
   ["calls", "call.uni foo;", /unknown opcode/],
   ["unknown directives in a body", ".pragma \"fast\";", /unknown pragma/],
+  ["masks of bytes without a load", '.pragma "used_bytes_mask 15"; add.s32 %r0, %r1, %r2;', /without a load/],
   ["variables in a body", ".shared .b32 x;", /unknown directive/],
 ];
 

@@ -7,6 +7,7 @@ export class Instruction {
     this.line = statement.line;
     this.opcode = statement.opcode;
     this.operands = statement.operands;
+    this.usedBytes = statement.usedBytes;
     this.kernel = kernel;
     this.parts = statement.opcode.split(".");
     this.at = 1;

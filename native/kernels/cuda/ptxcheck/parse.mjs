@@ -5,7 +5,7 @@
 //   Kernel   { name, parameters: [{ name, align, offset, bytes }], parameterBytes, threadsMax,
 //              registers: [{ name, width }], variables: [Variable], statements, line }
 //   statement { kind: "label", name } | { kind: "instruction", guard: null | { register, negated }, opcode, operands,
-//              line } | { kind: "targets", name, labels }
+//              usedBytes: null | bit mask, line } | { kind: "targets", name, labels }
 import { readOperand } from "./operands.mjs";
 import { Cursor, tokenize } from "./tokens.mjs";
 import { types } from "./types.mjs";
@@ -17,6 +17,7 @@ class Scope {
     this.kernel = kernel;
     this.symbols = symbols;
     this.levels = [new Map()];
+    this.usedBytes = null;
   }
 
   open() {
@@ -120,7 +121,18 @@ function readInstruction(cursor, scope) {
     if (!cursor.is(";")) cursor.expect(",");
   }
   cursor.expect(";");
-  return { kind: "instruction", guard, opcode, operands, line };
+  const { usedBytes } = scope;
+  scope.usedBytes = null;
+  return { kind: "instruction", guard, opcode, operands, usedBytes, line };
+}
+
+/** "nounroll", and which bytes of what the next instruction loads are used: "used_bytes_mask 61455". */
+function readPragma(cursor, scope) {
+  const pragma = cursor.next().text;
+  const mask = /^"used_bytes_mask (\w+)"$/.exec(pragma);
+  if (mask) scope.usedBytes = BigInt(mask[1]);
+  else if (pragma !== '"nounroll"') cursor.fail(`unknown pragma ${pragma}`);
+  cursor.expect(";");
 }
 
 /** The labels of an indirect branch, after `name: .branchtargets`. */
@@ -150,9 +162,7 @@ function readDirective(cursor, scope) {
     scope.symbols.set(variable.name, variable);
     cursor.expect(";");
   } else if (directive === ".pragma") {
-    const pragma = cursor.next().text;
-    if (pragma !== '"nounroll"') cursor.fail(`unknown pragma ${pragma}`);
-    cursor.expect(";");
+    readPragma(cursor, scope);
   } else {
     cursor.fail(`unknown directive ${directive}`);
   }

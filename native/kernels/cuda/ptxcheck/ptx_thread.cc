@@ -34,6 +34,13 @@ const char* NameOf(Space space) {
                   site);
 }
 
+void CheckAligned(Space space, uint64_t at, unsigned bytes, const void* site) {
+  if (at % bytes == 0) return;
+  Current().Raise(Format("misaligned access of %u bytes at 0x%zx of %s memory", bytes, static_cast<size_t>(at),
+                         NameOf(space)),
+                  site);
+}
+
 bool Within(uint64_t at, unsigned bytes, uint64_t begin, uint64_t size) {
   return at - begin <= size && bytes <= size - (at - begin);
 }
@@ -66,11 +73,7 @@ class Accesses {
   static void* Resolve(const Thread& t, Space space, uint64_t at, unsigned bytes, emu::Access access,
                        const void* site, emu::Reader reader = emu::Reader::kLane) {
     Machine& machine = Current();
-    if (at % bytes != 0) {
-      machine.Raise(Format("%u bytes at 0x%zx of %s memory are misaligned", bytes, static_cast<size_t>(at),
-                           NameOf(space)),
-                    site);
-    }
+    CheckAligned(space, at, bytes, site);
     if (space == Space::kGeneric) space = SpaceOf(at);
     uint64_t place = at;
     switch (space) {
@@ -127,6 +130,16 @@ Thread::Thread(const void* params, size_t params_bytes)
 
 void Thread::Read(Space space, uint64_t at, unsigned bytes, void* values) {
   std::memcpy(values, Accesses::Resolve(*this, space, at, bytes, emu::Access::kRead, TM_SITE), bytes);
+}
+
+void Thread::ReadUsed(Space space, uint64_t at, unsigned bytes, uint32_t used, void* values) {
+  const void* site = TM_SITE;
+  CheckAligned(space, at, bytes, site);
+  for (unsigned i = 0; i < bytes; ++i) {
+    if (!(used >> i & 1)) continue;
+    const void* place = Accesses::Resolve(*this, space, at + i, 1, emu::Access::kRead, site);
+    std::memcpy(static_cast<uint8_t*>(values) + i, place, 1);
+  }
 }
 
 void Thread::Write(Space space, uint64_t at, unsigned bytes, const void* values) {

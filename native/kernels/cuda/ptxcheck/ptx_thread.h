@@ -24,6 +24,8 @@ namespace tokenmill::cuda::ptx {
 inline constexpr uint64_t kSharedBase = 1024;
 inline constexpr uint64_t kParameterBase = 1 << 20;
 
+inline constexpr uint32_t kAllBytes = ~0u;
+
 enum class Space { kGlobal, kShared, kLocal, kParam, kGeneric };
 
 #define PTX_INLINE inline __attribute__((always_inline))
@@ -52,11 +54,16 @@ class Thread {
   uint32_t lanemask_ge() const { return ~lanemask_lt(); }
   uint32_t lanemask_gt() const { return ~lanemask_le(); }
 
-  // --- Memory. `n` elements are one access, which is aligned to all of it.
-  template <Space space, class E, int n>
+  // --- Memory. `n` elements are one access, which is aligned to all of it. Bit i of `used`: whether byte i is used.
+  template <Space space, class E, int n, uint32_t used = kAllBytes>
   PTX_INLINE std::array<E, n> Load(uint64_t at) {
     std::array<E, n> values;
-    Read(space, at, sizeof(values), values.data());
+    if constexpr (used == kAllBytes) {
+      Read(space, at, sizeof(values), values.data());
+    } else {
+      values.fill(static_cast<E>(kPoison));
+      ReadUsed(space, at, sizeof(values), used, values.data());
+    }
     return values;
   }
   template <Space space, class E, int n>
@@ -136,6 +143,7 @@ class Thread {
 
  private:
   void Read(Space space, uint64_t at, unsigned bytes, void* values);
+  void ReadUsed(Space space, uint64_t at, unsigned bytes, uint32_t used, void* values);
   void Write(Space space, uint64_t at, unsigned bytes, const void* values);
   void* BeginAtomic(Space space, uint64_t at, unsigned bytes);
   void* CopyTarget(uint64_t shared, uint32_t bytes, uint32_t read);

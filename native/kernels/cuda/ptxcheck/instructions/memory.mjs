@@ -38,7 +38,8 @@ function load(i) {
   const count = readVectorSize(i);
   const type = i.type(...elements);
   i.end(2);
-  const call = `t.Load<${spaceName(space)}, ${storage(type.width)}, ${count}>(${address(i, 1, space)})`;
+  const used = i.usedBytes === null ? "" : `, 0x${i.usedBytes.toString(16)}`;
+  const call = `t.Load<${spaceName(space)}, ${storage(type.width)}, ${count}${used}>(${address(i, 1, space)})`;
   const lines = i.items(0, count).map((item, at) => assignLoaded(i, item, type, `loaded[${at}]`));
   return `{ const auto loaded = ${call}; ${lines.join(" ")} }`;
 }
