@@ -29,8 +29,12 @@ const char* NameOf(Space space) {
   }
 }
 
-[[noreturn]] void RaiseOutside(Space space, uint64_t at, unsigned bytes, const void* site) {
-  Current().Raise(Format("%u bytes at 0x%zx lie outside of %s memory", bytes, static_cast<size_t>(at), NameOf(space)),
+[[noreturn]] void RaiseOutside(Space space, emu::Access access, uint64_t at, unsigned bytes, const void* site) {
+  const char* what = access == emu::Access::kRead ? "read" : access == emu::Access::kWrite ? "write" : "atomic";
+  const std::string access_text = Format("%s of %u bytes at 0x%zx", what, bytes, static_cast<size_t>(at));
+  if (space != Space::kShared) Current().Raise(access_text + ", outside of " + NameOf(space) + " memory", site);
+  Current().Raise(access_text + Format(", outside of the block's %zu bytes of shared memory from 0x%zx",
+                                       Current().shared_bytes(), static_cast<size_t>(kSharedBase)),
                   site);
 }
 
@@ -78,17 +82,17 @@ class Accesses {
     uint64_t place = at;
     switch (space) {
       case Space::kGlobal:
-        if (!emu::AddressSpace::Instance().Contains(at)) RaiseOutside(space, at, bytes, site);
+        if (!emu::AddressSpace::Instance().Contains(at)) RaiseOutside(space, access, at, bytes, site);
         break;
       case Space::kShared:
-        if (!Within(at, bytes, kSharedBase, machine.shared_bytes())) RaiseOutside(space, at, bytes, site);
+        if (!Within(at, bytes, kSharedBase, machine.shared_bytes())) RaiseOutside(space, access, at, bytes, site);
         place = t.SharedToGeneric(at);
         break;
       case Space::kLocal:
-        if (!Within(at, bytes, t.local_begin_, t.local_bytes_)) RaiseOutside(space, at, bytes, site);
+        if (!Within(at, bytes, t.local_begin_, t.local_bytes_)) RaiseOutside(space, access, at, bytes, site);
         return reinterpret_cast<void*>(at);
       case Space::kParam:
-        if (!Within(at, bytes, kParameterBase, t.params_bytes_)) RaiseOutside(space, at, bytes, site);
+        if (!Within(at, bytes, kParameterBase, t.params_bytes_)) RaiseOutside(space, access, at, bytes, site);
         if (access != emu::Access::kRead) machine.Raise("a write to a parameter", site);
         return reinterpret_cast<void*>(t.ParamToGeneric(at));
       case Space::kGeneric: return GenericPlace(t, at, bytes, access, site);
@@ -111,7 +115,7 @@ class Accesses {
     if (Within(at, bytes, t.shared_, Current().shared_bytes())) {
       return Resolve(t, Space::kShared, t.GenericToShared(at), bytes, access, site);
     }
-    RaiseOutside(Space::kGeneric, at, bytes, site);
+    RaiseOutside(Space::kGeneric, access, at, bytes, site);
   }
 };
 
@@ -152,7 +156,7 @@ void* Thread::BeginAtomic(Space space, uint64_t at, unsigned bytes) {
 
 void* Thread::CopyTarget(uint64_t shared, uint32_t bytes, uint32_t read) {
   if (!Within(shared, bytes, kSharedBase, Current().shared_bytes())) {
-    RaiseOutside(Space::kShared, shared, bytes, TM_SITE);
+    RaiseOutside(Space::kShared, emu::Access::kWrite, shared, bytes, TM_SITE);
   }
   if (read != 0 && read != bytes) Current().Raise("cp.async that reads a part of its bytes is not supported", TM_SITE);
   return reinterpret_cast<void*>(SharedToGeneric(shared));
