@@ -11,10 +11,10 @@ file(GLOB PTX_HEADERS CONFIGURE_DEPENDS native/kernels/cuda/*.h test/native/gpu/
 # What instructions mean, carried out by translated kernels of the test program's own.
 function(tokenmill_add_ptx_semantics test)
   set(out ${CMAKE_BINARY_DIR}/ptx)
-  set(table ${CMAKE_SOURCE_DIR}/test/native/gpu/ptx_semantics)
+  set(tests ${CMAKE_SOURCE_DIR}/test/native/gpu)
   add_custom_command(OUTPUT ${out}/ptx_semantics.ptx.cc ${out}/ptx_semantics.inc
-    COMMAND ${TOKENMILL_NODE} ${table}.mjs ${out}
-    DEPENDS ${table}.mjs ${table}.txt ${PTX_TRANSLATOR})
+    COMMAND ${TOKENMILL_NODE} ${tests}/ptx-semantics.mjs ${out}
+    DEPENDS ${tests}/ptx-semantics.mjs ${tests}/ptx_semantics.txt ${PTX_TRANSLATOR})
   set_source_files_properties(${out}/ptx_semantics.ptx.cc PROPERTIES COMPILE_OPTIONS "-O1;-w")
   target_sources(${test} PRIVATE ${out}/ptx_semantics.ptx.cc ${out}/ptx_semantics.inc)
   target_include_directories(${test} PRIVATE ${out})

@@ -20,9 +20,13 @@ export const below = (folder, end) =>
 /** The sources that a test names, and its own; the emulator comes on top. */
 export function sourcesOf(test) {
   const name = basename(test).replace(/_test\.cc$/, "");
-  const named = [...readFileSync(test, "utf8").matchAll(/^\/\/ sources: (.*)$/gm)].flatMap((m) => m[1].split(/\s+/));
+  const named = [...readFileSync(test, "utf8").matchAll(/^\/\/ sources: (.*)$/gm)].flatMap((m) =>
+    m[1].split(/\s+/),
+  );
   const own = [`native/kernels/cuda/${name}.cu`, `${tests}/${name}.cu`].filter((path) => existsSync(path));
-  const more = named.map((path) => (existsSync(join("native", path)) ? join("native", path) : join(tests, path)));
+  const more = named.map((path) =>
+    existsSync(join("native", path)) ? join("native", path) : join(tests, path),
+  );
   return [test, ...new Set([...own, ...more])];
 }
 
@@ -62,7 +66,9 @@ export function compileArguments(source, object, before = []) {
 
 /** Runs the compiler; whether it succeeded. */
 export function runCompiler(arguments_, stdio = "inherit") {
-  return new Promise((done) => spawn(compiler, arguments_, { stdio }).on("close", (code) => done(code === 0)));
+  return new Promise((done) =>
+    spawn(compiler, arguments_, { stdio }).on("close", (code) => done(code === 0)),
+  );
 }
 
 /** What the emulator cannot see or do. Launchers, behind __CUDACC__, may use what they like. */

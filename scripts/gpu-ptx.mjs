@@ -30,7 +30,11 @@ function compilePtx(source, target, out, includes) {
 
 function isFresh(made, dependencies) {
   if (!existsSync(made) || !existsSync(dependencies)) return false;
-  const paths = readFileSync(dependencies, "utf8").replace(/\\\n/g, " ").split(/\s+/).slice(1).filter(Boolean);
+  const paths = readFileSync(dependencies, "utf8")
+    .replace(/\\\n/g, " ")
+    .split(/\s+/)
+    .slice(1)
+    .filter(Boolean);
   const { mtimeMs } = statSync(made);
   return paths.every((path) => existsSync(path) && statSync(path).mtimeMs < mtimeMs);
 }
@@ -39,7 +43,8 @@ function isFresh(made, dependencies) {
 function writeTranslation(ptx) {
   const translation = `${ptx}.cc`;
   const text = translate(readFileSync(ptx, "utf8"), basename(ptx));
-  if (!existsSync(translation) || readFileSync(translation, "utf8") !== text) writeFileSync(translation, text);
+  if (!existsSync(translation) || readFileSync(translation, "utf8") !== text)
+    writeFileSync(translation, text);
   return translation;
 }
 

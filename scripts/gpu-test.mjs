@@ -7,7 +7,7 @@
 // A test that needs more says so in a line of its own, with paths below native or test/native/gpu:
 //   // sources: kernels/cuda/rows.cu quant/quant.cc helpers.cu
 // and names a program that writes NAME.ptx.cc and NAME.inc for it:
-//   // generated: ptx_semantics.mjs
+//   // generated: ptx-semantics.mjs
 // GPU_SEEDS=n: schedules to try. JOBS=n: compilers at once (2).
 // GPU_BACKEND=ptx: nvcc's PTX of the kernels, translated, for each target in turn (GPU_PTX_TARGET=sm_80: for that
 // one); skipped where there is no nvcc.
@@ -15,7 +15,17 @@ import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { below, compileAll, emulatorSources, includes, link, objectOf, out, sourcesOf, tests } from "./gpu-build.mjs";
+import {
+  below,
+  compileAll,
+  emulatorSources,
+  includes,
+  link,
+  objectOf,
+  out,
+  sourcesOf,
+  tests,
+} from "./gpu-build.mjs";
 import { hasNvcc, ptxTargets, translateKernels } from "./gpu-ptx.mjs";
 
 process.chdir(join(dirname(fileURLToPath(import.meta.url)), ".."));
@@ -24,9 +34,11 @@ const translated = process.env.GPU_BACKEND === "ptx";
 /** What programs named by a test write for it: translated kernels. */
 function generatedSources(test) {
   return [...readFileSync(test, "utf8").matchAll(/^\/\/ generated: (.*)\.mjs$/gm)].map(([, name]) => {
-    const { status } = spawnSync(process.execPath, [join(tests, `${name}.mjs`), `${out}/generated`], { stdio: "inherit" });
+    const { status } = spawnSync(process.execPath, [join(tests, `${name}.mjs`), `${out}/generated`], {
+      stdio: "inherit",
+    });
     if (status !== 0) throw new Error(`${name}.mjs failed`);
-    return `${out}/generated/${name}.ptx.cc`;
+    return `${out}/generated/${name.replaceAll("-", "_")}.ptx.cc`;
   });
 }
 

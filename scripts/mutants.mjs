@@ -59,13 +59,18 @@ function chosenMutants() {
     .flatMap((path) => mutantsOf(basename(path), contentOf(path)));
   if (!options.sample) return all;
   const order = new Map(all.map(({ id }) => [id, hash(`${options.seed} ${id}`)]));
-  return [...all].sort((a, b) => order.get(a.id).localeCompare(order.get(b.id))).slice(0, Number(options.sample));
+  return [...all]
+    .sort((a, b) => order.get(a.id).localeCompare(order.get(b.id)))
+    .slice(0, Number(options.sample));
 }
 
 /** Every test of kernels with its sources, once they are compiled: what depends on what is known then. */
 async function buildTests() {
   const tests = build.below(build.tests, "_test.cc").filter((test) => !otherTests.test(test));
-  const programs = tests.map((test) => ({ test, sources: [...build.sourcesOf(test), ...build.emulatorSources()] }));
+  const programs = tests.map((test) => ({
+    test,
+    sources: [...build.sourcesOf(test), ...build.emulatorSources()],
+  }));
   mkdirSync(build.out, { recursive: true });
   if (!(await build.compileAll([...new Set(programs.flatMap(({ sources }) => sources))]))) process.exit(1);
   return programs;
@@ -77,7 +82,9 @@ function affected(mutant, programs) {
   const stem = (name) => basename(name).split(/[_.]/)[0];
   const pairs = programs.flatMap((program) =>
     program.sources
-      .filter((source) => source.endsWith(".cu") && build.dependenciesOf(build.objectOf(source)).includes(path))
+      .filter(
+        (source) => source.endsWith(".cu") && build.dependenciesOf(build.objectOf(source)).includes(path),
+      )
       .map((source) => ({ program, source })),
   );
   const rank = ({ program, source }) =>
@@ -147,7 +154,8 @@ async function judge(mutant, programs, worker) {
     const objects = program.sources.map((each) => (each === source ? object : build.objectOf(each)));
     if (!build.link(path, objects)) return { outcome: "invalid", how: "does not link" };
     outcome = await runProgram(path, 30 + 5 * seconds);
-    if (outcome !== "passed") return { outcome: "killed", how: `${basename(program.test, ".cc")}: ${outcome}` };
+    if (outcome !== "passed")
+      return { outcome: "killed", how: `${basename(program.test, ".cc")}: ${outcome}` };
   }
   return { outcome: "survived", how: outcome };
 }
@@ -190,7 +198,9 @@ function report(judged) {
   const rate = valid.length === 0 ? 0 : killed.length / valid.length;
   for (const { mutant } of unknown) console.log(`SURVIVED without a reason: ${describe(mutant)}`);
   const percent = (100 * rate).toFixed(1);
-  console.log(`${killed.length} of ${valid.length} mutants killed (${percent} %), ${judged.length - valid.length} invalid`);
+  console.log(
+    `${killed.length} of ${valid.length} mutants killed (${percent} %), ${judged.length - valid.length} invalid`,
+  );
   // A few of a sample prove no rate.
   const enough = options.sample || rate >= demandedRate;
   process.exit(enough && unknown.length === 0 && valid.length > 0 ? 0 : 1);

@@ -56,18 +56,24 @@ export const rules = [
   {
     name: "waits for one group less",
     perFile: Infinity,
-    change: (line) => replaced(line, /cp_async_wait<(\d+)>/g, ([, pending]) => `cp_async_wait<${Number(pending) + 1}>`),
+    change: (line) =>
+      replaced(line, /cp_async_wait<(\d+)>/g, ([, pending]) => `cp_async_wait<${Number(pending) + 1}>`),
   },
   {
     name: "other fragment",
     perFile: 4,
     change: (line) => (isDeclaration(line) ? [] : replaced(line, /(?<=[\w\]])\[([0-7])\]/g, otherIndex)),
   },
-  { name: "no transposition", perFile: 3, change: (line) => replaced(line, /(?<=ldmatrix_x[24])_trans/g, "") },
+  {
+    name: "no transposition",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=ldmatrix_x[24])_trans/g, ""),
+  },
   {
     name: "always valid",
     perFile: 3,
-    change: (line) => withArguments(line, /cp_async(16|4)\(/g, (list) => (list.length === 3 ? list.slice(0, 2) : null)),
+    change: (line) =>
+      withArguments(line, /cp_async(16|4)\(/g, (list) => (list.length === 3 ? list.slice(0, 2) : null)),
   },
   { name: "halves swapped", perFile: 3, change: (line) => withArguments(line, /pack_b?f16\(/g, swapped) },
   {
@@ -77,22 +83,55 @@ export const rules = [
   },
   { name: "bound one further", perFile: 4, change: (line) => replaced(line, / < (?!=)/g, " <= ") },
   { name: "bound one nearer", perFile: 3, change: (line) => replaced(line, / >= /g, " > ") },
-  { name: "no early end", perFile: 3, change: (line) => replaced(line, /\) (return|continue|break);/g, ") {}") },
-  { name: "sum to difference", perFile: 3, change: (line) => replaced(line, /(?<=[\w)\]]) \+ (?=[\w(])/g, " - ") },
-  { name: "difference to sum", perFile: 3, change: (line) => replaced(line, /(?<=[\w)\]]) - (?=[\w(])/g, " + ") },
-  { name: "product to sum", perFile: 3, change: (line) => replaced(line, /(?<=[\w)\]]) \* (?=[\w(])/g, " + ") },
-  { name: "quotient to remainder", perFile: 3, change: (line) => replaced(line, /(?<=[\w)\]]) \/ (?=[\w(])/g, " % ") },
-  { name: "remainder to quotient", perFile: 3, change: (line) => replaced(line, /(?<=[\w)\]]) % (?=[\w(])/g, " / ") },
+  {
+    name: "no early end",
+    perFile: 3,
+    change: (line) => replaced(line, /\) (return|continue|break);/g, ") {}"),
+  },
+  {
+    name: "sum to difference",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=[\w)\]]) \+ (?=[\w(])/g, " - "),
+  },
+  {
+    name: "difference to sum",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=[\w)\]]) - (?=[\w(])/g, " + "),
+  },
+  {
+    name: "product to sum",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=[\w)\]]) \* (?=[\w(])/g, " + "),
+  },
+  {
+    name: "quotient to remainder",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=[\w)\]]) \/ (?=[\w(])/g, " % "),
+  },
+  {
+    name: "remainder to quotient",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=[\w)\]]) % (?=[\w(])/g, " / "),
+  },
   { name: "shift the other way", perFile: 3, change: (line) => replaced(line, / << (?=[\w(])/g, " >> ") },
   {
     name: "other stride",
     perFile: 3,
-    change: (line) => replaced(line, /(?<= [*/%] )(2|4|8|16|32|64|128)\b(?!\.)/g, ([number]) => String(2 * Number(number))),
+    change: (line) =>
+      replaced(line, /(?<= [*/%] )(2|4|8|16|32|64|128)\b(?!\.)/g, ([number]) => String(2 * Number(number))),
   },
   { name: "max to min", perFile: 3, change: (line) => replaced(line, /gpu::max\(/g, "gpu::min(") },
   { name: "min to max", perFile: 3, change: (line) => replaced(line, /gpu::min\(/g, "gpu::max(") },
-  { name: "scale left out", perFile: 3, change: (line) => replaced(line, /(?<=[\w)\]]) \* (?:\w+\.)?\w*scale\w*(?![\w([])/g, "") },
-  { name: "condition dropped", perFile: 3, change: (line) => replaced(line, / && [^&|?;{]+(?=\)[ ;]|;)/g, "") },
+  {
+    name: "scale left out",
+    perFile: 3,
+    change: (line) => replaced(line, /(?<=[\w)\]]) \* (?:\w+\.)?\w*scale\w*(?![\w([])/g, ""),
+  },
+  {
+    name: "condition dropped",
+    perFile: 3,
+    change: (line) => replaced(line, / && [^&|?;{]+(?=\)[ ;]|;)/g, ""),
+  },
   { name: "the other condition", perFile: 2, change: (line) => replaced(line, / == (?=\w)/g, " != ") },
 ];
 
@@ -102,9 +141,12 @@ function kernelLines(text) {
   let hostDepth = 0;
   return lines.flatMap((line, index) => {
     const trimmed = line.trim();
-    if (/^#if/.test(trimmed)) hostDepth = hostDepth > 0 || /^#ifndef __CUDACC__/.test(trimmed) ? hostDepth + 1 : 0;
+    if (/^#if/.test(trimmed))
+      hostDepth = hostDepth > 0 || /^#ifndef __CUDACC__/.test(trimmed) ? hostDepth + 1 : 0;
     if (/^#endif/.test(trimmed)) hostDepth = Math.max(0, hostDepth - 1);
-    const skipped = /^(\/\/|#|static_assert|template|GPU_KERNEL|using |namespace|struct |enum )/.test(trimmed);
+    const skipped = /^(\/\/|#|static_assert|template|GPU_KERNEL|using |namespace|struct |enum )/.test(
+      trimmed,
+    );
     return hostDepth > 0 || skipped || trimmed === "" ? [] : [{ index, line }];
   });
 }

@@ -6,7 +6,7 @@
 #include "kernels/cuda/ptxcheck/ptx_convert.h"
 
 // Instructions of PTX as the translator carries them out, against the results that the PTX ISA asks for.
-// generated: ptx_semantics.mjs
+// generated: ptx-semantics.mjs
 
 using namespace gpu_test;
 

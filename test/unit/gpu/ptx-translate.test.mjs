@@ -59,34 +59,54 @@ const refused = [
   ["atomics with an order", "atom.acq_rel.gpu.global.add.u32 %r0, [%d1], %r2;", /acq_rel/],
   ["other barriers", "bar.sync 1;", /barriers other than 0/],
   ["barriers of a part of the block", "bar.sync 0, 64;", /2 operands/],
-  ["shapes of other matrices", "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%r0}, {%r1}, {%r2}, {%r3};", /m8n8k4/],
+  [
+    "shapes of other matrices",
+    "mma.sync.aligned.m8n8k4.row.col.f32.f16.f16.f32 {%r0}, {%r1}, {%r2}, {%r3};",
+    /m8n8k4/,
+  ],
   ["other layouts", "mma.sync.aligned.m16n8k16.row.row.f32.f16.f16.f32 {%r0}, {%r1}, {%r2}, {%r3};", /\.row/],
-  ["fragments of another size", "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r0,%r1,%r2,%r3}, {%r0,%r1}, {%r2,%r3}, {%r0,%r1,%r2,%r3};", /2 elements, not 4/],
+  [
+    "fragments of another size",
+    "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%r0,%r1,%r2,%r3}, {%r0,%r1}, {%r2,%r3}, {%r0,%r1,%r2,%r3};",
+    /2 elements, not 4/,
+  ],
   ["ldmatrix of bytes", "ldmatrix.sync.aligned.m8n8.x1.shared.b8 {%r0}, [%r1];", /\.b8/],
   ["copies of other sizes", "cp.async.cg.shared.global [%r0], [%d1], 8;", /8 bytes/],
   ["unknown special registers", "mov.u32 %r0, %clock;", /unknown register %clock/],
   ["unknown labels", "bra L7;", /unknown label/],
   ["guards that are no predicates", "@%r1 ret;", /guard/],
   ["calls", "call.uni foo;", /unknown opcode/],
-  ["unknown directives in a body", ".pragma \"fast\";", /unknown pragma/],
+  ["unknown directives in a body", '.pragma "fast";', /unknown pragma/],
   ["masks of bytes without a load", '.pragma "used_bytes_mask 15"; add.s32 %r0, %r1, %r2;', /without a load/],
   ["variables in a body", ".shared .b32 x;", /unknown directive/],
 ];
 
 for (const [what, line, expected] of refused) {
   test(`refuses ${what}`, () => {
-    assert.throws(() => translateLine(line), (error) => {
-      assert.match(error.message, expected);
-      assert.match(error.message, /^line 10: /);
-      return true;
-    });
+    assert.throws(
+      () => translateLine(line),
+      (error) => {
+        assert.match(error.message, expected);
+        assert.match(error.message, /^line 10: /);
+        return true;
+      },
+    );
   });
 }
 
 test("refuses what it does not know beside kernels", () => {
-  assert.throws(() => translate(kernel("", ".global .b32 x = 1;"), "k.ptx"), /line 3: unknown directive \.global/);
-  assert.throws(() => translate(kernel("", ".visible .func f()"), "k.ptx"), /line 3: unknown directive \.func/);
-  assert.throws(() => translate(kernel("").replace("size 64", "size 32"), "k.ptx"), /line 3: addresses of 32 bits/);
+  assert.throws(
+    () => translate(kernel("", ".global .b32 x = 1;"), "k.ptx"),
+    /line 3: unknown directive \.global/,
+  );
+  assert.throws(
+    () => translate(kernel("", ".visible .func f()"), "k.ptx"),
+    /line 3: unknown directive \.func/,
+  );
+  assert.throws(
+    () => translate(kernel("").replace("size 64", "size 32"), "k.ptx"),
+    /line 3: addresses of 32 bits/,
+  );
 });
 
 test("takes the same lines without the fault", () => {
@@ -98,7 +118,7 @@ test("takes the same lines without the fault", () => {
     "ld.global.nc.L1::no_allocate.L2::128B.v2.u8 {%h0, %r1}, [%d1+-8];",
     "atom.relaxed.gpu.global.add.u32 %r0, [%d1], %r2;",
     "cp.async.ca.shared.global.L2::128B [%r0], [%d1], 16, %r2;",
-    ".pragma \"nounroll\";",
+    '.pragma "nounroll";',
   ]) {
     assert.match(translateLine(line), /static void k_body/);
   }

@@ -35,7 +35,8 @@ export function address(i, index, space) {
   }
   const { register } = base;
   if (register.width === 64) return `(${register.name} + ${integerLiteral(offset, 64)})`;
-  if (register.width !== 32 || space !== "shared") i.fail(`${register.source} cannot hold an address of ${space} memory`);
+  if (register.width !== 32 || space !== "shared")
+    i.fail(`${register.source} cannot hold an address of ${space} memory`);
   return `uint32_t(${register.name} + ${integerLiteral(offset, 32)})`;
 }
 

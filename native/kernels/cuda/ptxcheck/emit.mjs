@@ -17,7 +17,8 @@ function emitInstruction(statement, kernel) {
   const instruction = new Instruction(statement, kernel);
   const translate = instructions.get(instruction.base);
   if (!translate) throw new PtxError(statement.line, `unknown opcode ${statement.opcode}`);
-  if (statement.usedBytes !== null && instruction.base !== "ld") instruction.fail("a mask of bytes without a load");
+  if (statement.usedBytes !== null && instruction.base !== "ld")
+    instruction.fail("a mask of bytes without a load");
   const code = translate(instruction);
   const { guard } = statement;
   return guard ? `if (${guard.negated ? "!" : ""}${guard.register.name}) { ${code} }` : code;

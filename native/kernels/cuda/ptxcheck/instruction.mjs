@@ -73,7 +73,9 @@ export class Instruction {
       return register.name;
     }
     if (operand.kind === "integer") {
-      return integerLiteral(operand.value, width) ?? this.fail(`${operand.value} does not fit into ${width} bits`);
+      return (
+        integerLiteral(operand.value, width) ?? this.fail(`${operand.value} does not fit into ${width} bits`)
+      );
     }
     if (operand.kind === "float" && operand.width === width) {
       return `0x${operand.digits}${width === 64 ? "ull" : "u"}`;

@@ -33,7 +33,11 @@ class Scope {
   }
 
   declare(name, width) {
-    const register = { name: `${name.replace(/\W/g, "")}_${this.kernel.registers.length}`, width, source: name };
+    const register = {
+      name: `${name.replace(/\W/g, "")}_${this.kernel.registers.length}`,
+      width,
+      source: name,
+    };
     this.kernel.registers.push(register);
     this.levels.at(-1).set(name, register);
   }
@@ -99,7 +103,8 @@ function readKernelDirectives(cursor, kernel) {
     }
     const values = [cursor.integer()];
     while (cursor.accept(",")) values.push(cursor.integer());
-    if (directive === ".maxntid") kernel.threadsMax = Number(values.reduce((product, value) => product * value));
+    if (directive === ".maxntid")
+      kernel.threadsMax = Number(values.reduce((product, value) => product * value));
   }
 }
 

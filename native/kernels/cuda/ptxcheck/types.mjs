@@ -11,7 +11,10 @@ export class PtxError extends Error {
 const kinds = { s: "signed", u: "unsigned", b: "bits", f: "float" };
 
 function widths(letter, bits) {
-  return bits.map((width) => [`${letter}${width}`, { name: `${letter}${width}`, kind: kinds[letter], width }]);
+  return bits.map((width) => [
+    `${letter}${width}`,
+    { name: `${letter}${width}`, kind: kinds[letter], width },
+  ]);
 }
 
 /** name → { name, kind, width in bits } */

@@ -132,7 +132,8 @@ function minOrMax(name) {
     const ftz = i.flag("ftz");
     const nan = i.flag("NaN");
     const type = i.type("f32", "f64", ...halves);
-    if ((type.name === "f64" && (ftz || nan)) || (type.name.startsWith("bf16") && ftz)) i.fail("not for this type");
+    if ((type.name === "f64" && (ftz || nan)) || (type.name.startsWith("bf16") && ftz))
+      i.fail("not for this type");
     i.end(3);
     return i.plain(type, `${name}Float<${type.name}, ${ftz ? "kFtz" : "0"}, ${nan}>`, 2);
   };

@@ -55,7 +55,12 @@ function convert(i) {
   const from = i.type(...integers, ...floats);
   checkConversion(i, mode, ftz, to, from);
   i.end(2);
-  const flags = [mode && rounding(mode), ftz && "kFtz", saturate && "kSat", toInteger.includes(mode) && "kIntegral"];
+  const flags = [
+    mode && rounding(mode),
+    ftz && "kFtz",
+    saturate && "kSat",
+    toInteger.includes(mode) && "kIntegral",
+  ];
   const list = flags.filter(Boolean).join(" | ") || "0";
   const source = from.kind === "float" ? i.value(1, from) : i.narrowed(i.operand(1), from);
   const expression = `Convert<${to.name}, ${from.name}, ${list}>(${source})`;
@@ -89,7 +94,8 @@ function move(i) {
   const [target, source] = i.operands;
   if (target.kind === "vector" || source.kind === "vector") {
     const parts = (target.kind === "vector" ? target : source).items.length;
-    if (type.kind !== "bits" || ![2, 4].includes(parts) || type.width / parts < 16) i.fail("not a way to split bits");
+    if (type.kind !== "bits" || ![2, 4].includes(parts) || type.width / parts < 16)
+      i.fail("not a way to split bits");
     if (target.kind === source.kind) i.fail("between vectors");
     return target.kind === "vector" ? unpack(i, type) : pack(i, type);
   }
@@ -110,7 +116,8 @@ function convertAddress(i) {
   const type = i.type("u64");
   i.end(2);
   const source = i.operand(1);
-  if (source.kind === "symbol" && spaceOfSymbol(i, source) !== space) i.fail(`${source.name} is not in ${space}`);
+  if (source.kind === "symbol" && spaceOfSymbol(i, source) !== space)
+    i.fail(`${source.name} is not in ${space}`);
   const value = source.kind === "symbol" ? symbolValue(i, source, 64) : i.value(1, type);
   const name = `${back ? "GenericTo" : ""}${space[0].toUpperCase()}${space.slice(1)}${back ? "" : "ToGeneric"}`;
   return `${i.destination(0, type)} = t.${name}(${value});`;

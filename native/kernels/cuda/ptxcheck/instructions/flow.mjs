@@ -6,7 +6,9 @@ export function labelName(label) {
 
 function target(i, operand) {
   if (operand.kind !== "symbol" || operand.offset !== 0n) i.fail("the target has to be a label");
-  return labelName(i.kernel.labels.has(operand.name) ? operand.name : i.fail(`unknown label ${operand.name}`));
+  return labelName(
+    i.kernel.labels.has(operand.name) ? operand.name : i.fail(`unknown label ${operand.name}`),
+  );
 }
 
 function branch(i) {
@@ -21,7 +23,9 @@ function branchIndexed(i) {
   i.flag("uni");
   i.end(2);
   const labels = i.kernel.targets.get(i.operand(1).name) ?? i.fail("unknown list of targets");
-  const cases = labels.map((label, at) => `case ${at}: goto ${target(i, { kind: "symbol", name: label, offset: 0n })};`);
+  const cases = labels.map(
+    (label, at) => `case ${at}: goto ${target(i, { kind: "symbol", name: label, offset: 0n })};`,
+  );
   return `switch (${i.valueOf(i.operand(0), 32)}) { ${cases.join(" ")} default: t.Trap(); }`;
 }
 

@@ -57,7 +57,11 @@ function permute(i) {
   i.one("b32");
   const mode = i.optional(...permuteModes.keys());
   i.end(4);
-  return i.plain(b32, `Permute<${mode ? `PermuteMode::${permuteModes.get(mode)}` : "PermuteMode::kGeneric"}>`, 3);
+  return i.plain(
+    b32,
+    `Permute<${mode ? `PermuteMode::${permuteModes.get(mode)}` : "PermuteMode::kGeneric"}>`,
+    3,
+  );
 }
 
 function extractField(i) {

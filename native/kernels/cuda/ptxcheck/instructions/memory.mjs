@@ -2,12 +2,33 @@
 import { address, spaceName } from "../addresses.mjs";
 import { storage, types } from "../types.mjs";
 
-const elements = ["b8", "b16", "b32", "b64", "u8", "u16", "u32", "u64", "s8", "s16", "s32", "s64", "f32", "f64"];
+const elements = [
+  "b8",
+  "b16",
+  "b32",
+  "b64",
+  "u8",
+  "u16",
+  "u32",
+  "u64",
+  "s8",
+  "s16",
+  "s32",
+  "s64",
+  "f32",
+  "f64",
+];
 const u32 = types.get("u32");
 
 /** Where lines are kept and how much is read ahead: no effect on results. */
 function skipCacheHints(i) {
-  i.optional("L1::evict_normal", "L1::evict_unchanged", "L1::evict_first", "L1::evict_last", "L1::no_allocate");
+  i.optional(
+    "L1::evict_normal",
+    "L1::evict_unchanged",
+    "L1::evict_first",
+    "L1::evict_last",
+    "L1::no_allocate",
+  );
   i.optional("L2::64B", "L2::128B", "L2::256B");
 }
 

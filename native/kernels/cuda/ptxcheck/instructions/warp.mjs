@@ -79,7 +79,11 @@ function readShape(i) {
 
 function multiplyMatrices(i) {
   const { k, a, b, registers } = readShape(i);
-  const list = (index, count) => `{${i.items(index, count).map((item) => i.valueOf(item, 32)).join(", ")}}`;
+  const list = (index, count) =>
+    `{${i
+      .items(index, count)
+      .map((item) => i.valueOf(item, 32))
+      .join(", ")}}`;
   const inputs = [list(1, registers[0]), list(2, registers[1]), list(3, 4)];
   const call = `t.MultiplyMatrices<${k}, ${a}, ${b}>(${inputs.join(", ")})`;
   const lines = i.items(0, 4).map((item, at) => i.assign(item, 32, `sums[${at}]`));

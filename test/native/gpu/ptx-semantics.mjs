@@ -1,4 +1,4 @@
-// node ptx_semantics.mjs OUT: from ptx_semantics.txt, writes OUT/ptx_semantics.ptx.cc, a translated kernel that carries
+// node ptx-semantics.mjs OUT: from ptx_semantics.txt, writes OUT/ptx_semantics.ptx.cc, a translated kernel that carries
 // out every instruction of the table, and OUT/ptx_semantics.inc, the table's inputs and results for the test.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -45,7 +45,15 @@ function emitCase(entry, index) {
     `${entry.instruction};`,
     ...results.flatMap((register, at) => storeResult(register, index * slots + at)),
   ];
-  return ["{", ".reg .b16 %h<10>;", ".reg .b32 %r<10>;", ".reg .b64 %d<10>;", ".reg .pred %p<10>;", ...lines, "}"];
+  return [
+    "{",
+    ".reg .b16 %h<10>;",
+    ".reg .b32 %r<10>;",
+    ".reg .b64 %d<10>;",
+    ".reg .pred %p<10>;",
+    ...lines,
+    "}",
+  ];
 }
 
 function emitPtx(cases) {
