@@ -64,16 +64,29 @@ function chosenMutants() {
     .slice(0, Number(options.sample));
 }
 
-/** Every test of kernels with its sources, once they are compiled: what depends on what is known then. */
-async function buildTests() {
-  const tests = build.below(build.tests, "_test.cc").filter((test) => !otherTests.test(test));
-  const programs = tests.map((test) => ({
-    test,
-    sources: [...build.sourcesOf(test), ...build.emulatorSources()],
-  }));
-  mkdirSync(build.out, { recursive: true });
-  if (!(await build.compileAll([...new Set(programs.flatMap(({ sources }) => sources))]))) process.exit(1);
-  return programs;
+/** Every test of kernels with its sources. */
+function testPrograms() {
+  return build
+    .below(build.tests, "_test.cc")
+    .filter((test) => !otherTests.test(test))
+    .map((test) => ({ test, sources: [...build.sourcesOf(test), ...build.emulatorSources()] }));
+}
+
+const closures = new Map();
+/** The project's files that a source is made from, itself among them. */
+function filesOf(source) {
+  if (closures.has(source)) return closures.get(source);
+  const files = new Set([source]);
+  for (const file of files) {
+    for (const [, name] of contentOf(file).matchAll(/^#include "(.*)"$/gm)) {
+      const found = ["native", "test/native", build.tests]
+        .map((folder) => join(folder, name))
+        .find(existsSync);
+      if (found) files.add(found);
+    }
+  }
+  closures.set(source, files);
+  return files;
 }
 
 /** [{ program, source }]: .cu files that include the mutant's file, in tests; those of the same name first. */
@@ -163,17 +176,29 @@ async function judge(mutant, programs, worker) {
 /** Changes when anything does that the mutant's verdict depends on. */
 function keyOf(mutant, programs) {
   const used = new Set(affected(mutant, programs).flatMap(({ program }) => program.sources));
-  const paths = new Set([...used].flatMap((source) => build.dependenciesOf(build.objectOf(source))));
-  const own = [...paths].filter((path) => !path.startsWith("/")).sort();
-  return hash(JSON.stringify([mutant, own.map((path) => hash(contentOf(path)))]));
+  const paths = new Set([...used].flatMap((source) => [...filesOf(source)]));
+  return hash(JSON.stringify([mutant, [...paths].sort().map((path) => hash(contentOf(path)))]));
 }
 
 const describe = ({ id, file, line, rule, before, after }) =>
   `${id} ${file}:${line} ${rule}: ${before} -> ${after.trim()}`;
 
-async function judgeAll(mutants, programs) {
+/** Compiles the tests of these mutants. */
+async function buildTests(mutants, programs) {
+  const used = new Set(mutants.flatMap((mutant) => affected(mutant, programs).map(({ program }) => program)));
+  mkdirSync(build.out, { recursive: true });
+  if (!(await build.compileAll([...new Set([...used].flatMap(({ sources }) => sources))]))) process.exit(1);
+}
+
+async function judgeAll(mutants) {
+  const programs = testPrograms();
   const results = readJson(resultsPath, {});
   const waiting = mutants.map((mutant) => ({ mutant, key: keyOf(mutant, programs) }));
+  const stale = waiting.filter(({ mutant, key }) => results[mutant.id]?.key !== key);
+  await buildTests(
+    stale.map(({ mutant }) => mutant),
+    programs,
+  );
   const work = async (worker) => {
     while (waiting.length > 0) {
       const { mutant, key } = waiting.shift();
@@ -212,5 +237,5 @@ if (options.list) {
   for (const mutant of mutants) console.log(describe(mutant));
   console.log(`${mutants.length} mutants`);
 } else {
-  report(await judgeAll(mutants, await buildTests()));
+  report(await judgeAll(mutants));
 }
