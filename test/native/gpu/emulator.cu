@@ -65,7 +65,8 @@ GPU_FN void ShuffleOrders(const EmulatorParams& p) {
   p.out[Index()] = s.x[gpu::thread() ^ 1] - y;
 }
 
-/// Each lane's row through ldmatrix. 1: rows written by the lanes that give their addresses, and no sync_warp.
+/// Each lane's row through ldmatrix. 1: rows written by the lanes that give their addresses, and no
+/// sync_warp.
 GPU_FN void LoadMatrix(const EmulatorParams& p) {
   DYN_SMEM(Tile, s);
   for (int i = 0; i < 8; ++i) s.rows[gpu::thread()][i] = static_cast<uint16_t>(gpu::thread());
@@ -98,7 +99,8 @@ GPU_FN void StrayAccess(const EmulatorParams& p) {
   if (p.fault == 4) x = s.x[gpu::thread() + 3 * kThreads / 2];
   if (p.fault == 5) s.x[gpu::thread() - 1] = 1;
   if (p.fault == 6 && last) x = *static_cast<const float*>(nullptr);
-  if (p.fault == 7 && last) x = reinterpret_cast<const Vector*>(p.in + 1)->x + reinterpret_cast<const Vector*>(p.in + 1)->w;
+  if (p.fault == 7 && last)
+    x = reinterpret_cast<const Vector*>(p.in + 1)->x + reinterpret_cast<const Vector*>(p.in + 1)->w;
   if (p.fault == 8 && last) x = *reinterpret_cast<const float*>(reinterpret_cast<const char*>(p.in) + 2);
   p.out[gpu::thread()] = x;
 }
@@ -114,7 +116,7 @@ GPU_FN void ReadUndefined(const EmulatorParams& p) {
 /// in, copied asynchronously in two groups a thread, each 16 bytes; the second half is read first by others.
 /// 1: no wait, 2: no commit of the second group, 3: the youngest is not waited for, 4: no barrier,
 /// 5: a misaligned target, 6: a target that is used while the copy is under way, 7: copies over each other,
-/// 8: a source that holds nothing.
+/// 8: a source that changes meanwhile.
 GPU_FN void CopyAsync(const EmulatorParams& p) {
   DYN_SMEM(Row, s);
   const int i = gpu::thread();
@@ -122,6 +124,7 @@ GPU_FN void CopyAsync(const EmulatorParams& p) {
   gpu::cp_async_commit();
   if (i < 16) gpu::cp_async16(&s.x[kThreads + i * 4 + (p.fault == 5 ? 1 : 0)], &p.in[kThreads + i * 4]);
   if (p.fault == 7 && i < 16) gpu::cp_async4(&s.x[kThreads + i * 4], &p.in[i]);
+  if (p.fault == 8 && i == 3) const_cast<float*>(p.in)[kThreads + 12] = -1;
   if (p.fault == 6 && i == 3) s.x[kThreads + 12] = 1;
   if (p.fault != 2) gpu::cp_async_commit();
   if (p.fault == 3) {
@@ -184,9 +187,9 @@ struct Last {
   int is_last;
 };
 
-/// Blocks leave partial sums of in; the last one to come adds them up into out[0]. 1: no fence before the atomic,
-/// 2: none after it, 3: no barrier before the atomic, 4: none after it, 5: neither fence, 6: the sum is taken without
-/// waiting for anybody. 7: every thread fences itself, which is right too.
+/// Blocks leave partial sums of in; the last one to come adds them up into out[0]. 1: no fence before the
+/// atomic, 2: none after it, 3: no barrier before the atomic, 4: none after it, 5: neither fence, 6: the sum
+/// is taken without waiting for anybody. 7: every thread fences itself, which is right too.
 GPU_FN void SumBlocks(const EmulatorParams& p) {
   DYN_SMEM(Last, s);
   const int i = gpu::thread();

@@ -2,7 +2,8 @@
 
 #include <stdint.h>
 
-// Kernels that try the emulator itself. `fault` chooses what is wrong; 0 is the correct twin of all of a kernel's.
+// Kernels that try the emulator itself. `fault` chooses what is wrong; 0 is the correct twin of all of a
+// kernel's.
 
 namespace tokenmill::cuda {
 

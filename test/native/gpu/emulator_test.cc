@@ -1,4 +1,5 @@
-// What the emulator must find: small kernels with one fault each, and their correct twins, in which it must find none.
+// What the emulator must find: small kernels with one fault each, and their correct twins, in which it must
+// find none.
 
 #include "emulator.h"
 
@@ -37,7 +38,8 @@ Outcome RunKernel(const Run& run, uint64_t seed) {
   DeviceBuffer<float> x(*driver, in.size()), y(*driver, static_cast<size_t>(run.out));
   DeviceBuffer<uint32_t> counter(*driver, std::vector<uint32_t>{0});
   if (!run.in_undefined) x.Upload(in);
-  const LaunchShape shape = {.grid_x = static_cast<unsigned>(run.blocks), .threads = kThreads,
+  const LaunchShape shape = {.grid_x = static_cast<unsigned>(run.blocks),
+                             .threads = kThreads,
                              .shared_bytes = static_cast<size_t>(run.shared_bytes)};
   Outcome outcome;
   outcome.status = driver->Launch(run.kernel, shape,
@@ -56,8 +58,9 @@ void ExpectFault(const Run& run, const std::vector<std::string>& words) {
     bool found = false;
     for (const std::string& word : words) found = found || status.message().find(word) != std::string::npos;
     found = found && status.code() == Code::kInternal;
-    if (!found) std::printf("    %s fault %d seed %zu: \"%s\"\n", run.kernel, run.fault, static_cast<size_t>(seed),
-                            status.message().c_str());
+    if (!found)
+      std::printf("    %s fault %d seed %zu: \"%s\"\n", run.kernel, run.fault, static_cast<size_t>(seed),
+                  status.message().c_str());
     EXPECT(found);
     if (std::getenv("GPU_SHOW_FAULTS") != nullptr) std::printf("    %s\n", status.message().c_str());
     if (!found) return;
@@ -133,13 +136,14 @@ TEST(finds_uninitialized_memory) {
 }
 
 TEST(finds_wrong_asynchronous_copies) {
-  ExpectNone({"emulator_copy_async", 0, 1},
-             [](int i) { return static_cast<float>(2 * kThreads - 1 - i); });
-  for (int fault : {1, 2, 3}) ExpectFault({"emulator_copy_async", fault, 1}, {"under way", "uninitialized", "race"});
+  ExpectNone({"emulator_copy_async", 0, 1}, [](int i) { return static_cast<float>(2 * kThreads - 1 - i); });
+  for (int fault : {1, 2, 3})
+    ExpectFault({"emulator_copy_async", fault, 1}, {"under way", "uninitialized", "race"});
   ExpectFault({"emulator_copy_async", 4, 1}, {"under way", "uninitialized", "race"});
   ExpectFault({"emulator_copy_async", 5, 1}, {"misaligned"});
   ExpectFault({"emulator_copy_async", 6, 1}, {"under way"});
   ExpectFault({"emulator_copy_async", 7, 1}, {"under way"});
+  ExpectFault({"emulator_copy_async", 8, 1}, {"the source of a cp.async changed"});
   ExpectFault({"emulator_copy_async", 0, 1, 128, 128, 512, true}, {"uninitialized"});
 }
 
@@ -168,7 +172,8 @@ TEST(finds_missing_fences_between_blocks) {
     ExpectNone(run, [](int i) { return i == 0 ? 320.0f * 319 : static_cast<float>(2 * (i - 1)); });
   }
   for (int fault : {1, 2, 3, 4, 5, 6}) {
-    ExpectFault({"emulator_sum_blocks", fault, 5, 5 * kThreads, 5 * kThreads + 1, 128}, {"race", "uninitialized"});
+    ExpectFault({"emulator_sum_blocks", fault, 5, 5 * kThreads, 5 * kThreads + 1, 128},
+                {"race", "uninitialized"});
   }
 }
 

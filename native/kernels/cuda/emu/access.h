@@ -6,8 +6,8 @@
 
 namespace tokenmill::cuda::emu {
 
-/// Checks what the current thread is about to do to `bytes` at `at`, and may let others run before. Ends the launch
-/// at a fault.
+/// Checks what the current thread is about to do to `bytes` at `at`, and may let others run before. Ends the
+/// launch at a fault.
 void CheckAccess(Machine& machine, Access access, const void* at, size_t bytes, const void* site,
                  Reader reader = Reader::kLane);
 

@@ -12,6 +12,8 @@ constexpr int kBanks = 32;
 }  // namespace
 
 void BankLog::Flush(BankCounts* counts) {
+  if (empty_) return;
+  empty_ = true;
   for (auto& lane : lanes_) MergeVectors(&lane);
   size_t next[kLanes] = {};
   for (;;) {

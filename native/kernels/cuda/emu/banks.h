@@ -5,15 +5,16 @@
 #include <unordered_map>
 #include <vector>
 
-// Bank conflicts of shared memory. Lanes of a warp run one after the other here; what they would have done together is
-// found afterwards, between two collectives, by bringing the lanes' sequences of instructions into line.
-// 32 banks of 4 bytes; a request of 4 bytes a lane is served for 32 lanes at once, of 8 for 16, of 16 for 8 (a matrix
-// of ldmatrix is such a group). A group takes as many wavefronts as the busiest bank has different words.
+// Bank conflicts of shared memory. Lanes of a warp run one after the other here; what they would have done
+// together is found afterwards, between two collectives, by bringing the lanes' sequences of instructions
+// into line. 32 banks of 4 bytes; a request of 4 bytes a lane is served for 32 lanes at once, of 8 for 16, of
+// 16 for 8 (a matrix of ldmatrix is such a group). A group takes as many wavefronts as the busiest bank has
+// different words.
 
 namespace tokenmill::cuda::emu {
 
 struct BankCount {
-  uint64_t groups = 0;      // the wavefronts without any conflict
+  uint64_t groups = 0;  // the wavefronts without any conflict
   uint64_t wavefronts = 0;
 };
 
@@ -24,6 +25,7 @@ class BankLog {
  public:
   void Add(int lane, uint32_t site, size_t offset, size_t bytes, bool write) {
     if (bytes > 16 || lanes_[lane].size() >= kRequestsMax) return;
+    empty_ = false;
     lanes_[lane].push_back({site, static_cast<uint32_t>(offset), static_cast<uint8_t>(bytes), write});
   }
   /// Counts what the lanes did since the last time.
@@ -44,6 +46,7 @@ class BankLog {
   size_t StepsToOthers(int lane, const size_t (&next)[32]) const;
   static void Count(const Request* const (&requests)[32], BankCounts* counts);
 
+  bool empty_ = true;
   std::vector<Request> lanes_[32];
 };
 

@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <random>
 #include <set>
 #include <utility>
 #include <vector>
@@ -32,7 +33,8 @@ class EmuGraph : public Graph {
 
 class EmuDriver : public Driver {
  public:
-  explicit EmuDriver(const EmuOptions& options) : options_(options), launch_seed_(options.seed) {
+  explicit EmuDriver(const EmuOptions& options) : options_(options), launch_seed_(0) {
+    SetSeed(options.seed);
     info_.name = Format("emulated %d", options.device);
     info_.index = options.device;
     info_.major = options.major, info_.minor = options.minor;
@@ -80,6 +82,7 @@ class EmuDriver : public Driver {
     used_bytes_ -= Room(AddressSpace::Instance().Free(at));
   }
 
+  // Of the process rather than of a device, and its bytes count as defined: the host writes them unseen.
   Result<void*> AllocatePinned(size_t bytes) override {
     const uint64_t at = AddressSpace::Instance().Allocate(emu::kPinnedSpan, bytes);
     if (at == 0) return Error(Code::kOutOfMemory, "%zu bytes of pinned memory cannot be had", bytes);
@@ -172,7 +175,10 @@ class EmuDriver : public Driver {
     return Status();
   }
 
-  void SetSeed(uint64_t seed) { launch_seed_ = seed * 1000003; }
+  void SetSeed(uint64_t seed) {
+    launch_seed_ = seed * 1000003;
+    random_.seed(static_cast<uint32_t>(seed));
+  }
 
   EmuStats StatsOf(const std::string& kernel) {
     std::lock_guard lock(mutex_);
@@ -233,7 +239,8 @@ class EmuDriver : public Driver {
       return Error(Code::kInternal, "%s: parameters of %zu bytes, the kernel has %zu", name, params_bytes,
                    kernel.params_bytes);
     }
-    if (shape.threads == 0 || shape.threads > static_cast<unsigned>(kernel.threads_max) || shape.threads % 32 != 0) {
+    if (shape.threads == 0 || shape.threads > static_cast<unsigned>(kernel.threads_max) ||
+        shape.threads % 32 != 0) {
       return Error(Code::kInternal, "%s: blocks of %u threads; whole warps up to %d are possible", name,
                    shape.threads, kernel.threads_max);
     }
@@ -257,12 +264,14 @@ class EmuDriver : public Driver {
       return Status();
     }
     queues_[static_cast<int>(stream)].push_back(std::move(work));
+    // A device is sometimes fast and sometimes slow; that of one stream says nothing about the other.
+    if (random_() % 4 == 0) Drain(random_() % 2 == 0 ? Stream::kStep : Stream::kCopy, random_() % 4);
     return Status();
   }
 
-  void Drain(Stream stream) {
+  void Drain(Stream stream, size_t items = SIZE_MAX) {
     std::deque<Work>& queue = queues_[static_cast<int>(stream)];
-    while (!queue.empty() && failure_.ok()) {
+    for (; items > 0 && !queue.empty() && failure_.ok(); --items) {
       failure_ = queue.front()();
       queue.pop_front();
     }
@@ -279,12 +288,15 @@ class EmuDriver : public Driver {
   std::vector<Work> captured_;
   Status failure_;  // the first one; what follows fails with it, as with a device that is lost
   uint64_t launch_seed_;
+  std::minstd_rand random_;
   std::map<std::string, Counts> counts_;
 };
 
 }  // namespace
 
-std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) { return std::make_unique<EmuDriver>(options); }
+std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) {
+  return std::make_unique<EmuDriver>(options);
+}
 
 EmuStats EmuStatsOf(Driver& driver, const std::string& kernel) {
   return static_cast<EmuDriver&>(driver).StatsOf(kernel);

@@ -22,7 +22,8 @@ struct EmuOptions {
   uint64_t seed = 1;                             // of schedules, 0: 1
 };
 
-/// A device as the options describe it. Objects of the same device share its memory's addresses, not its budget.
+/// A device as the options describe it. Objects of the same device share its memory's addresses, not its
+/// budget.
 std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options);
 
 /// The schedule of launches to come, for a driver that CreateEmuDriver made.
@@ -32,7 +33,8 @@ void SetEmuSeed(Driver& driver, uint64_t seed);
 struct EmuStats {
   uint64_t launches = 0;
   uint64_t mma = 0;            // by warps
-  uint64_t shared_groups = 0;  // the wavefronts that accesses to shared memory would take without bank conflicts
+  uint64_t shared_groups =
+      0;  // the wavefronts that accesses to shared memory would take without bank conflicts
   uint64_t bank_conflicts = 0; // the wavefronts they take more than that
   std::string worst;           // the instructions with most conflicts, a line each
 };

@@ -40,13 +40,20 @@ std::map<std::string, Kernel>& Kernels() {
 
 const char* NameOf(Collective collective) {
   switch (collective) {
-    case Collective::kNone: return "nothing";
-    case Collective::kSyncWarp: return "sync_warp";
-    case Collective::kShuffleXor: return "shuffle_xor";
-    case Collective::kShuffle: return "shuffle";
-    case Collective::kBallot: return "ballot";
-    case Collective::kMma: return "mma";
-    case Collective::kLdmatrix: return "ldmatrix";
+    case Collective::kNone:
+      return "nothing";
+    case Collective::kSyncWarp:
+      return "sync_warp";
+    case Collective::kShuffleXor:
+      return "shuffle_xor";
+    case Collective::kShuffle:
+      return "shuffle";
+    case Collective::kBallot:
+      return "ballot";
+    case Collective::kMma:
+      return "mma";
+    case Collective::kLdmatrix:
+      return "ldmatrix";
   }
   return "?";
 }
@@ -62,7 +69,8 @@ bool InImages(const void* at) {
         auto* s = static_cast<Search*>(data);
         for (int i = 0; i < info->dlpi_phnum; ++i) {
           const auto& header = info->dlpi_phdr[i];
-          if (header.p_type == PT_LOAD && s->at - (info->dlpi_addr + header.p_vaddr) < header.p_memsz) s->found = true;
+          if (header.p_type == PT_LOAD && s->at - (info->dlpi_addr + header.p_vaddr) < header.p_memsz)
+            s->found = true;
         }
         return s->found ? 1 : 0;
       },
@@ -128,7 +136,8 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
   kernel_ = &kernel;
   shape_ = shape;
   options_ = options;
-  params_.assign(static_cast<const uint8_t*>(params), static_cast<const uint8_t*>(params) + kernel.params_bytes);
+  params_.assign(static_cast<const uint8_t*>(params),
+                 static_cast<const uint8_t*>(params) + kernel.params_bytes);
   random_.seed(static_cast<uint32_t>(options.seed * 2654435761u + 1));
   counts_ = {};
   fault_.clear();
@@ -158,7 +167,8 @@ Status Machine::Run(const Kernel& kernel, const LaunchShape& shape, const void* 
 }
 
 bool Machine::InStacks(const void* at) const {
-  return static_cast<size_t>(static_cast<const uint8_t*>(at) - stacks_) < kSlotsMax * kThreadsMax * kStackStride;
+  return static_cast<size_t>(static_cast<const uint8_t*>(at) - stacks_) <
+         kSlotsMax * kThreadsMax * kStackStride;
 }
 
 bool Machine::InShared(const void* at) const {
@@ -169,7 +179,9 @@ void Machine::CheckHost(bool reads, const void* at, size_t bytes, const void* si
   const size_t offset = static_cast<const uint8_t*>(at) - params_.data();
   if (reads && offset <= params_.size() && bytes <= params_.size() - offset) return;
   if (reads && InImages(at)) return;
-  Raise(Format("%s of %zu bytes at %p, neither device nor shared memory", reads ? "read" : "write", bytes, at), site);
+  Raise(
+      Format("%s of %zu bytes at %p, neither device nor shared memory", reads ? "read" : "write", bytes, at),
+      site);
 }
 
 void Machine::StartBlock(int slot, int index) {
@@ -226,7 +238,8 @@ void Machine::Exit() {
   Thread& thread = *current_;
   Block& block = *thread.block;
   if (thread.warp->arrived > 0) {
-    Raise(Format("a thread exits while lanes of its warp wait at %s", NameOf(thread.warp->collective)), nullptr);
+    Raise(Format("a thread exits while lanes of its warp wait at %s", NameOf(thread.warp->collective)),
+          nullptr);
   }
   if (block.arrived > 0) Raise("a thread exits while others of its block wait at sync_block", nullptr);
   thread.waits = Waits::kExited;
@@ -249,8 +262,8 @@ void Machine::Raise(const std::string& what, const void* site) {
 
 std::string Machine::Describe(const Thread& thread) const {
   const Place& p = thread.place;
-  return Format("block (%d, %d, %d) thread %d (warp %d lane %d)", p.block[0], p.block[1], p.block[2], p.thread,
-                p.thread / kWarpLanes, thread.lane);
+  return Format("block (%d, %d, %d) thread %d (warp %d lane %d)", p.block[0], p.block[1], p.block[2],
+                p.thread, p.thread / kWarpLanes, thread.lane);
 }
 
 void Machine::RaiseDeadlock() {

@@ -15,8 +15,8 @@
 #include "kernels/cuda/emu/gpu_emu.h"
 #include "kernels/cuda/emu/shadow.h"
 
-// Carries out one launch on the calling thread. A few blocks run at once; every thread of theirs is a fiber, and a
-// seeded scheduler picks which goes on whenever one waits, and at random accesses.
+// Carries out one launch on the calling thread. A few blocks run at once; every thread of theirs is a fiber,
+// and a seeded scheduler picks which goes on whenever one waits, and at random accesses.
 
 namespace tokenmill::cuda::emu {
 
@@ -65,7 +65,7 @@ struct Thread {
   std::vector<size_t> copy_groups;       // how many of `copies` each committed group has
   uint32_t stamp = 0, atomic_stamp = 0;  // of its epoch, 0: not asked for yet
   uint32_t fences = 0;
-  KnowledgePtr fenced, seen, known;      // what its atomics release, what they got, what a fence made of that
+  KnowledgePtr fenced, seen, known;  // what its atomics release, what they got, what a fence made of that
 };
 
 /// What a lane brings to a collective, and what it gets.
@@ -125,7 +125,8 @@ class Machine {
 
   ~Machine();
   /// Internal with the report of the first fault.
-  Status Run(const Kernel& kernel, const LaunchShape& shape, const void* params, const LaunchOptions& options);
+  Status Run(const Kernel& kernel, const LaunchShape& shape, const void* params,
+             const LaunchOptions& options);
 
   /// Stamps begin anew: cells of shared memory of all threads' machines are cleared before their next launch.
   static void ForgetShared();
@@ -155,7 +156,8 @@ class Machine {
   void SyncBlock(const void* site);
   void SyncWarp(const void* site);
   /// Ends the launch because of two accesses that nothing orders.
-  [[noreturn]] void RaiseRace(Access access, const Conflict& conflict, const std::string& where, const void* site);
+  [[noreturn]] void RaiseRace(Access access, const Conflict& conflict, const std::string& where,
+                              const void* site);
   /// Waits for all lanes; the last one carries out `all(warp)` for everybody.
   template <class Action>
   void Rendezvous(Collective collective, int kind, const void* site, const Action& all) {

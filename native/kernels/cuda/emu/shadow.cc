@@ -18,7 +18,8 @@ void Raise(std::vector<uint32_t>& values, const std::vector<uint32_t>& others) {
   for (size_t i = 0; i < others.size(); ++i) values[i] = std::max(values[i], others[i]);
 }
 
-std::shared_ptr<const Cover> JoinCovers(const std::shared_ptr<const Cover>& a, const std::shared_ptr<const Cover>& b) {
+std::shared_ptr<const Cover> JoinCovers(const std::shared_ptr<const Cover>& a,
+                                        const std::shared_ptr<const Cover>& b) {
   if (a == b) return a;
   auto joined = std::make_shared<Cover>(*a);
   joined->block_phase = std::max(joined->block_phase, b->block_phase);
@@ -104,8 +105,8 @@ uint32_t Shadow::StampOf(Thread& thread, bool atomic) {
   uint32_t& stamp = atomic ? thread.atomic_stamp : thread.stamp;
   if (stamp == 0) {
     stamp = NewStamp({static_cast<uint32_t>(thread.block->index), thread.block->phase, thread.warp->phase,
-                      thread.fences, static_cast<int16_t>(thread.warp->index), static_cast<int16_t>(thread.lane),
-                      atomic});
+                      thread.fences, static_cast<int16_t>(thread.warp->index),
+                      static_cast<int16_t>(thread.lane), atomic});
   }
   return stamp;
 }
@@ -122,7 +123,8 @@ uint32_t Shadow::StampOfWarp(Thread& thread) {
 uint32_t Shadow::StampOfBlock(Thread& thread) {
   Block& block = *thread.block;
   if (block.stamp == 0) {
-    block.stamp = NewStamp({static_cast<uint32_t>(block.index), block.phase, 0, 0, kSeveral, kSeveral, false});
+    block.stamp =
+        NewStamp({static_cast<uint32_t>(block.index), block.phase, 0, 0, kSeveral, kSeveral, false});
   }
   return block.stamp;
 }

@@ -8,8 +8,9 @@
 #include <unordered_map>
 #include <vector>
 
-// Which accesses are ordered, after the PTX memory model made stricter: within a block only sync_block and sync_warp
-// order accesses of different threads. Between blocks of a launch an access is ordered before another by
+// Which accesses are ordered, after the PTX memory model made stricter: within a block only sync_block and
+// sync_warp order accesses of different threads. Between blocks of a launch an access is ordered before
+// another by
 //   fence_device after it (by its thread, or by one that a barrier ordered behind it), then an atomic;
 //   an atomic on the same address that came later; then fence_device, before the other access (likewise).
 // Launches of one device are ordered.
@@ -22,7 +23,8 @@ struct Block;
 
 constexpr int32_t kSeveral = -1;
 
-/// A stretch of a thread's life between synchronizations, or those of several threads that read the same byte.
+/// A stretch of a thread's life between synchronizations, or those of several threads that read the same
+/// byte.
 struct Epoch {
   uint32_t block;        // index in the grid
   uint32_t block_phase;  // sync_blocks before it
@@ -44,8 +46,8 @@ using KnowledgePtr = std::shared_ptr<const Knowledge>;
 /// Of a thread or an address; null is nothing.
 KnowledgePtr Join(const KnowledgePtr& a, const KnowledgePtr& b);
 
-/// A byte's last writer and the readers since, as stamps: numbers of epochs, ascending over all launches; 0 is none.
-/// Sites are addresses in the program relative to SiteBase().
+/// A byte's last writer and the readers since, as stamps: numbers of epochs, ascending over all launches; 0
+/// is none. Sites are addresses in the program relative to SiteBase().
 struct Cells {
   uint32_t* writers;
   uint32_t* readers;
@@ -73,8 +75,8 @@ class Shadow {
   void EndLaunch();
 
   /// Records an access of the thread to `bytes` and gives the first conflict with an earlier one.
-  Conflict Record(Thread& thread, Access access, Reader reader, const void* at, const Cells& cells, size_t bytes,
-                  bool shared, const void* site);
+  Conflict Record(Thread& thread, Access access, Reader reader, const void* at, const Cells& cells,
+                  size_t bytes, bool shared, const void* site);
   /// The bytes are now written by the thread, whatever was before.
   void Overwrite(Thread& thread, const Cells& cells, size_t bytes);
 
