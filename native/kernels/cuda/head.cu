@@ -1,9 +1,13 @@
 // What a step wants of logits: log-sum-exp, the best tokens before and after edits and mask, single logits.
 //
 // head_chunks, 512 threads, grid (vocabulary / 4096, rows): caps a chunk's logits in place, gives its part of the
-//   log-sum-exp and its best tokens of both lists as keys (head_select.h). Shared memory: 16.7 KB.
+//   log-sum-exp and its best tokens of both lists as keys (head_select.h). Shared memory: 16776 bytes.
 // head_rows, 512 threads, grid (rows): merges a row's parts, selects and sorts the best of its chunks' best, looks up
-//   targets. Shared memory: 10.4 KB.
+//   targets. Shared memory: 8584 bytes.
+//
+//   registers    sm_80  sm_86  sm_89  sm_90  sm_120  (no spills)
+//   head_chunks     51     51     51     61      57
+//   head_rows       53     53     53     49      48
 //
 // Sums depend on the vocabulary alone: thread t adds logits t + 512 i of its chunk in f32 with the error kept, then in
 // double over a tree of threads; head_rows adds chunk c in thread c % 512, then likewise.
@@ -32,11 +36,6 @@ struct RowsShared {
   float largest[kSelectWarps];
   int not_finite[kSelectWarps];
   SelectShared select;
-};
-
-union DoubleWords {
-  double value;
-  uint32_t words[2];
 };
 
 /// Over the block, in all threads; always the same tree.
@@ -169,8 +168,8 @@ GPU_FN void HeadChunkBlock(const HeadParams& p) {
   SelectChunk(mask, begin, tokens, candidates, KeysOf(p, row, 0, chunks) + chunk * candidates, shared);
 }
 
-/// Merges the parts of a row. `finite` and `log_sum_exp` in all threads.
-GPU_FN void MergeParts(const HeadPart* parts, int chunks, int* finite, float* log_sum_exp, RowsShared& shared) {
+/// Merges the parts of a row into its output; gives whether all logits are finite.
+GPU_FN bool MergeParts(const HeadPart* parts, int chunks, HeadOutput* output, RowsShared& shared) {
   float largest = -gpu::kInfinity;
   int not_finite = 0;
   for (int c = gpu::thread(); c < chunks; c += kSelectThreads) {
@@ -180,11 +179,12 @@ GPU_FN void MergeParts(const HeadPart* parts, int chunks, int* finite, float* lo
   MergeLargest(&largest, &not_finite, shared.largest, shared.not_finite);
   double sum = 0;
   for (int c = gpu::thread(); c < chunks; c += kSelectThreads) {
-    sum += parts[c].sum * gpu::exp(static_cast<double>(parts[c].largest) - static_cast<double>(largest));
+    sum += parts[c].sum * static_cast<double>(Exp(parts[c].largest - largest));
   }
   sum = SumDoubles(sum, shared.sums);
-  *finite = not_finite == 0 ? 1 : 0;
-  *log_sum_exp = static_cast<float>(static_cast<double>(largest) + gpu::log(sum));
+  if (gpu::thread() == 0)
+    *output = {not_finite == 0 ? 1 : 0, static_cast<float>(static_cast<double>(largest) + Log(sum)), 0, 0};
+  return not_finite == 0;
 }
 
 /// The `wanted` best of `count` keys, best first, in shared.best; gives how many there are. The best so far take part
@@ -223,23 +223,20 @@ GPU_FN void HeadRowBlock(const HeadParams& p) {
   DYN_SMEM(RowsShared, shared);
   const int row = gpu::block_x(), chunks = (p.vocabulary + kHeadChunk - 1) / kHeadChunk;
   if (row >= p.counts->head_rows - p.row_first) return;
-  const HeadRequest request = p.requests[p.row_first + row];
+  const HeadRequest& request = p.requests[p.row_first + row];
+  HeadOutput& output = p.outputs[p.row_first + row];
   const float* logits = p.logits + static_cast<int64_t>(row) * p.vocabulary;
-  HeadOutput output = {};
-  MergeParts(p.parts + static_cast<int64_t>(row) * chunks, chunks, &output.finite, &output.log_sum_exp, shared);
-  if (output.finite != 0) {
-    for (int list = 0; list < 2; ++list) {
-      const int wanted = Wanted(list == 0 ? request.candidates : request.raw_top, p);
-      const int count = SelectRow(KeysOf(p, row, list, chunks), chunks * wanted, wanted, shared);
-      const int at = list == 0 ? request.candidates_at : request.raw_top_at;
-      WriteFound(logits, count, p.found + at, shared);
-      (list == 0 ? output.candidates : output.raw_top) = count;
-    }
-    for (int i = gpu::thread(); i < request.targets; i += kSelectThreads) {
-      p.target_logits[request.targets_at + i] = logits[p.targets[request.targets_at + i]];
-    }
+  if (!MergeParts(p.parts + static_cast<int64_t>(row) * chunks, chunks, &output, shared)) return;
+  for (int list = 0; list < 2; ++list) {
+    const int wanted = Wanted(list == 0 ? request.candidates : request.raw_top, p);
+    if (wanted == 0) continue;
+    const int count = SelectRow(KeysOf(p, row, list, chunks), chunks * wanted, wanted, shared);
+    WriteFound(logits, count, p.found + (list == 0 ? request.candidates_at : request.raw_top_at), shared);
+    if (gpu::thread() == 0) (list == 0 ? output.candidates : output.raw_top) = count;
   }
-  if (gpu::thread() == 0) p.outputs[p.row_first + row] = output;
+  for (int i = gpu::thread(); i < request.targets; i += kSelectThreads) {
+    p.target_logits[request.targets_at + i] = logits[p.targets[request.targets_at + i]];
+  }
 }
 
 }  // namespace

@@ -66,13 +66,16 @@ GPU_FN uint64_t FindThreshold(const uint64_t (&keys)[kSelectKeys], int wanted, S
       packed += keys[i] >= threshold + 3 * step ? 1u << 20 : 0u;
     }
     AddCounts(packed, shared.counts[round & 1], counts);
-    int digit = 0;
+    int reached = 0;  // by the highest of the three thresholds that enough keys reach
+    uint64_t next = threshold;
     GPU_UNROLL
     for (int d = 0; d < 3; ++d) {
-      if (counts[d] >= wanted) digit = d + 1;
+      if (counts[d] < wanted) continue;
+      reached = counts[d];
+      next = threshold + static_cast<uint64_t>(d + 1) * step;
     }
-    threshold += static_cast<uint64_t>(digit) * step;
-    if (digit > 0 && counts[digit - 1] == wanted) break;
+    threshold = next;
+    if (reached == wanted) break;
   }
   return threshold;
 }

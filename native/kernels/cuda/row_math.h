@@ -2,7 +2,7 @@
 
 #include "kernels/cuda/gpu.h"
 
-// Functions of f32 made of correctly rounded operations alone, so that the emulator and every GPU give the same bits.
+// Functions made of correctly rounded operations alone, so that the emulator and every GPU give the same bits.
 
 namespace tokenmill::cuda {
 
@@ -47,6 +47,34 @@ GPU_FN float Tanh(float x) {
   }
   const float result = 1.0f - gpu::divide(2.0f, Exp(2.0f * magnitude) + 1.0f);
   return x < 0 ? -result : result;
+}
+
+union DoubleWords {
+  double value;
+  uint32_t words[2];  // the lower first
+};
+
+/// The natural logarithm of a normal positive number, to some 1e-15 of 1 or of itself.
+GPU_FN double Log(double x) {
+  DoubleWords mantissa;
+  mantissa.value = x;
+  int exponent = static_cast<int>(mantissa.words[1] >> 20) - 1023;
+  mantissa.words[1] = (mantissa.words[1] & 0xfffffu) | 1023u << 20;
+  double m = mantissa.value;  // 1 to 2
+  if (m > 1.4142135623730951) {
+    m *= 0.5;
+    ++exponent;
+  }
+  // ln m = 2 artanh(s), s = (m - 1) / (m + 1), |s| < 0.172: the series to s^19.
+  const double divisor = m + 1.0;
+  double inverse = static_cast<double>(gpu::divide(1.0f, static_cast<float>(divisor)));
+  inverse += inverse * (1.0 - divisor * inverse);
+  inverse += inverse * (1.0 - divisor * inverse);
+  const double s = (m - 1.0) * inverse, square = s * s;
+  double series = 0;
+  GPU_UNROLL
+  for (int n = 19; n >= 1; n -= 2) series = series * square + 1.0 / n;
+  return static_cast<double>(exponent) * 0.6931471805599453 + 2.0 * s * series;
 }
 
 }  // namespace tokenmill::cuda
