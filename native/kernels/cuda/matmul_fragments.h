@@ -105,7 +105,7 @@ struct LevelsProduct {
   static constexpr int kPlanes = 1;
   static constexpr int kRing = kBits == 8 ? 2 : 4;
   static constexpr int kStages = 3;
-  static constexpr int kPrefillRows = kBits == 8 ? 64 : 48;
+  static constexpr int kPrefillRows = 56;
 
   struct Chunk {
     Words4 levels[kBits == 8 ? 2 : 1];

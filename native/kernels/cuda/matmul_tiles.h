@@ -10,8 +10,8 @@
 // Dynamic shared memory in KiB (decode: of 8 warps; half of it with k up to 1024, where 4 suffice), the same
 // on all targets:
 //   decode8 5, decode16 20, decode32 40
-//   prefill: q4_0 31.5, q4_1 and q4_k 34.1, q5_0 34.5, q5_1 and q5_k 37.1, q6_k 38.3, q8_0_s8 39,
-//   q8_0_f16 49.5, f16 and bf16 48.0, bf16_two 64.0
+//   prefill: q4_0 34.5, q4_1 and q4_k 37.3, q5_0 37.5, q5_1 and q5_k 40.3, q6_k 41.3, q8_0_s8 39,
+//   q8_0_f16 46.5, f16 and bf16 48.0, bf16_two 64.0
 
 namespace tokenmill::cuda {
 
@@ -200,7 +200,7 @@ GPU_FN void MatmulDecode(const MatmulParams& p) {
   }
 }
 
-// --- Prefill: 128 features × 48 or 64 rows a block of 4 warps
+// --- Prefill: 128 features × 56 or 64 rows a block of 4 warps
 //
 // Block (x, y): rows from kPrefillRows * x, strips from 8 * y. Each warp has 2 strips and all rows. Chunks
 // of activations and weights pass through kStages stages of shared memory, filled by cp.async.
