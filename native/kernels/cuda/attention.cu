@@ -153,9 +153,17 @@ GPU_FN void Prefill(const AttentionParams& p) {
 
 // --- Decode
 
+/// A warp's keys, then values; and then its weighted sums, [chunk][half][lane].
+template <class S>
+struct DecodeRows : KvRows<S> {
+  static constexpr int kSumBytes = S::kChunks * 2 * 32 * int{sizeof(Quad)};
+  static constexpr int kRest = kSumBytes - int{sizeof(KvRows<S>)};
+  unsigned char rest[kRest > 0 ? kRest : 16];
+};
+
 template <class S>
 struct DecodeShared {
-  KvRows<S> rows[kWarps];  // keys, then values, then weighted sums [chunk][half][lane][4]
+  DecodeRows<S> rows[kWarps];
   KvScales<S> scales[kWarps];
   uint32_t queries[S::kChunks][32][4];
   float maximum[kWarps][16], sum[kWarps][16];
@@ -184,9 +192,8 @@ GPU_FN void Clear(DecodeSums<S>& sums) {
 template <class S>
 GPU_FN void DecodeBlock(const AttentionParams& p, const Tile& tile, const Queries& queries, int base,
                         DecodeShared<S>& shared) {
-  static_assert(S::kChunks * 2 * 32 * sizeof(Quad) <= sizeof(KvRows<S>));
   const int warp = gpu::warp(), lane = gpu::lane();
-  KvRows<S>& rows = shared.rows[warp];
+  DecodeRows<S>& rows = shared.rows[warp];
   for (int page = 0; page < S::kPages; ++page) {
     CopyPage<S>(p, tile, base, page, false, rows);
     CopyScales<S>(p, tile, base, page, shared.scales[warp]);
