@@ -104,7 +104,10 @@ class KvFixture {
         reinterpret_cast<uint16_t*>(at)[begin + d] = tokenmill::F32ToF16(x[d]);
       }
     }
-    if (shape_.int8) std::memcpy(const_cast<uint8_t*>(ScaleAt(sequence, position, kv_head, value)), &scale, 4);
+    if (shape_.int8) SetScale(sequence, position, kv_head, value, scale);
+  }
+  void SetScale(int sequence, int position, int kv_head, bool value, float scale) {
+    std::memcpy(const_cast<uint8_t*>(ScaleAt(sequence, position, kv_head, value)), &scale, 4);
   }
   void Upload() { device_->Upload(memory_); }
   void Download() { memory_ = device_->Download(); }
