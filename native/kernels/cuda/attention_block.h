@@ -302,6 +302,8 @@ struct ChunkSums {
 template <class S>
 GPU_FN ChunkSums WeighChunk(const BlockWeights<S>& weights, const KvRows<S>& values, int c) {
   const int lane = gpu::lane();
+  // Wide heads leave no registers to load several chunks' fragments at once.
+  if constexpr (S::kDim > 128) gpu::sync_warp();
   ChunkSums sums;
   GPU_UNROLL for (int i = 0; i < 8; ++i) sums.x[i / 4][i % 4] = 0;
   uint32_t r[4];
