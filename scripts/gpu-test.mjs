@@ -6,88 +6,71 @@
 //
 // A test that needs more says so in a line of its own, with paths below native or test/native/gpu:
 //   // sources: kernels/cuda/rows.cu quant/*.cc helpers.cu
+// and names a program that writes NAME.ptx.cc and NAME.inc for it:
+//   // generated: ptx-semantics.mjs
 // GPU_SEEDS=n: schedules to try. JOBS=n: compilers at once (2).
-import { spawn, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node:fs";
+// GPU_BACKEND=ptx: nvcc's PTX of the kernels, translated, for each target in turn (GPU_PTX_TARGET=sm_80: for that
+// one); skipped where there is no nvcc.
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readFileSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import {
+  below,
+  compileAll,
+  emulatorSources,
+  includes,
+  link,
+  objectOf,
+  out,
+  sourcesOf,
+  tests,
+} from "./gpu-build.mjs";
+import { hasNvcc, ptxTargets, translateKernels } from "./gpu-ptx.mjs";
 
 process.chdir(join(dirname(fileURLToPath(import.meta.url)), ".."));
-const tests = "test/native/gpu";
-const out = "build/gpu-tests";
-const common = "-std=c++20 -g -Wall -Wextra -Wno-unused-parameter -Wno-restrict -ffp-contract=off".split(" ");
-const includes = ["-Inative", "-Itest/native", `-I${tests}`];
-const kernelFlags = ["-O1", "-fsanitize=thread,alignment", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
-const compiler = process.env.CXX ?? "g++";
+const translated = process.env.GPU_BACKEND === "ptx";
 
-const below = (folder, end) =>
-  readdirSync(folder)
-    .filter((name) => name.endsWith(end))
-    .map((name) => join(folder, name));
-
-function sourcesOf(test) {
-  const name = basename(test).replace(/_test\.cc$/, "");
-  const named = [...readFileSync(test, "utf8").matchAll(/^\/\/ sources: (.*)$/gm)].flatMap((m) => m[1].split(/\s+/));
-  const own = [`native/kernels/cuda/${name}.cu`, `${tests}/${name}.cu`].filter((path) => existsSync(path));
-  const more = named.flatMap((path) => {
-    const [folder, end] = path.split("*");
-    if (end !== undefined) return below(join("native", folder), end);
-    return existsSync(join("native", path)) ? join("native", path) : join(tests, path);
+/** What programs named by a test write for it: translated kernels. */
+function generatedSources(test) {
+  return [...readFileSync(test, "utf8").matchAll(/^\/\/ generated: (.*)\.mjs$/gm)].map(([, name]) => {
+    const { status } = spawnSync(process.execPath, [join(tests, `${name}.mjs`), `${out}/generated`], {
+      stdio: "inherit",
+    });
+    if (status !== 0) throw new Error(`${name}.mjs failed`);
+    return `${out}/generated/${name.replaceAll("-", "_")}.ptx.cc`;
   });
-  return [test, ...new Set([...own, ...more])];
 }
 
-const objectOf = (source) => join(out, `${source.replaceAll("/", "_")}.o`);
-
-/** True when the object is newer than all it was made from. */
-function isFresh(source) {
-  const object = objectOf(source);
-  const dependencies = `${object}.d`;
-  if (!existsSync(object) || !existsSync(dependencies)) return false;
-  const built = statSync(object).mtimeMs;
-  const paths = readFileSync(dependencies, "utf8").replace(/\\\n/g, " ").split(/\s+/).slice(1).filter(Boolean);
-  paths.push("scripts/gpu-test.mjs"); // it has the flags
-  return paths.every((path) => existsSync(path) && statSync(path).mtimeMs < built);
+function ptxSources(sources) {
+  if (!translated) return [];
+  const kernels = sources.filter((source) => source.endsWith(".cu"));
+  return translateKernels(kernels, join(out, "ptx"), includes);
 }
 
-/** What the emulator cannot see or do. Launchers, behind __CUDACC__, may use what they like. */
-function hasForbidden(source) {
-  if (!source.endsWith(".cu")) return false;
-  const kernels = readFileSync(source, "utf8").split("#ifndef __CUDACC__")[0];
-  const found = /\b(memcpy|memset|memmove|__shared__|__device__|asm)\b|<<</.exec(kernels);
-  if (found) console.error(`${source}: kernels may not use ${found[0]}: see gpu.h`);
-  return found !== null;
-}
-
-function compile(source) {
-  if (hasForbidden(source)) return Promise.resolve(false);
-  const optimize = source.endsWith("_test.cc") ? "-O1" : "-O2";
-  const flags = source.endsWith(".cu") ? kernelFlags : [optimize];
-  const object = objectOf(source);
-  const dependencies = ["-MMD", "-MF", `${object}.d`];
-  const arguments_ = [...common, ...flags, ...includes, ...dependencies, "-c", source, "-o", object];
-  return new Promise((done) => spawn(compiler, arguments_, { stdio: "inherit" }).on("close", (code) => done(code === 0)));
-}
-
-async function compileAll(sources) {
-  const stale = sources.filter((source) => !isFresh(source));
-  let ok = true;
-  const work = async () => {
-    while (stale.length > 0) ok = (await compile(stale.shift())) && ok;
+function runProgram(program, filter) {
+  const run = (target) => {
+    if (translated) console.log(`translated from PTX of ${target}:`);
+    const env = { ...process.env, GPU_PTX_TARGET: target };
+    return spawnSync(program, filter, { stdio: "inherit", env }).status === 0;
   };
-  await Promise.all(Array.from({ length: Number(process.env.JOBS ?? 2) }, work));
-  return ok;
+  return translated ? ptxTargets().map(run).every(Boolean) : run("");
 }
 
 async function runTest(test, filter) {
-  const sources = [...sourcesOf(test), ...below("native/kernels/cuda/emu", ".cc"), "native/core/status.cc"];
+  const own = sourcesOf(test);
+  const kernels = [...generatedSources(test), ...ptxSources(own)];
+  const runtime = kernels.length > 0 ? below("native/kernels/cuda/ptxcheck", ".cc") : [];
+  const sources = [...own, ...emulatorSources(), ...kernels, ...runtime];
   if (!(await compileAll(sources))) return false;
   const program = join(out, basename(test, ".cc"));
-  const linked = spawnSync(compiler, ["-o", program, ...sources.map(objectOf), "-lpthread", "-ldl"], { stdio: "inherit" });
-  if (linked.status !== 0) return false;
-  return spawnSync(program, filter, { stdio: "inherit" }).status === 0;
+  return link(program, sources.map(objectOf)) && runProgram(program, filter);
 }
 
+if (translated && !hasNvcc()) {
+  console.log("SKIPPED: GPU_BACKEND=ptx needs nvcc, which is not here");
+  process.exit(0);
+}
 const [name, ...filter] = process.argv.slice(2);
 mkdirSync(out, { recursive: true });
 const chosen = name ? [`${tests}/${name}_test.cc`] : below(tests, "_test.cc");

@@ -7,6 +7,10 @@
 // adapter_expand, 128 threads, grid (features / 128, groups of the level, targets): a thread gives one output feature of
 //   up to 8 rows, going on from the product by FMA in ascending rank. Shared memory: 8 KB, the rows' inner values, which
 //   all threads read at the same place.
+//
+//   registers       sm_80  sm_86  sm_89  sm_90  sm_120  (no spills)
+//   adapter_shrink     80     75     75     80      80
+//   adapter_expand     32     40     40     32      40
 
 #include "kernels/cuda/adapter.h"
 

@@ -16,6 +16,8 @@ namespace tokenmill::cuda {
 namespace {
 
 constexpr int kWarps = 4;
+/// What a block can have on compute capability 8.6, 8.9 and 12.0.
+constexpr int kSharedBytesMax = 99 * 1024;
 
 // --- Prefill
 
@@ -72,6 +74,8 @@ GPU_FN void FinishSegment(const AttentionParams& p, const Queries& queries, bool
   float inverse[2];
   GPU_UNROLL for (int h = 0; h < 2; ++h) inverse[h] = gpu::divide(1.0f, sums.before.sum[h]);
   GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
+    // Keeps the compiler from loading all chunks at once, for which there are no registers.
+    gpu::sync_warp();
     ChunkSums total = {};
     GPU_UNROLL for (int h = 0; h < 2; ++h) {
       if (sums.started && queries.offset[h] >= 0) LoadChunk<S>(p.out + queries.offset[h], c, h, total);
@@ -91,6 +95,7 @@ GPU_FN void FinishSegment(const AttentionParams& p, const Queries& queries, bool
 
 template <class S>
 GPU_FN void Prefill(const AttentionParams& p) {
+  static_assert(sizeof(PrefillShared<S>) <= kSharedBytesMax);
   DYN_SMEM(PrefillShared<S>, shared);
   const int index = *p.tile_count - 1 - gpu::block_x();
   if (index < 0) return;
@@ -153,9 +158,17 @@ GPU_FN void Prefill(const AttentionParams& p) {
 
 // --- Decode
 
+/// A warp's keys, then values; and then its weighted sums, [chunk][half][lane].
+template <class S>
+struct DecodeRows : KvRows<S> {
+  static constexpr int kSumBytes = S::kChunks * 2 * 32 * int{sizeof(Quad)};
+  static constexpr int kRest = kSumBytes - int{sizeof(KvRows<S>)};
+  unsigned char rest[kRest > 0 ? kRest : 16];
+};
+
 template <class S>
 struct DecodeShared {
-  KvRows<S> rows[kWarps];  // keys, then values, then weighted sums [chunk][half][lane][4]
+  DecodeRows<S> rows[kWarps];
   KvScales<S> scales[kWarps];
   uint32_t queries[S::kChunks][32][4];
   float maximum[kWarps][16], sum[kWarps][16];
@@ -184,9 +197,8 @@ GPU_FN void Clear(DecodeSums<S>& sums) {
 template <class S>
 GPU_FN void DecodeBlock(const AttentionParams& p, const Tile& tile, const Queries& queries, int base,
                         DecodeShared<S>& shared) {
-  static_assert(S::kChunks * 2 * 32 * sizeof(Quad) <= sizeof(KvRows<S>));
   const int warp = gpu::warp(), lane = gpu::lane();
-  KvRows<S>& rows = shared.rows[warp];
+  DecodeRows<S>& rows = shared.rows[warp];
   for (int page = 0; page < S::kPages; ++page) {
     CopyPage<S>(p, tile, base, page, false, rows);
     CopyScales<S>(p, tile, base, page, shared.scales[warp]);
@@ -254,7 +266,7 @@ GPU_FN void DecodeSegment(const AttentionParams& p, const Tile& tile, const Quer
   }
 }
 
-/// Merges a segment (or nothing else yet) into `total`.
+/// Merges a segment into `total`.
 template <class S>
 GPU_FN void MergeSegment(const DecodeSums<S>& segment, DecodeSums<S>& total) {
   const MergeFactors factors = Merge(total.merged, segment.merged.maximum, segment.merged.sum);
@@ -333,6 +345,7 @@ GPU_FN bool LastToFinish(const AttentionParams& p, int blocks, DecodeShared<S>& 
 
 template <class S>
 GPU_FN void Decode(const AttentionParams& p) {
+  static_assert(sizeof(DecodeShared<S>) <= kSharedBytesMax);
   DYN_SMEM(DecodeShared<S>, shared);
   const int index = gpu::block_x(), split = gpu::block_z();
   if (index >= *p.tile_count) return;

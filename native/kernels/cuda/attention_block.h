@@ -18,7 +18,7 @@ struct Shape {
   static constexpr int kDim = kHeadDim;
   static constexpr bool kInt8 = kIsInt8;
   static constexpr int kChunks = kDim / 16;
-  static constexpr int kPositions = kDim > 128 && !kInt8 ? 32 : 64;  // of a block
+  static constexpr int kPositions = kDim > 128 ? 32 : 64;  // of a block
   static constexpr int kTiles = kPositions / 8;
   static constexpr int kPages = kPositions / kKvPageTokens;
   static constexpr int kRowBytes = kDim * (kInt8 ? 1 : 2);
@@ -155,13 +155,14 @@ GPU_FN void CopyPage(const AttentionParams& p, const Tile& tile, int base, int p
   if (used) {
     from += p.kv.offset + tile.kv_head * p.kv.kv_head_bytes + (values ? KvRowsBytes(S::kDim, S::kInt8) : 0);
   }
-  GPU_UNROLL for (int i = 0; i < kKvPageTokens * S::kRowLines; i += 32) {
-    const int line = i + gpu::lane();
-    if (kKvPageTokens * S::kRowLines % 32 != 0 && line >= kKvPageTokens * S::kRowLines) continue;
-    const int row = line / S::kRowLines, column = line % S::kRowLines;
-    const bool valid = used && first + row <= tile.last;
-    gpu::cp_async16(to.bytes + (page * kKvPageTokens + row) * S::kStride + 16 * column,
-                    from + (valid ? 16 * line : 0), valid);
+  // So many whole rows at once; a lane's addresses differ by constants.
+  constexpr int kRows = 32 / S::kRowLines;
+  const int lane = gpu::lane(), row = lane / S::kRowLines;
+  from += 16 * lane;
+  unsigned char* at = to.bytes + (page * kKvPageTokens + row) * S::kStride + lane % S::kRowLines * 16;
+  GPU_UNROLL for (int i = 0; i < kKvPageTokens; i += kRows) {
+    if (row >= kRows || i + row >= kKvPageTokens) continue;
+    gpu::cp_async16(at + i * S::kStride, from + i * S::kRowBytes, used && first + i + row <= tile.last);
   }
 }
 
@@ -301,6 +302,8 @@ struct ChunkSums {
 template <class S>
 GPU_FN ChunkSums WeighChunk(const BlockWeights<S>& weights, const KvRows<S>& values, int c) {
   const int lane = gpu::lane();
+  // Wide heads leave no registers to load several chunks' fragments at once.
+  if constexpr (S::kDim > 128) gpu::sync_warp();
   ChunkSums sums;
   GPU_UNROLL for (int i = 0; i < 8; ++i) sums.x[i / 4][i % 4] = 0;
   uint32_t r[4];

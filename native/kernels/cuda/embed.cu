@@ -3,6 +3,10 @@
 // embed_*: from the file's bytes; embed_packed_*: from the form that products read.
 // Grid: (width / 256, rows); a thread gives one element, read with its block's scales, which neighbouring threads share
 // through the cache. No shared memory. A row is 1 / vocabulary of the table: nothing is gained by wider loads.
+//
+//   registers (no spills)  sm_80 to sm_120
+//   embed_*                12 to 22
+//   embed_packed_*         14 to 36
 
 #include "kernels/cuda/embed.h"
 

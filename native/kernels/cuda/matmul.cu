@@ -14,17 +14,17 @@ struct F32Shared {
   float sums[kDecodeWarps][kF32Rows][kF32StripFeatures];
 };
 
-// Block (x, y): strip x of 32 features, one a lane, rows from 8 * y. Each of up to 8 warps takes every so many-th split
-// of k; after each round the partial sums meet in shared memory, [warp][row][feature], and warp w adds those of rows w,
-// w + warps, … in order.
+// Block (x, y): strip x of 32 features, one a lane, rows from 8 * y. Each of up to 8 warps takes every so
+// many-th split of k; after each round the partial sums meet in shared memory, [warp][row][feature], and
+// warp w adds those of rows w, w + warps, … in order.
 GPU_KERNEL(matmul_f32, MatmulParams, 256) {
   DYN_SMEM(F32Shared, shared);
   const int rows = *p.rows, first_row = gpu::block_y() * kF32Rows;
   if (first_row >= rows) return;
   const int lane = gpu::lane(), warp = gpu::warp(), warps = gpu::threads() / 32, k_end = p.in.k;
   const int splits = (k_end + kF32SplitK - 1) / kF32SplitK, row_count = gpu::min(kF32Rows, rows - first_row);
-  const float* strip =
-      reinterpret_cast<const float*>(p.weights + gpu::block_x() * StripBytes(LayoutOf(WeightForm::kF32), k_end));
+  const float* strip = reinterpret_cast<const float*>(
+      p.weights + gpu::block_x() * StripBytes(LayoutOf(WeightForm::kF32), k_end));
   const float* in = p.in.f32 + int64_t{first_row} * k_end;
 
   float total[kF32Rows] = {};  // of rows warp, warp + warps, …
@@ -68,10 +68,15 @@ namespace {
 struct Kernels {
   const char *decode8, *decode16, *decode32, *prefill;
   size_t prefill_shared_bytes;
+  int prefill_rows;  // of a block
 };
-#define KERNELS_OF(name, form, ...)                                                            \
-  {"matmul_" name "_decode8", "matmul_" name "_decode16", "matmul_" name "_decode32",          \
-   "matmul_" name "_prefill", sizeof(PrefillShared<__VA_ARGS__, form>)}
+#define KERNELS_OF(name, form, ...)          \
+  {"matmul_" name "_decode8",                \
+   "matmul_" name "_decode16",               \
+   "matmul_" name "_decode32",               \
+   "matmul_" name "_prefill",                \
+   sizeof(PrefillShared<__VA_ARGS__, form>), \
+   PrefillShared<__VA_ARGS__, form>::kRows}
 
 Kernels KernelsOf(WeightForm form, MatmulPrecision precision) {
   const bool high = precision == MatmulPrecision::kHigh;
@@ -124,16 +129,17 @@ Status LaunchDecode(Driver& driver, const Kernels& kernels, const MatmulArgs& ar
   const int tiles = args.rows_max <= 8 ? 1 : args.rows_max <= 16 ? 2 : 4;
   const char* kernel = tiles == 1 ? kernels.decode8 : tiles == 2 ? kernels.decode16 : kernels.decode32;
   const unsigned threads = SplitThreads(args.params.in.k);
-  const LaunchShape shape = {.grid_x = Divide(args.params.features, strips * kStripFeatures),
-                             .grid_y = Divide(args.rows_max, tiles * 8),
-                             .threads = threads,
-                             .shared_bytes = threads / 32 * static_cast<size_t>(strips * tiles * kTileFloats) * 4};
+  const LaunchShape shape = {
+      .grid_x = Divide(args.params.features, strips * kStripFeatures),
+      .grid_y = Divide(args.rows_max, tiles * 8),
+      .threads = threads,
+      .shared_bytes = threads / 32 * static_cast<size_t>(strips * tiles * kTileFloats) * 4};
   return driver.Launch(kernel, shape, args.params);
 }
 
 Status LaunchPrefill(Driver& driver, const Kernels& kernels, const MatmulArgs& args) {
   const LaunchShape shape = {
-      .grid_x = Divide(args.rows_max, kPrefillRows),
+      .grid_x = Divide(args.rows_max, kernels.prefill_rows),
       .grid_y = Divide(args.params.features, kPrefillWarps * kPrefillStrips * kStripFeatures),
       .threads = kPrefillWarps * 32,
       .shared_bytes = kernels.prefill_shared_bytes};
@@ -151,8 +157,8 @@ Status LaunchMatmul(Driver& driver, const MatmulArgs& args) {
   if (args.rows_max < 1) return {};
   if (args.form == WeightForm::kF32) return LaunchF32(driver, args);
   const Kernels kernels = KernelsOf(args.form, args.precision);
-  const bool decode =
-      args.kernel == MatmulKernel::kAuto ? args.rows_max <= kDecodeRowsMax : args.kernel == MatmulKernel::kDecode;
+  const bool decode = args.kernel == MatmulKernel::kAuto ? args.rows_max <= kDecodeRowsMax
+                                                         : args.kernel == MatmulKernel::kDecode;
   return decode ? LaunchDecode(driver, kernels, args) : LaunchPrefill(driver, kernels, args);
 }
 

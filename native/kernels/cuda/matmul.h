@@ -7,12 +7,12 @@
 #include "kernels/cuda/driver.h"
 #endif
 
-// Matrix products: out[row][feature] = sum over k of in[row][k] * weights[feature][k], for weights of every form as
-// weight_format.h lays them out.
+// Matrix products: out[row][feature] = sum over k of in[row][k] * weights[feature][k], for weights of every
+// form as weight_format.h lays them out.
 //
-// Every output has the same tree of sums whichever kernel computes it: k in splits of 256; in a split a chain from zero
-// over ascending blocks of 32 k (16 where scales are per 16); total = total + split in ascending order, from zero. With
-// P the tensor core's sum of a block from zero:
+// Every output has the same tree of sums whichever kernel computes it: k in splits of 256; in a split a
+// chain from zero over ascending blocks of 32 k (16 where scales are per 16); total = total + split in
+// ascending order, from zero. With P the tensor core's sum of a block from zero:
 //   levels × f16       chain = fma(d, P, chain), then with mins chain = fma(m, sum of the block, chain)
 //   Q8_0 × s8          chain = fma(d * s8_scale, P, chain); P is exact
 //   F16, BF16          the tensor core adds to the chain, 16 k at a time
@@ -34,8 +34,8 @@ struct MatmulParams {
 
 #ifndef __CUDACC__
 
-/// The form of the activations that is multiplied. kFast: s8 for Q8_0, bf16 for BF16; kHigh: f16 for Q8_0, bf16 and
-/// bf16_rest for BF16. Other formats have one form: f16, or f32 for F32.
+/// The form of the activations that is multiplied. kFast: s8 for Q8_0, bf16 for BF16; kHigh: f16 for Q8_0,
+/// bf16 and bf16_rest for BF16. Other formats have one form: f16, or f32 for F32.
 enum class MatmulPrecision { kFast, kHigh };
 
 /// kAuto takes the faster for the number of rows; the results are the same bits.

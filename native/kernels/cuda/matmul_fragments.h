@@ -4,14 +4,17 @@
 #include "kernels/cuda/views.h"
 #include "kernels/cuda/weight_format.h"
 
-// What a warp's lanes hold of a product, one structure a family of forms, from which matmul_tiles.h makes kernels:
+// What a warp's lanes hold of a product, one structure a family of forms, from which matmul_tiles.h makes
+// kernels:
 //   Chunk     a strip's chunk (16 features × 64 k) as it lies in memory
 //   A         its block of 32 k as mma operands, with its scales
-//   B         8 rows × 32 k of activations; lane l has row g = l / 4 and the k that weight_format.h gives t = l % 4
-//   Multiply  acc += a * b, acc in the mma's layout: features g, g, g + 8, g + 8 and rows 2t, 2t + 1, 2t, 2t + 1;
-//             `side` are sums or scales of the block, of rows 2t and 2t + 1
+//   B         8 rows × 32 k of activations; lane l has row g = l / 4 and the k that weight_format.h gives t
+//             = l % 4
+//   Multiply  acc += a * b, acc in the mma's layout: features g, g, g + 8, g + 8 and rows 2t, 2t + 1, 2t, 2t
+//             + 1; `side` are sums or scales of the block, of rows 2t and 2t + 1
 //   kRing     chunks that a decoding warp has under way
 //   kStages   chunks that a prefilling block has in shared memory
+//   kPrefillRows  rows of a prefilling block, as many as registers allow without a spill on any target
 //   kSub      k that lie together in shared memory: a chunk's activations there are [64 / kSub][rows][kSub]
 
 namespace tokenmill::cuda {
@@ -37,11 +40,12 @@ GPU_FN float HighHalf(uint32_t pair) { return gpu::from_f16(static_cast<uint16_t
 /// A byte less `above` as f32, exact: 2^23 + byte made of bits.
 template <int kIndex>
 GPU_FN float ByteToFloat(uint32_t word, int above) {
-  return gpu::bits_float(gpu::byte_permute(word, 0x4b000000u, 0x7540u + kIndex)) - static_cast<float>(8388608 + above);
+  return gpu::bits_float(gpu::byte_permute(word, 0x4b000000u, 0x7540u + kIndex)) -
+         static_cast<float>(8388608 + above);
 }
 
-/// Levels of one step as pairs of f16, less the offset, all exact: a level above the bits of 1024 is 1024 + level, and
-/// at 4 bits higher 1024 + 16 * level. `shift` is where the step's upper bits begin.
+/// Levels of one step as pairs of f16, less the offset, all exact: a level above the bits of 1024 is 1024 +
+/// level, and at 4 bits higher 1024 + 16 * level. `shift` is where the step's upper bits begin.
 template <int kBits, int kOffset>
 GPU_FN void UnpackLevels(uint32_t low, uint32_t high, int shift, uint32_t (&a)[4]) {
   constexpr uint32_t kUpper = kBits == 6 ? 0x00300030u : 0x00100010u;
@@ -76,8 +80,8 @@ struct PairsB {
 };
 GPU_FN PairsB PairsOf(const Words4& words) { return {{{words.w[0], words.w[1]}, {words.w[2], words.w[3]}}}; }
 
-/// 16-bit activations of one row's block; `at` is the block's first, in global or shared memory. kSub apart the steps
-/// of a block are `step_bytes` apart.
+/// 16-bit activations of one row's block; `at` is the block's first, in global or shared memory. kSub apart
+/// the steps of a block are `step_bytes` apart.
 template <int kSub>
 GPU_FN PairsB ReadPairs(const uint16_t* at, int64_t step_elements, int t) {
   if (kSub == 32) return PairsOf(LoadWords<Words4>(at + 8 * t));
@@ -99,8 +103,9 @@ struct LevelsProduct {
   static constexpr bool kAnyK = false;
   static constexpr int kElementBytes = 2;
   static constexpr int kPlanes = 1;
-  static constexpr int kRing = 4;
+  static constexpr int kRing = kBits == 8 ? 2 : 4;
   static constexpr int kStages = 3;
+  static constexpr int kPrefillRows = 56;
 
   struct Chunk {
     Words4 levels[kBits == 8 ? 2 : 1];
@@ -216,8 +221,9 @@ struct BytesProduct {
   static constexpr bool kAnyK = false;
   static constexpr int kElementBytes = 1;
   static constexpr int kPlanes = 1;
-  static constexpr int kRing = 4;
+  static constexpr int kRing = 2;
   static constexpr int kStages = 3;
+  static constexpr int kPrefillRows = 64;
 
   struct Chunk {
     Words4 levels[2];
@@ -272,6 +278,7 @@ struct PlainProduct {
   static constexpr int kPlanes = kTerms;
   static constexpr int kRing = 2;
   static constexpr int kStages = 2;
+  static constexpr int kPrefillRows = 64;
 
   struct Chunk {
     Words4 step[4];
@@ -294,7 +301,9 @@ struct PlainProduct {
     for (int s = 0; s < 4; ++s) chunk.step[s] = LoadWords<Words4>(from.levels + s * 512 + lane * 16);
     return chunk;
   }
-  GPU_FN A Unpack(const Chunk& chunk, int block) { return {{chunk.step[2 * block], chunk.step[2 * block + 1]}}; }
+  GPU_FN A Unpack(const Chunk& chunk, int block) {
+    return {{chunk.step[2 * block], chunk.step[2 * block + 1]}};
+  }
 
   /// Rows of a k that 8 does not divide are not aligned, and the last block may end early.
   GPU_FN B FromGlobal(const ActivationView& in, int64_t row, int k, bool valid, int t) {

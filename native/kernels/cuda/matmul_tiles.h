@@ -3,19 +3,25 @@
 #include "kernels/cuda/matmul.h"
 #include "kernels/cuda/matmul_fragments.h"
 
-// The two kernels of matrix products, over a Product of matmul_fragments.h. Weights are the mma's A operand (16
-// features), activations B (8 rows), in both: a row and feature has the same instructions whichever kernel runs.
+// The two kernels of matrix products, over a Product of matmul_fragments.h. Weights are the mma's A operand
+// (16 features), activations B (8 rows), in both: a row and feature has the same instructions whichever
+// kernel runs. The grid covers the most rows that a step can have; blocks beyond *rows return.
+//
+// Dynamic shared memory in KiB (decode: of 8 warps; half of it with k up to 1024, where 4 suffice), the same
+// on all targets:
+//   decode8 5, decode16 20, decode32 40
+//   prefill: q4_0 34.5, q4_1 and q4_k 37.3, q5_0 37.5, q5_1 and q5_k 40.3, q6_k 41.3, q8_0_s8 39,
+//   q8_0_f16 46.5, f16 and bf16 48.0, bf16_two 64.0
 
 namespace tokenmill::cuda {
 
 inline constexpr int kSplitChunks = 4;  // a split is 256 k
-inline constexpr int kTilePitch = 20;   // floats from row to row of a tile in shared memory: no bank conflicts
+inline constexpr int kTilePitch = 20;  // floats from row to row of a tile in shared memory: no bank conflicts
 inline constexpr int kTileFloats = 8 * kTilePitch;
 
 inline constexpr int kDecodeWarps = 8;  // at most
 inline constexpr int kPrefillWarps = 4;
 inline constexpr int kPrefillStrips = 2;  // of a warp
-inline constexpr int kPrefillRows = 64;   // of a block
 
 /// A launch has as much of it as it has warps.
 template <int kOutputs>
@@ -26,17 +32,21 @@ struct DecodeShared {
 template <class Product, WeightForm kForm>
 struct PrefillShared {
   static constexpr WeightLayout kLayout = LayoutOf(kForm);
-  static constexpr int kPlaneBytes = kPrefillRows * kChunkK * Product::kElementBytes;
+  static constexpr int kRows = Product::kPrefillRows;
+  static constexpr int kPlaneBytes = kRows * kChunkK * Product::kElementBytes;
   static constexpr int kHigh = kLayout.level_bytes, kScales = kHigh + kLayout.high_bytes;
   static constexpr int kHeader = kScales + kLayout.scale_bytes;
   static constexpr int kWeightBytes = kHeader + kLayout.header_bytes;
   struct Stage {
     uint8_t planes[Product::kPlanes][kPlaneBytes];  // [64 / kSub][rows][kSub]
     uint8_t weights[kPrefillWarps * kPrefillStrips][kWeightBytes];  // a chunk's parts
-    float side[Product::kSide ? 2 : 1][Product::kSide ? kPrefillRows : 4];
+    float side[Product::kSide ? 2 : 1][Product::kSide ? kRows : 4];
   };
   Stage stages[Product::kStages];
 };
+
+/// Which row of its tile an output is: lanes of a warp have rows i and i + 4, which are 16 banks apart.
+GPU_FN int RowOfOutput(int output) { return output % 128 / 32 + output % 32 / 16 * 4; }
 
 /// One finished sum to its place.
 template <class Product>
@@ -57,10 +67,10 @@ GPU_FN const uint8_t* StripAt(const MatmulParams& p, int index) {
 
 // --- Decode: few rows, as fast as weights can be read
 //
-// Block (x, y): strips from kStrips * x, rows from 8 * kTiles * y. Each of up to 8 warps takes every so many-th split of
-// k for all of the block's outputs, with weights for kRing chunks and activations straight from global memory in
-// registers; after each round of splits the partial sums meet in shared memory, [warp][strip][row tile][8][20] floats,
-// and are added in order by the threads that own the outputs.
+// Block (x, y): strips from kStrips * x, rows from 8 * kTiles * y. Each of up to 8 warps takes every so
+// many-th split of k for all of the block's outputs, with weights for kRing chunks and activations straight
+// from global memory in registers; after each round of splits the partial sums meet in shared memory,
+// [warp][strip][row tile][8][20] floats, and are added in order by the threads that own the outputs.
 
 /// One split's sums.
 template <class Product, WeightForm kForm, int kStrips, int kTiles>
@@ -118,8 +128,9 @@ struct DecodeWarp {
         if (2 * index + 1 < w.blocks) Block(w, w.ring[slot], index, 1, acc);
       }
       const int ahead = c + kRing;
-      Fetch(w, slot, ahead < kSplitChunks ? split * kSplitChunks + ahead
-                                          : next_split * kSplitChunks + ahead - kSplitChunks);
+      Fetch(w, slot,
+            ahead < kSplitChunks ? split * kSplitChunks + ahead
+                                 : next_split * kSplitChunks + ahead - kSplitChunks);
     }
   }
 
@@ -144,8 +155,14 @@ GPU_FN void MatmulDecode(const MatmulParams& p) {
   DYN_SMEM(Shared, shared);
   constexpr int kOwned = kOutputs;  // of a thread, with the least number of threads (128)
   const int warp = gpu::warp(), warps = gpu::threads() / 32;
-  Warp w = {p, {}, gpu::block_y() * 8 * kTiles, *p.rows, gpu::lane(), (p.in.k + kChunkK - 1) / kChunkK,
-            (p.in.k + 31) / 32, {}};
+  Warp w = {p,
+            {},
+            gpu::block_y() * 8 * kTiles,
+            *p.rows,
+            gpu::lane(),
+            (p.in.k + kChunkK - 1) / kChunkK,
+            (p.in.k + 31) / 32,
+            {}};
   if (w.first_row >= w.rows) return;
   GPU_UNROLL
   for (int i = 0; i < kStrips; ++i) w.strips[i] = StripAt<kForm>(p, gpu::block_x() * kStrips + i);
@@ -169,33 +186,34 @@ GPU_FN void MatmulDecode(const MatmulParams& p) {
     for (int i = 0; i < kOwned; ++i) {
       const int output = gpu::thread() + i * gpu::threads();
       if (output >= kOutputs * 128) continue;
-      const int at = output % 128 / 16 * kTilePitch + output % 16;
+      const int at = RowOfOutput(output) * kTilePitch + output % 16;
       for (int j = 0; j < count; ++j) total[i] += shared.tiles[j][output / 128][at];
     }
   }
   GPU_UNROLL
   for (int i = 0; i < kOwned; ++i) {
     const int output = gpu::thread() + i * gpu::threads(), tile = output / 128;
-    const int row = w.first_row + tile % kTiles * 8 + output % 128 / 16;
+    const int row = w.first_row + tile % kTiles * 8 + RowOfOutput(output);
     const int feature = (gpu::block_x() * kStrips + tile / kTiles) * kStripFeatures + output % 16;
-    if (tile < kOutputs && row < w.rows && feature < p.features) StoreProduct<Product>(p, total[i], row, feature);
+    if (tile < kOutputs && row < w.rows && feature < p.features)
+      StoreProduct<Product>(p, total[i], row, feature);
   }
 }
 
-// --- Prefill: 128 features × 64 rows a block of 4 warps
+// --- Prefill: 128 features × 56 or 64 rows a block of 4 warps
 //
-// Block (x, y): rows from 64 * x, strips from 8 * y. Each warp has 2 strips and all rows. Chunks of activations and
-// weights pass through kStages stages of shared memory, filled by cp.async.
+// Block (x, y): rows from kPrefillRows * x, strips from 8 * y. Each warp has 2 strips and all rows. Chunks
+// of activations and weights pass through kStages stages of shared memory, filled by cp.async.
 
 /// Starts copying a chunk's activations; zeros for rows and k that are missing.
 template <class Product, class Stage>
 GPU_FN void FetchActivations(const MatmulParams& p, Stage& stage, int first_row, int rows, int chunk) {
   constexpr int kPiece = 16 / Product::kElementBytes;  // elements copied at once
-  constexpr int kAcross = Product::kSub / kPiece;
+  constexpr int kAcross = Product::kSub / kPiece, kRows = Product::kPrefillRows;
   const bool aligned = !Product::kAnyK || p.in.k % 8 == 0;
-  for (int piece = gpu::thread(); piece < kPrefillRows * kChunkK / kPiece; piece += kPrefillWarps * 32) {
-    const int row = first_row + piece / kAcross % kPrefillRows;
-    const int k = chunk * kChunkK + piece / (kAcross * kPrefillRows) * Product::kSub + piece % kAcross * kPiece;
+  for (int piece = gpu::thread(); piece < kRows * kChunkK / kPiece; piece += kPrefillWarps * 32) {
+    const int row = first_row + piece / kAcross % kRows;
+    const int k = chunk * kChunkK + piece / (kAcross * kRows) * Product::kSub + piece % kAcross * kPiece;
     const bool valid = row < rows && k < p.in.k;
     GPU_UNROLL
     for (int plane = 0; plane < Product::kPlanes; ++plane) {
@@ -211,8 +229,8 @@ GPU_FN void FetchActivations(const MatmulParams& p, Stage& stage, int first_row,
     }
   }
   if constexpr (Product::kSide) {
-    for (int i = gpu::thread(); i < 2 * kPrefillRows; i += kPrefillWarps * 32) {
-      const int row = first_row + i % kPrefillRows, block = 2 * chunk + i / kPrefillRows;
+    for (int i = gpu::thread(); i < 2 * kRows; i += kPrefillWarps * 32) {
+      const int row = first_row + i % kRows, block = 2 * chunk + i / kRows;
       const bool valid = row < rows && block < p.in.k / 32;
       const float* from = Product::Side(p.in) + (valid ? int64_t{row} * (p.in.k / 32) + block : 0);
       gpu::cp_async4(&stage.side[0][0] + i, from, valid);
@@ -255,7 +273,7 @@ GPU_FN void MultiplyBlock(const typename Shared::Stage& stage, int block, float 
   for (int tile = 0; tile < kTiles; ++tile) {
     const int row = tile * 8 + g;
     const typename Product::B b =
-        Product::FromShared(stage.planes[0], Shared::kPlaneBytes, kPrefillRows, row, block, t);
+        Product::FromShared(stage.planes[0], Shared::kPlaneBytes, Shared::kRows, row, block, t);
     float side[2] = {};
     if constexpr (Product::kSide) {
       side[0] = stage.side[block][tile * 8 + 2 * t];
@@ -270,9 +288,9 @@ template <class Product, WeightForm kForm>
 GPU_FN void MatmulPrefill(const MatmulParams& p) {
   using Shared = PrefillShared<Product, kForm>;
   DYN_SMEM(Shared, shared);
-  constexpr int kStrips = kPrefillStrips, kTiles = kPrefillRows / 8, kStages = Product::kStages;
+  constexpr int kStrips = kPrefillStrips, kTiles = Shared::kRows / 8, kStages = Product::kStages;
   constexpr int kAcross = kTiles * 4;  // sums of a strip
-  const int rows = *p.rows, first_row = gpu::block_x() * kPrefillRows;
+  const int rows = *p.rows, first_row = gpu::block_x() * Shared::kRows;
   if (first_row >= rows) return;
   const int lane = gpu::lane();
   const int first_strip = (gpu::block_y() * kPrefillWarps + gpu::warp()) * kStrips;
@@ -319,7 +337,7 @@ GPU_FN void MatmulPrefill(const MatmulParams& p) {
 }
 
 /// The kernels of one form of weights and activations; LaunchMatmul knows them by these names.
-#define MATMUL_KERNELS(name, form, ...)                                                                    \
+#define MATMUL_KERNELS(name, form, ...)                                                                 \
   GPU_KERNEL(matmul_##name##_decode8, MatmulParams, 256) { MatmulDecode<__VA_ARGS__, form, 1, 1>(p); }  \
   GPU_KERNEL(matmul_##name##_decode16, MatmulParams, 256) { MatmulDecode<__VA_ARGS__, form, 2, 2>(p); } \
   GPU_KERNEL(matmul_##name##_decode32, MatmulParams, 256) { MatmulDecode<__VA_ARGS__, form, 2, 4>(p); } \

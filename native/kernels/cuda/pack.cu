@@ -2,9 +2,9 @@
 
 #include "kernels/cuda/gpu.h"
 
-// One warp a chunk of 16 features × 64 k: every lane gathers the levels of its own words from the file's blocks, and
-// the lanes of the first 8 the scales. Block (x, y): 4 chunks from 4 * x, strip y. No shared memory. Blocks are read by
-// bytes: they are not aligned, and this runs once a model.
+// One warp a chunk of 16 features × 64 k: every lane gathers the levels of its own words from the file's
+// blocks, and the lanes of the first 8 the scales. Block (x, y): 4 chunks from 4 * x, strip y. No shared
+// memory. Blocks are read by bytes: they are not aligned, and this runs once a model.
 
 namespace tokenmill::cuda {
 
@@ -42,7 +42,8 @@ struct RawQ4_K {
 struct RawQ5_K {
   static constexpr int kBytes = 176, kElements = 256, kD = 0, kM = 2;
   GPU_FN uint32_t Level(const uint8_t* block, int i) {
-    return (block[48 + i / 64 * 32 + i % 32] >> i % 64 / 32 * 4 & 15u) | (block[16 + i % 32] >> i / 32 & 1u) << 4;
+    return (block[48 + i / 64 * 32 + i % 32] >> i % 64 / 32 * 4 & 15u) | (block[16 + i % 32] >> i / 32 & 1u)
+                                                                             << 4;
   }
 };
 struct RawQ6_K {
@@ -59,10 +60,12 @@ struct Raw16 {
 
 /// Scale and min of group 0 to 7 in the twelve bytes of Q4_K and Q5_K.
 GPU_FN uint32_t GroupScale(const uint8_t* packed, int group) {
-  return group < 4 ? packed[group] & 63u : (packed[group + 4] & 15u) | static_cast<uint32_t>(packed[group - 4] >> 6) << 4;
+  return group < 4 ? packed[group] & 63u
+                   : (packed[group + 4] & 15u) | static_cast<uint32_t>(packed[group - 4] >> 6) << 4;
 }
 GPU_FN uint32_t GroupMin(const uint8_t* packed, int group) {
-  return group < 4 ? packed[group + 4] & 63u : static_cast<uint32_t>(packed[group + 4] >> 4 | packed[group] >> 6 << 4);
+  return group < 4 ? packed[group + 4] & 63u
+                   : static_cast<uint32_t>(packed[group + 4] >> 4 | packed[group] >> 6 << 4);
 }
 
 /// Rows of a strip in the file; null where a row or k is missing.
@@ -101,7 +104,9 @@ GPU_FN void PackLevels(const RawStrip<Raw>& strip, const ChunkParts& to, int fir
   for (int s = 0; s < 4; ++s) {
     const int step_k = first_k + StepK(layout, s, t);
     uint32_t words[4] = {0, 0, 0, 0};
+    GPU_UNROLL
     for (int r = 0; r < 4; ++r) {
+      GPU_UNROLL
       for (int h = 0; h < 2; ++h) {
         const uint32_t level = RawStrip<Raw>::LevelAt(strip, g + r % 2 * 8, step_k + r / 2 * 2 + h);
         if (layout.bits == 16) {
@@ -173,7 +178,8 @@ GPU_FN void PackChunk(const PackParams& p) {
   const int chunk = gpu::block_x() * 4 + gpu::warp(), first = gpu::block_y() * kStripFeatures;
   if (chunk * kChunkK >= p.k) return;
   const int64_t row_bytes = int64_t{p.k / Raw::kElements} * Raw::kBytes;
-  const RawStrip<Raw> strip = {p.rows + first * row_bytes, gpu::min(kStripFeatures, p.feature_count - first), p.k};
+  const RawStrip<Raw> strip = {p.rows + first * row_bytes, gpu::min(kStripFeatures, p.feature_count - first),
+                               p.k};
   const uint8_t* to = p.weights + (p.feature_begin + first) / kStripFeatures * StripBytes(layout, p.k);
   const ChunkParts parts = PartsOfChunk(layout, to, chunk);
   PackLevels<Raw, kForm>(strip, parts, chunk * kChunkK, gpu::lane());
@@ -199,7 +205,8 @@ GPU_KERNEL(pack_f32, PackParams, 128) {
   const int64_t strip = p.feature_begin / kF32StripFeatures + gpu::block_y();
   const bool present = feature < p.feature_count;
   const uint32_t bits = present ? ReadBits32(p.rows + (int64_t{feature} * p.k + k) * 4) : 0;
-  WriteWord(p.weights + strip * StripBytes(LayoutOf(WeightForm::kF32), p.k), k * kF32StripFeatures + gpu::lane(), bits);
+  WriteWord(p.weights + strip * StripBytes(LayoutOf(WeightForm::kF32), p.k),
+            k * kF32StripFeatures + gpu::lane(), bits);
 }
 
 #ifndef __CUDACC__
@@ -241,8 +248,8 @@ Status LaunchPack(Driver& driver, Stream stream, WeightForm form, const PackPara
   const int multiple = KMultipleOf(form);
   if (params.k < 1 || params.k % multiple != 0 || params.feature_begin % kF32StripFeatures != 0) {
     return Error(Code::kInvalidArgument,
-                 "rows of k %d from feature %d; k must be a multiple of %d, the first feature of %d", params.k,
-                 params.feature_begin, multiple, kF32StripFeatures);
+                 "rows of k %d from feature %d; k must be a multiple of %d, the first feature of %d",
+                 params.k, params.feature_begin, multiple, kF32StripFeatures);
   }
   if (params.feature_count < 1) return {};
   const bool f32 = form == WeightForm::kF32;

@@ -24,8 +24,9 @@ struct PackParams {
 /// UnsupportedQuantization for types that cannot run.
 Result<WeightForm> WeightFormOf(DType dtype);
 
-/// Packs feature_count rows; what is missing in their strips becomes zeros. A matrix is packed in as many launches as its
-/// rows are uploaded in. InvalidArgument where k or feature_begin is not what the form demands.
+/// Packs feature_count rows; what is missing in their strips becomes zeros. A matrix is packed in as many
+/// launches as its rows are uploaded in. InvalidArgument where k or feature_begin is not what the form
+/// demands.
 Status LaunchPack(Driver& driver, Stream stream, WeightForm form, const PackParams& params);
 
 #endif

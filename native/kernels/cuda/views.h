@@ -46,7 +46,8 @@ struct KvLayerView {
   int32_t int8;  // 0 or 1
 };
 
-/// Consecutive rows of one sequence whose attention one block works off: at most 16 / (query heads a kv head), at least 1.
+/// Consecutive rows of one sequence whose attention one block works off: at most AttentionDecodeRows or
+/// AttentionPrefillRows (attention.h), whichever kernel takes them.
 struct AttentionTile {
   int32_t row;   // the first
   int32_t rows;

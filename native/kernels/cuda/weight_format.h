@@ -5,20 +5,21 @@
 
 // How a matrix [features][k] lies in device memory; for host and device.
 //
-// Strips of 16 features (missing ones are zeros), each one contiguous stream of records along k, a record of one or
-// four chunks of 64 k (missing ones are zeros; k is a multiple of 32 for quantized forms):
+// Strips of 16 features (missing ones are zeros), each one contiguous stream of records along k, a record of
+// one or four chunks of 64 k (missing ones are zeros; k is a multiple of 32 for quantized forms):
 //   levels of its chunks | upper bits of its chunks | scales of its chunks | header
 //
-// Levels are the A fragments of the tensor cores' m16n8k16 (8-bit ones: of m16n8k32), in the order of lanes, so that
-// a warp reads them by 16-byte loads side by side and unpacks them in place. A chunk has four steps s of 16 k. In step
-// s lane l (g = l / 4, t = l % 4) has in register r (0 to 3) and half h (0, 1) the level of
+// Levels are the A fragments of the tensor cores' m16n8k16 (8-bit ones: of m16n8k32), in the order of lanes,
+// so that a warp reads them by 16-byte loads side by side and unpacks them in place. A chunk has four steps
+// s of 16 k. In step s lane l (g = l / 4, t = l % 4) has in register r (0 to 3), half h (0, 1) the level of
 //   feature g + 8 * (r % 2),   k = StepK(s, t) + 2 * (r / 2) + h.
-// Which k of its block of 32 a lane has is free as long as activations are read alike: it has 8t to 8t + 7, so that
-// one 16-byte load brings all f16 activations that a lane needs for a block. With a scale per 16, where a step must be
-// one group, it has 4t to 4t + 3 of each 16.
+// Which k of its block of 32 a lane has is free as long as activations are read alike: it has 8t to 8t + 7,
+// so that one 16-byte load brings all f16 activations that a lane needs for a block. With a scale per 16,
+// where a step must be one group, it has 4t to 4t + 3 of each 16.
 //   4 bits   word [lane][s]: register r, half h in the nibble at bit 4r + 16h
 //   5 bits   the lower four likewise; upper bit in word [lane], at bit (4r + 4) % 16 + s + 16h
-//   6 bits   the lower four likewise; upper two in word [lane][s / 2], at bit (4r + 4) % 16 + 2 * (s % 2) + 16h
+//   6 bits   the lower four likewise; upper two in word [lane][s / 2], at bit (4r + 4) % 16 + 2 * (s % 2) +
+//            16h
 //   8 bits   word [s / 2][lane][2 * (s % 2) + r % 2]: byte 2 * (r / 2) + h; two's complement
 //   16 bits  word [s][lane][r], half h
 // 4, 5 and 6-bit levels are stored unsigned; the value's is stored - offset.
@@ -27,7 +28,8 @@
 //   kD    word [g][b]: f16 d, d
 //   kDM   words [g][b]: f16 d, d; f16 m, m
 //   kK    word [g][b]: bytes scale, scale, min, min; header [g]: f16 d, d; dmin, dmin
-//   kK16  word [g][b]: bytes of scale + 128: of the first 16 both features, of the second 16; header [g]: f16 d, d
+//   kK16  word [g][b]: bytes of scale + 128: of the first 16 both features, of the second 16; header [g]:
+//         f16 d, d
 //
 // kF32 has no fragments: strips of 32 features, [k][32].
 
@@ -42,7 +44,8 @@ namespace tokenmill::cuda {
 enum class WeightForm : int32_t { kQ4_0, kQ4_1, kQ4_K, kQ5_0, kQ5_1, kQ5_K, kQ6_K, kQ8_0, kF16, kBF16, kF32 };
 inline constexpr int kWeightForms = 11;
 
-/// value = d * level (kD, kK16 with d * scale for d), d * level + m (kDM), (d * scale) * level - dmin * min (kK).
+/// value = d * level (kD, kK16 with d * scale for d), d * level + m (kDM), (d * scale) * level - dmin * min
+/// (kK).
 enum class WeightScales : int32_t { kNone, kD, kDM, kK, kK16 };
 
 inline constexpr int kStripFeatures = 16;
@@ -70,8 +73,8 @@ WEIGHT_FN constexpr WeightLayout MakeWeightLayout(int bits, WeightScales scales,
   layout.high_bytes = kStripFeatures * kChunkK * (bits - lower) / 8;
   layout.scale_bytes = scales == WeightScales::kNone ? 0 : scales == WeightScales::kDM ? 128 : 64;
   layout.header_bytes = scales == WeightScales::kK ? 64 : scales == WeightScales::kK16 ? 32 : 0;
-  layout.record_bytes =
-      layout.record_chunks * (layout.level_bytes + layout.high_bytes + layout.scale_bytes) + layout.header_bytes;
+  layout.record_bytes = layout.record_chunks * (layout.level_bytes + layout.high_bytes + layout.scale_bytes) +
+                        layout.header_bytes;
   return layout;
 }
 
@@ -128,7 +131,8 @@ struct ChunkParts {
 };
 WEIGHT_FN ChunkParts PartsOfChunk(const WeightLayout& layout, const uint8_t* strip, int32_t chunk) {
   const int in_record = layout.record_chunks == 1 ? 0 : chunk % 4;
-  const uint8_t* levels = strip + int64_t{layout.record_chunks == 1 ? chunk : chunk / 4} * layout.record_bytes;
+  const uint8_t* levels =
+      strip + int64_t{layout.record_chunks == 1 ? chunk : chunk / 4} * layout.record_bytes;
   const uint8_t* high = levels + layout.record_chunks * layout.level_bytes;
   const uint8_t* scales = high + layout.record_chunks * layout.high_bytes;
   return {levels + in_record * layout.level_bytes, high + in_record * layout.high_bytes,
@@ -158,7 +162,8 @@ WEIGHT_FN int ReadLevel(const WeightLayout& layout, const ChunkParts& parts, int
   const int t = per16 ? k % 16 / 4 : k % 32 / 8;
   const int s = per16 ? k / 16 : k / 32 * 2 + k % 8 / 4;
   const int r = f / 8 + k % 4 / 2 * 2, h = k % 2, lane = f % 8 * 4 + t;
-  if (layout.bits == 16) return static_cast<int>(ReadBits16(parts.levels + s * 512 + lane * 16 + r * 4 + h * 2));
+  if (layout.bits == 16)
+    return static_cast<int>(ReadBits16(parts.levels + s * 512 + lane * 16 + r * 4 + h * 2));
   if (layout.bits == 8) {
     const int word = 2 * (s % 2) + r % 2;
     return static_cast<int8_t>(parts.levels[s / 2 * 512 + lane * 16 + word * 4 + 2 * (r / 2) + h]);
@@ -175,8 +180,8 @@ WEIGHT_FN int ReadLevel(const WeightLayout& layout, const ChunkParts& parts, int
 }
 
 /// Element [feature][k] of a matrix of `row_k` inputs: for gathering single rows.
-WEIGHT_FN WeightParts ReadWeight(const WeightLayout& layout, const uint8_t* weights, int32_t row_k, int32_t feature,
-                                 int32_t k) {
+WEIGHT_FN WeightParts ReadWeight(const WeightLayout& layout, const uint8_t* weights, int32_t row_k,
+                                 int32_t feature, int32_t k) {
   WeightParts parts = {0, 1, 0, 0, 0, 0};
   if (layout.bits == 32) {
     const uint8_t* strip = weights + feature / kF32StripFeatures * StripBytes(layout, row_k);

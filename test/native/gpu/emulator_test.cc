@@ -124,7 +124,8 @@ TEST(finds_stray_accesses) {
   ExpectFault(faulty(3), {"write outside of any allocation"});
   ExpectFault(faulty(4), {"outside of the block's"});
   ExpectFault(faulty(5), {"write of 4 bytes at", "race"});
-  ExpectFault(faulty(6), {"neither device nor shared memory"});
+  // nvcc may leave out what is undefined.
+  if (Backend() == "emu") ExpectFault(faulty(6), {"neither device nor shared memory"});
   for (int fault : {7, 8}) ExpectFault(faulty(fault), {"misaligned"});
 }
 
@@ -162,7 +163,7 @@ TEST(finds_divergence) {
   expect(3, {"exits while", "has exited"});
   expect(4, {"at another collective"});
   expect(5, {"wait for each other", "another one", "exits while"});
-  expect(6, {"shuffle_xor while others wait at another one"});
+  expect(6, {"shuffle_xor while others wait at another one", "shuffle while others wait at another one"});
 }
 
 TEST(finds_missing_fences_between_blocks) {
@@ -183,7 +184,7 @@ TEST(finds_races_between_blocks) {
 }
 
 TEST(counts_bank_conflicts) {
-  if (!Emulated()) return;
+  if (Backend() != "emu") return;  // nvcc joins loads into wider ones
   for (int fault : {0, 1}) {
     auto driver = NewTestDriver();
     DeviceBuffer<float> y(*driver, 32);
@@ -201,7 +202,7 @@ TEST(reports_where) {
   if (!Emulated()) return;
   const std::string message = RunKernel({"emulator_rotate_warp", 2}, 1).status.message();
   EXPECT(message.find("emulator_rotate_warp: race: ") == 0);
-  EXPECT(message.find("emulator.cu:") != std::string::npos);
+  EXPECT(message.find(Backend() == "ptx" ? ".ptx:" : "emulator.cu:") != std::string::npos);
 }
 
 HARNESS_MAIN()

@@ -28,9 +28,6 @@
 
 namespace tokenmill::cuda {
 
-#ifdef TOKENMILL_GPU_TEST_PTX
-std::unique_ptr<Driver> CreatePtxTestDriver();
-#endif
 #ifdef TOKENMILL_GPU_TEST_CUDA
 std::unique_ptr<Driver> CreateCudaTestDriver();
 #endif
@@ -51,16 +48,24 @@ inline std::string Backend() {
   return name == nullptr || *name == 0 ? "emu" : name;
 }
 
-inline bool Emulated() { return Backend() == "emu"; }
+/// Whether kernels run on the emulator, from their sources or from nvcc's PTX.
+inline bool Emulated() { return Backend() != "cuda"; }
+
+/// Of which target's PTX the kernels are translated: GPU_PTX_TARGET, sm_80 by default.
+inline std::string PtxTarget() {
+  const char* target = std::getenv("GPU_PTX_TARGET");
+  return target == nullptr ? "sm_80" : target;
+}
 
 /// A fresh device of the chosen backend; ends the program where there is none, saying so.
 inline std::unique_ptr<Driver> NewTestDriver(tokenmill::cuda::EmuOptions options = {}) {
   const std::string backend = Backend();
   std::unique_ptr<Driver> driver;
   if (backend == "emu") driver = tokenmill::cuda::CreateEmuDriver(options);
-#ifdef TOKENMILL_GPU_TEST_PTX
-  if (backend == "ptx") driver = tokenmill::cuda::CreatePtxTestDriver();
-#endif
+  if (backend == "ptx") {
+    options.target = PtxTarget();
+    driver = tokenmill::cuda::CreateEmuDriver(options);
+  }
 #ifdef TOKENMILL_GPU_TEST_CUDA
   if (backend == "cuda") driver = tokenmill::cuda::CreateCudaTestDriver();
 #endif

@@ -88,9 +88,15 @@ struct DeviceActivations {
   /// Rows from `row` on.
   tokenmill::cuda::ActivationView View(int row) const {
     const int64_t at = int64_t{row} * k, block = int64_t{row} * (k / 32);
-    return {f32.data() + at,        f16.data() + at,          row_scale.data() + row,
-            sums.data() + block,    s8.data() + at,           s8_scale.data() + block,
-            nullptr,                bf16.data() + at,         bf16_rest.data() + at,
+    return {f32.data() + at,
+            f16.data() + at,
+            row_scale.data() + row,
+            sums.data() + block,
+            s8.data() + at,
+            s8_scale.data() + block,
+            nullptr,
+            bf16.data() + at,
+            bf16_rest.data() + at,
             k};
   }
 
@@ -101,7 +107,9 @@ struct DeviceActivations {
   int k;
 
  private:
-  static std::vector<float> Some(const std::vector<float>& x) { return x.empty() ? std::vector<float>(1) : x; }
+  static std::vector<float> Some(const std::vector<float>& x) {
+    return x.empty() ? std::vector<float>(1) : x;
+  }
 };
 
 }  // namespace gpu_test

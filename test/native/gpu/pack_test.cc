@@ -23,8 +23,8 @@ std::vector<uint8_t> Pack(Driver& driver, const RandomWeights& w, WeightForm for
   for (int begin = 0; begin < w.features; begin = begin == 0 ? 32 : w.features) {
     const int count = begin == 0 ? std::min(32, w.features) : w.features - begin;
     const auto first = w.rows.begin() + static_cast<int64_t>(w.row_bytes()) * begin;
-    DeviceBuffer<uint8_t> rows(driver,
-                               std::vector<uint8_t>(first, first + static_cast<int64_t>(w.row_bytes()) * count));
+    DeviceBuffer<uint8_t> rows(
+        driver, std::vector<uint8_t>(first, first + static_cast<int64_t>(w.row_bytes()) * count));
     const PackParams params = {rows.data(), weights.data(), begin, count, w.k};
     if (!GPU_OK(driver, LaunchPack(driver, Stream::kStep, form, params))) return {};
   }
@@ -43,8 +43,7 @@ float ValueOf(WeightForm form, const WeightParts& parts) {
     default:
       break;
   }
-  const float value =
-      F16ToF32(parts.d) * static_cast<float>(parts.scale) * static_cast<float>(parts.level);
+  const float value = F16ToF32(parts.d) * static_cast<float>(parts.scale) * static_cast<float>(parts.level);
   return parts.min == 0 ? value : value - F16ToF32(parts.m) * static_cast<float>(parts.min);
 }
 
@@ -70,7 +69,8 @@ void CheckPadding(const RandomWeights& w, WeightForm form, const std::vector<uin
   for (int f = 0; f < features; ++f) {
     for (int k = f < w.features ? w.k : 0; k < ks; ++k) {
       const WeightParts parts = ReadWeight(layout, packed.data(), w.k, f, k);
-      wrong += layout.bits < 16 ? parts.level != -layout.offset || parts.d != 0 || parts.m != 0 : parts.bits != 0;
+      wrong +=
+          layout.bits < 16 ? parts.level != -layout.offset || parts.d != 0 || parts.m != 0 : parts.bits != 0;
     }
   }
   EXPECT_EQ(wrong, 0);

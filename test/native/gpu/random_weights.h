@@ -31,8 +31,8 @@ inline void ScaleOffsets(tokenmill::DType dtype, int* d, int* m) {
   *m = mins ? 2 : -1;
 }
 
-/// Random values through the type's own quantizer; with `extreme`, some blocks have scales of zero, of the least and
-/// of large magnitude, and of either sign.
+/// Random values through the type's own quantizer; with `extreme`, some blocks have scales of zero, of the
+/// least and of large magnitude, and of either sign.
 inline RandomWeights MakeWeights(tokenmill::DType dtype, int features, int k, uint32_t seed, bool extreme) {
   using namespace tokenmill;
   std::mt19937 random(seed);

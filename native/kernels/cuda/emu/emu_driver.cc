@@ -130,8 +130,9 @@ class EmuDriver : public Driver {
 
   Status Launch(Stream stream, const char* name, const LaunchShape& shape, const void* params,
                 size_t params_bytes) override {
-    const emu::Kernel* kernel = emu::FindKernel(name);
-    if (kernel == nullptr) return Error(Code::kInternal, "no GPU kernel is named %s", name);
+    const std::string known = options_.target.empty() ? name : std::string(name) + "@" + options_.target;
+    const emu::Kernel* kernel = emu::FindKernel(known.c_str());
+    if (kernel == nullptr) return Error(Code::kInternal, "no GPU kernel is named %s", known.c_str());
     TM_RETURN_IF_ERROR(CheckShape(*kernel, shape, params_bytes));
     std::vector<uint8_t> copy(static_cast<const uint8_t*>(params),
                               static_cast<const uint8_t*>(params) + params_bytes);

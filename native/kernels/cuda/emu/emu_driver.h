@@ -18,6 +18,7 @@ struct EmuOptions {
   int major = 8, minor = 0;
   int multiprocessors = 4;
   size_t shared_bytes_max = 99 * 1024;
+  std::string target;                            // of translated kernels (ptxcheck/): "sm_80"; empty: the sources'
   uint64_t seed = 1;                             // of schedules, 0: 1
 };
 

@@ -78,7 +78,9 @@ bool InImages(const void* at) {
 }  // namespace
 
 Registrar::Registrar(const char* name, void (*run)(const void*), size_t params_bytes, int threads_max) {
-  if (!Kernels().try_emplace(name, Kernel{name, run, params_bytes, threads_max}).second) {
+  // Reports and counts of a translated kernel, NAME@TARGET, are under the name its source has.
+  const std::string plain(name, std::strcspn(name, "@"));
+  if (!Kernels().try_emplace(name, Kernel{plain, run, params_bytes, threads_max}).second) {
     std::fprintf(stderr, "tokenmill: two GPU kernels are named %s\n", name);
     std::abort();
   }
