@@ -17,7 +17,7 @@ const tests = "test/native/gpu";
 const out = "build/gpu-tests";
 const common = "-std=c++20 -g -Wall -Wextra -Wno-unused-parameter -Wno-restrict -ffp-contract=off".split(" ");
 const includes = ["-Inative", "-Itest/native", `-I${tests}`];
-const kernelFlags = ["-O1", "-fsanitize=thread", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
+const kernelFlags = ["-O1", "-fsanitize=thread,alignment", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
 const compiler = process.env.CXX ?? "g++";
 
 const below = (folder, end) =>
@@ -42,10 +42,21 @@ function isFresh(source) {
   if (!existsSync(object) || !existsSync(dependencies)) return false;
   const built = statSync(object).mtimeMs;
   const paths = readFileSync(dependencies, "utf8").replace(/\\\n/g, " ").split(/\s+/).slice(1).filter(Boolean);
+  paths.push("scripts/gpu-test.mjs"); // it has the flags
   return paths.every((path) => existsSync(path) && statSync(path).mtimeMs < built);
 }
 
+/** What the emulator cannot see or do. Launchers, behind __CUDACC__, may use what they like. */
+function hasForbidden(source) {
+  if (!source.endsWith(".cu")) return false;
+  const kernels = readFileSync(source, "utf8").split("#ifndef __CUDACC__")[0];
+  const found = /\b(memcpy|memset|memmove|__shared__|__device__|asm)\b|<<</.exec(kernels);
+  if (found) console.error(`${source}: kernels may not use ${found[0]}: see gpu.h`);
+  return found !== null;
+}
+
 function compile(source) {
+  if (hasForbidden(source)) return Promise.resolve(false);
   const optimize = source.endsWith("_test.cc") ? "-O1" : "-O2";
   const flags = source.endsWith(".cu") ? kernelFlags : [optimize];
   const object = objectOf(source);

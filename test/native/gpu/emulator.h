@@ -2,17 +2,17 @@
 
 #include <stdint.h>
 
-// Kernels that try the emulator itself: one with each fault, and its correct twin.
+// Kernels that try the emulator itself. `fault` chooses what is wrong; 0 is the correct twin of all of a
+// kernel's.
 
 namespace tokenmill::cuda {
 
-/// What a faulty kernel does wrong is chosen by `fault`; 0 is the correct twin.
 struct EmulatorParams {
   const float* in;
   float* out;
-  int n;
-  int fault;
-  unsigned* counter;
+  int32_t n;
+  int32_t fault;
+  uint32_t* counter;
 };
 
 }  // namespace tokenmill::cuda

@@ -87,11 +87,11 @@ GPU_KERNEL(primitives_mma_s8, MmaRegisters, 32) { MmaS8(p); }
 GPU_KERNEL(primitives_ldmatrix, LdmatrixParams, 32) { Ldmatrix(p); }
 GPU_KERNEL(primitives_cp_async, CpAsyncParams, 32) { CpAsync(p); }
 
-#define WORDS_KERNEL(name, ...)                                                                               \
-  GPU_KERNEL(primitives_##name, WordsParams, 64) {                                                            \
-    ForWords(p, []([[maybe_unused]] uint32_t a, [[maybe_unused]] uint32_t b, [[maybe_unused]] uint32_t c) -> uint32_t { \
-      return __VA_ARGS__;                                                                                     \
-    });                                                                                                       \
+#define WORDS_KERNEL(name, ...)                                                    \
+  GPU_KERNEL(primitives_##name, WordsParams, 64) {                                 \
+    ForWords(p,                                                                    \
+             []([[maybe_unused]] uint32_t a, [[maybe_unused]] uint32_t b,          \
+                [[maybe_unused]] uint32_t c) -> uint32_t { return __VA_ARGS__; }); \
   }
 
 WORDS_KERNEL(shuffle_xor, gpu::shuffle_xor(a, 5) + 3 * gpu::shuffle_xor(b, 16))

@@ -1,6 +1,6 @@
-// Each primitive of gpu.h against tables of the PTX ISA's layouts and exact arithmetic, written apart from the
-// emulator's: tables here go from an element of the matrix to the lane and register that hold it, as the ISA's
-// figures do.
+// Each primitive of gpu.h against tables of the PTX ISA's layouts and exact arithmetic, written apart from
+// the emulator's: tables here go from an element of the matrix to the lane and register that hold it, as the
+// ISA's figures do.
 
 #include "gpu_primitives.h"
 
@@ -23,7 +23,9 @@ std::mt19937& Random() {
   return random;
 }
 
-int Between(int low, int high) { return low + static_cast<int>(Random()() % static_cast<uint32_t>(high - low + 1)); }
+int Between(int low, int high) {
+  return low + static_cast<int>(Random()() % static_cast<uint32_t>(high - low + 1));
+}
 
 /// Exact value of an f16; NaN and infinities too.
 double F16Value(uint32_t h) {
@@ -75,7 +77,8 @@ struct Mma {
 };
 
 /// Runs an mma kernel on matrices of raw elements, and gives the raw sums [16][8].
-Words RunMma(Driver& driver, const char* kernel, const Mma& form, const Words& a, const Words& b, const Words& c) {
+Words RunMma(Driver& driver, const char* kernel, const Mma& form, const Words& a, const Words& b,
+             const Words& c) {
   Words a_registers(128), b_registers(64), c_registers(128), sums(128);
   const int per_register = 32 / form.bits;
   for (int k = 0; k < form.k; ++k) {
@@ -94,7 +97,8 @@ Words RunMma(Driver& driver, const char* kernel, const Mma& form, const Words& a
     const At at = Sum(i / 8, i % 8);
     c_registers[at.lane * 4 + at.element] = c[i];
   }
-  DeviceBuffer<uint32_t> da(driver, a_registers), db(driver, b_registers), dc(driver, c_registers), dd(driver, 128);
+  DeviceBuffer<uint32_t> da(driver, a_registers), db(driver, b_registers), dc(driver, c_registers),
+      dd(driver, 128);
   if (!GPU_OK(driver, driver.Launch(kernel, {.threads = 32},
                                     MmaRegisters{da.data(), db.data(), dc.data(), dd.data()})))
     return sums;
@@ -136,7 +140,8 @@ Words RunWords(Driver& driver, const std::string& kernel, const Words& a, const 
   DeviceBuffer<uint32_t> da(driver, a), db(driver, b.empty() ? zeros : b), dc(driver, c.empty() ? zeros : c);
   DeviceBuffer<uint32_t> dy(driver, n);
   const WordsParams params = {da.data(), db.data(), dc.data(), dy.data(), static_cast<int32_t>(n)};
-  if (!GPU_OK(driver, driver.Launch(("primitives_" + kernel).c_str(), {.threads = 64}, params))) return Words(n);
+  if (!GPU_OK(driver, driver.Launch(("primitives_" + kernel).c_str(), {.threads = 64}, params)))
+    return Words(n);
   return dy.Download();
 }
 
@@ -146,9 +151,25 @@ bool IsNan(uint32_t bits) { return std::isnan(Float(bits)); }
 
 /// f32 of all kinds: special ones, every f16 and what lies half way between two, random bits.
 Words ManyFloats() {
-  Words words = {0, 0x80000000u, 0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffffffffu, 0x7f800001u, 1, 0x807fffffu,
-                 0x7f7fffffu, Bits(65504), Bits(65519.996), Bits(65520), Bits(-65536), Bits(0x1p-24), Bits(0x1p-25),
-                 Bits(0x1.000002p-25), Bits(0x1p-126), Bits(0x1.fffffep-127)};
+  Words words = {0,
+                 0x80000000u,
+                 0x7f800000u,
+                 0xff800000u,
+                 0x7fc00000u,
+                 0xffffffffu,
+                 0x7f800001u,
+                 1,
+                 0x807fffffu,
+                 0x7f7fffffu,
+                 Bits(65504),
+                 Bits(65519.996),
+                 Bits(65520),
+                 Bits(-65536),
+                 Bits(0x1p-24),
+                 Bits(0x1p-25),
+                 Bits(0x1.000002p-25),
+                 Bits(0x1p-126),
+                 Bits(0x1.fffffep-127)};
   for (uint32_t h = 0; h < 0x7c00; h += 37) {
     for (double offset : {0.0, 0.5, 0.4999, 0.5001}) {
       const double step = F16Value(h + 1) - F16Value(h);
@@ -243,7 +264,8 @@ TEST(ldmatrix) {
         return;
       const Words got = registers.Download();
       const int matrices = form < 2 ? 4 : 2;
-      // Element (i, j) of matrix m goes to lane 4i + j/2, half j%2 of register m; transposed, element (j, i) does.
+      // Element (i, j) of matrix m goes to lane 4i + j/2, half j%2 of register m; transposed, element (j, i)
+      // does.
       for (int m = 0; m < matrices; ++m) {
         for (int i = 0; i < 8; ++i) {
           for (int j = 0; j < 8; ++j) {
@@ -310,7 +332,8 @@ TEST(conversions_from_16_bits) {
 TEST(round_to_int) {
   Words x = ManyFloats();
   for (int i = -20; i <= 20; ++i) x.push_back(Bits(i * 0.5)), x.push_back(Bits(8388607.5 + i));
-  for (double big : {2147483520.0, 2147483648.0, -2147483648.0, -2147483904.0, 4e9, -4e9}) x.push_back(Bits(big));
+  for (double big : {2147483520.0, 2147483648.0, -2147483648.0, -2147483904.0, 4e9, -4e9})
+    x.push_back(Bits(big));
   ExpectWords("round_to_int", x, {}, {}, [&](size_t i) -> uint32_t {
     const double value = static_cast<double>(Float(x[i]));
     if (std::isnan(value)) return 0;
@@ -347,12 +370,14 @@ uint32_t ExactFma(uint32_t a, uint32_t b, uint32_t c) {
 template <class Exact>
 void ExpectPairs(const char* kernel, const Exact& exact) {
   Words a = RandomWords(20000), b = RandomWords(20000), c = RandomWords(20000);
-  for (size_t i = 0; i < a.size(); i += 2) {  // exponents near each other, where rounding and cancellation happen
+  for (size_t i = 0; i < a.size();
+       i += 2) {  // exponents near each other, where rounding and cancellation happen
     a[i] = (a[i] & 0x83ff83ffu) | 0x3c003800u, b[i] = (b[i] & 0x83ff83ffu) | 0x3c003c00u;
     c[i] = (c[i] & 0x8fff8fffu) | 0x30003000u;
   }
   ExpectWords(kernel, a, b, c, [&](size_t i) {
-    return exact(a[i] & 0xffff, b[i] & 0xffff, c[i] & 0xffff) | exact(a[i] >> 16, b[i] >> 16, c[i] >> 16) << 16;
+    return exact(a[i] & 0xffff, b[i] & 0xffff, c[i] & 0xffff) | exact(a[i] >> 16, b[i] >> 16, c[i] >> 16)
+                                                                    << 16;
   });
 }
 
@@ -360,8 +385,10 @@ void ExpectPairs(const char* kernel, const Exact& exact) {
 
 TEST(pairs_of_f16) {
   ExpectPairs("hfma2", ExactFma);
-  ExpectPairs("hsub2", [](uint32_t a, uint32_t b, uint32_t) { return Nearest(F16Value(a) - F16Value(b), false); });
-  ExpectPairs("hmul2", [](uint32_t a, uint32_t b, uint32_t) { return Nearest(F16Value(a) * F16Value(b), false); });
+  ExpectPairs("hsub2",
+              [](uint32_t a, uint32_t b, uint32_t) { return Nearest(F16Value(a) - F16Value(b), false); });
+  ExpectPairs("hmul2",
+              [](uint32_t a, uint32_t b, uint32_t) { return Nearest(F16Value(a) * F16Value(b), false); });
 }
 
 TEST(bits) {
@@ -391,7 +418,8 @@ TEST(arithmetic) {
   std::shuffle(c.begin(), c.end(), Random());
   const auto at = [](const Words& words, size_t i) { return Float(words[i]); };
   ExpectWords("fma", a, b, c, [&](size_t i) { return Bits(std::fmaf(at(a, i), at(b, i), at(c, i))); }, true);
-  ExpectWords("divide", a, b, {}, [&](size_t i) { return std::bit_cast<uint32_t>(at(a, i) / at(b, i)); }, true);
+  ExpectWords(
+      "divide", a, b, {}, [&](size_t i) { return std::bit_cast<uint32_t>(at(a, i) / at(b, i)); }, true);
   ExpectWords("square_root", a, {}, {}, [&](size_t i) { return Bits(std::sqrt(at(a, i))); }, true);
   // A number beats NaN; +0 is above -0.
   const auto pick = [](float x, float y, bool larger) {
@@ -406,8 +434,8 @@ TEST(arithmetic) {
 }
 
 TEST(exp2_approximately) {
-  Words x = {Bits(-HUGE_VAL), Bits(HUGE_VAL), 0x7fc00000u, 0, 0x80000000u, 1, Bits(-126), Bits(-126.5), Bits(-149),
-             Bits(127.99999), Bits(128), Bits(-1e30), Bits(1e30)};
+  Words x = {Bits(-HUGE_VAL), Bits(HUGE_VAL), 0x7fc00000u,     0,         0x80000000u, 1,         Bits(-126),
+             Bits(-126.5),    Bits(-149),     Bits(127.99999), Bits(128), Bits(-1e30), Bits(1e30)};
   for (int i = 0; i < 5000; ++i) x.push_back(Bits(Between(-1300000, 1280000) * 1e-4));
   ForSeeds([&](Driver& driver) {
     const Words y = RunWords(driver, "exp2", x, {}, {});

@@ -1,6 +1,7 @@
 #pragma once
 
-// What tests of GPU kernels share. They run on whichever driver GPU_BACKEND names: emu (the default), ptx or cuda.
+// What tests of GPU kernels share. They run on whichever driver GPU_BACKEND names: emu (the default), ptx or
+// cuda.
 //
 //   TEST(adds) {
 //     ForSeeds([](Driver& driver) {
@@ -123,7 +124,9 @@ class DeviceBuffer {
     if (at.ok()) at_ = at.value();
     if (!at.ok()) harness::Fail(__FILE__, __LINE__, at.status().message());
   }
-  DeviceBuffer(Driver& driver, const std::vector<T>& values) : DeviceBuffer(driver, values.size()) { Upload(values); }
+  DeviceBuffer(Driver& driver, const std::vector<T>& values) : DeviceBuffer(driver, values.size()) {
+    Upload(values);
+  }
   ~DeviceBuffer() {
     if (at_ != 0) driver_->Free(at_);
   }

@@ -7,9 +7,9 @@
 
 #include "core/status.h"
 
-// The memory of all emulated devices: one reserved stretch of addresses, a span of it for each device and one for
-// pinned host memory, with a byte of state for every byte. Spans are larger than the devices' memory, so that freed
-// addresses are used again as late as possible.
+// The memory of all emulated devices: one reserved stretch of addresses, a span of it for each device and one
+// for pinned host memory, with a byte of state for every byte. Spans are larger than the devices' memory, so
+// that freed addresses are used again as late as possible.
 
 namespace tokenmill::cuda::emu {
 

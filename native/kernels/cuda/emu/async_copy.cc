@@ -1,5 +1,5 @@
-// cp.async: bytes arrive in shared memory at the wait for their group, and until then hold garbage that nobody may
-// touch.
+// cp.async: bytes arrive in shared memory at the wait for their group, and until then hold garbage that
+// nobody may touch.
 
 #include <cstring>
 
@@ -21,6 +21,7 @@ void Complete(Machine& machine, const AsyncCopy& copy) {
   }
   std::memcpy(copy.shared, copy.value, copy.bytes);
   std::memcpy(StateOfShared(machine, copy.shared), copy.state, copy.bytes);
+  machine.shadow().Overwrite(machine.current(), SharedCells(machine.block(), copy.shared), copy.bytes);
 }
 
 }  // namespace
@@ -30,12 +31,15 @@ void CpAsync(void* shared, const void* global, int bytes, bool valid) {
   const void* site = TM_SITE;
   const uint64_t from = reinterpret_cast<uint64_t>(global);
   CheckShared(machine, shared, bytes, "cp.async", site);
-  if (reinterpret_cast<uint64_t>(shared) % bytes != 0) machine.Raise("cp.async to a misaligned address", site);
+  if (reinterpret_cast<uint64_t>(shared) % bytes != 0)
+    machine.Raise("cp.async to a misaligned address", site);
   if (from % bytes != 0) machine.Raise("cp.async from a misaligned address", site);
-  AsyncCopy copy = {static_cast<uint8_t*>(shared), static_cast<const uint8_t*>(global), bytes, valid, site, {}, {}};
+  AsyncCopy copy = {
+      static_cast<uint8_t*>(shared), static_cast<const uint8_t*>(global), bytes, valid, site, {}, {}};
   std::memset(copy.state, kDefined, bytes);
   if (valid) {
-    if (!AddressSpace::Instance().Contains(from)) machine.Raise("cp.async from outside of device memory", site);
+    if (!AddressSpace::Instance().Contains(from))
+      machine.Raise("cp.async from outside of device memory", site);
     CheckAccess(machine, Access::kRead, global, bytes, site);
     std::memcpy(copy.value, global, bytes);
   }

@@ -1,5 +1,5 @@
-// Warp collectives, barriers and asynchronous copies as kernels call them. Fragments are laid out as in the PTX ISA:
-// g = lane / 4, t = lane % 4.
+// Warp collectives, barriers and asynchronous copies as kernels call them. Fragments are laid out as in the
+// PTX ISA: g = lane / 4, t = lane % 4.
 
 #include <cstring>
 
@@ -15,32 +15,30 @@ namespace {
 
 Machine& Current() { return *Machine::Running(); }
 
-/// 16-bit float of any bits to f32, exact.
+/// A 16-bit float of any bits in f32.
 struct HalfTable {
-  float f16[65536];
-  HalfTable() {
-    for (int i = 0; i < 65536; ++i) f16[i] = F16ToF32(static_cast<uint16_t>(i));
+  float values[65536];
+  explicit HalfTable(float (*widen)(uint16_t)) {
+    for (int i = 0; i < 65536; ++i) values[i] = widen(static_cast<uint16_t>(i));
   }
 };
 
-float Widen(uint16_t h, bool bf16) {
-  static const HalfTable* table = new HalfTable();
-  return bf16 ? Bf16ToF32(h) : table->f16[h];
-}
-
 /// d[16][8] += a[16][16] * b[16][8], products exact, sums in f32 over ascending k.
 void MultiplyHalf(Warp& warp, bool bf16) {
+  static const HalfTable* f16_table = new HalfTable(&F16ToF32);
+  static const HalfTable* bf16_table = new HalfTable(&Bf16ToF32);
+  const float* values = (bf16 ? bf16_table : f16_table)->values;
   alignas(32) float a[16][16], b[16][8], d[16][8];
   for (int lane = 0; lane < kWarpLanes; ++lane) {
     const LaneData& x = warp.data[lane];
     const int g = lane / 4, t = lane % 4;
     for (int i = 0; i < 8; ++i) {
       const uint16_t h = static_cast<uint16_t>(x.a.v[i / 2] >> (16 * (i % 2)));
-      a[g + (i / 2 % 2) * 8][t * 2 + i % 2 + (i / 4) * 8] = Widen(h, bf16);
+      a[g + (i / 2 % 2) * 8][t * 2 + i % 2 + (i / 4) * 8] = values[h];
     }
     for (int i = 0; i < 4; ++i) {
       const uint16_t h = static_cast<uint16_t>(x.b.v[i / 2] >> (16 * (i % 2)));
-      b[t * 2 + i % 2 + (i / 2) * 8][g] = Widen(h, bf16);
+      b[t * 2 + i % 2 + (i / 2) * 8][g] = values[h];
     }
     for (int i = 0; i < 4; ++i) d[g + (i / 2) * 8][t * 2 + i % 2] = x.d.v[i];
   }
@@ -79,7 +77,8 @@ void MultiplyS8(Warp& warp) {
   }
   for (int lane = 0; lane < kWarpLanes; ++lane) {
     const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) warp.data[lane].sums.v[i] = static_cast<int>(d[g + (i / 2) * 8][t * 2 + i % 2]);
+    for (int i = 0; i < 4; ++i)
+      warp.data[lane].sums.v[i] = static_cast<int>(d[g + (i / 2) * 8][t * 2 + i % 2]);
   }
 }
 
@@ -87,7 +86,10 @@ F4 MmaHalf(const F4& d, const U4& a, const U2& b, bool bf16, const void* site) {
   Machine& machine = Current();
   LaneData& data = machine.lane_data();
   data.d = d, data.a = a, data.b = b;
-  machine.Rendezvous(Collective::kMma, bf16, site, [bf16](Warp& warp) { MultiplyHalf(warp, bf16); });
+  machine.Rendezvous(Collective::kMma, bf16, site, [&, bf16](Warp& warp) {
+    ++machine.counts().mma;
+    MultiplyHalf(warp, bf16);
+  });
   return data.d;
 }
 
@@ -109,14 +111,22 @@ void LoadMatrices(Warp& warp, int matrices, bool trans) {
 int PlaceOf(Where where) {
   const Place& place = Current().current().place;
   switch (where) {
-    case kThread: return place.thread;
-    case kThreads: return place.threads;
-    case kBlockX: return place.block[0];
-    case kBlockY: return place.block[1];
-    case kBlockZ: return place.block[2];
-    case kGridX: return place.grid[0];
-    case kGridY: return place.grid[1];
-    case kGridZ: return place.grid[2];
+    case kThread:
+      return place.thread;
+    case kThreads:
+      return place.threads;
+    case kBlockX:
+      return place.block[0];
+    case kBlockY:
+      return place.block[1];
+    case kBlockZ:
+      return place.block[2];
+    case kGridX:
+      return place.grid[0];
+    case kGridY:
+      return place.grid[1];
+    case kGridZ:
+      return place.grid[2];
   }
   return 0;
 }
@@ -124,11 +134,8 @@ int PlaceOf(Where where) {
 void* SharedMemory() { return Current().block().shared; }
 void SyncBlock() { Current().SyncBlock(TM_SITE); }
 
-void SyncWarp() {
-  Current().Rendezvous(Collective::kSyncWarp, 0, TM_SITE, [](Warp&) {});
-}
-
-void FenceDevice() {}
+void SyncWarp() { Current().SyncWarp(TM_SITE); }
+void FenceDevice() { Current().shadow().Fence(Current().current()); }
 
 uint32_t AtomicAdd(uint32_t* at, uint32_t value) {
   Machine& machine = Current();
@@ -179,7 +186,10 @@ S4 MmaS8(S4 d, U4 a, U2 b) {
   Machine& machine = Current();
   LaneData& data = machine.lane_data();
   data.sums = d, data.a = a, data.b = b;
-  machine.Rendezvous(Collective::kMma, 2, TM_SITE, MultiplyS8);
+  machine.Rendezvous(Collective::kMma, 2, TM_SITE, [&](Warp& warp) {
+    ++machine.counts().mma;
+    MultiplyS8(warp);
+  });
   return data.sums;
 }
 
@@ -188,7 +198,9 @@ U4 Ldmatrix(const void* shared_row, int matrices, bool trans) {
   const void* site = TM_SITE;
   CheckShared(machine, shared_row, 16, "ldmatrix", site);
   if (reinterpret_cast<uintptr_t>(shared_row) % 16 != 0) machine.Raise("ldmatrix of a misaligned row", site);
-  if (machine.current().lane < matrices * 8) CheckAccess(machine, Access::kRead, shared_row, 16, site);
+  if (machine.current().lane < matrices * 8) {
+    CheckAccess(machine, Access::kRead, shared_row, 16, site, Reader::kWarp);
+  }
   LaneData& data = machine.lane_data();
   data.row = shared_row;
   machine.Rendezvous(Collective::kLdmatrix, matrices * 2 + trans, site,

@@ -1,15 +1,19 @@
 #include "kernels/cuda/emu/emu_driver.h"
 
+#include <algorithm>
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <map>
 #include <mutex>
+#include <random>
 #include <set>
 #include <utility>
 #include <vector>
 
 #include "kernels/cuda/emu/address_space.h"
 #include "kernels/cuda/emu/machine.h"
+#include "kernels/cuda/emu/source_line.h"
 
 namespace tokenmill::cuda {
 namespace {
@@ -29,7 +33,8 @@ class EmuGraph : public Graph {
 
 class EmuDriver : public Driver {
  public:
-  explicit EmuDriver(const EmuOptions& options) : options_(options), launch_seed_(options.seed) {
+  explicit EmuDriver(const EmuOptions& options) : options_(options), launch_seed_(0) {
+    SetSeed(options.seed);
     info_.name = Format("emulated %d", options.device);
     info_.index = options.device;
     info_.major = options.major, info_.minor = options.minor;
@@ -77,6 +82,7 @@ class EmuDriver : public Driver {
     used_bytes_ -= Room(AddressSpace::Instance().Free(at));
   }
 
+  // Of the process rather than of a device, and its bytes count as defined: the host writes them unseen.
   Result<void*> AllocatePinned(size_t bytes) override {
     const uint64_t at = AddressSpace::Instance().Allocate(emu::kPinnedSpan, bytes);
     if (at == 0) return Error(Code::kOutOfMemory, "%zu bytes of pinned memory cannot be had", bytes);
@@ -130,7 +136,10 @@ class EmuDriver : public Driver {
     std::vector<uint8_t> copy(static_cast<const uint8_t*>(params),
                               static_cast<const uint8_t*>(params) + params_bytes);
     return Enqueue(stream, [this, kernel, shape, copy = std::move(copy)] {
-      return emu::Machine::OfThisThread().Run(*kernel, shape, copy.data(), {launch_seed_++, options_.device});
+      emu::Machine& machine = emu::Machine::OfThisThread();
+      TM_RETURN_IF_ERROR(machine.Run(*kernel, shape, copy.data(), {launch_seed_++, options_.device}));
+      AddCounts(kernel->name, machine.counts());
+      return Status();
     });
   }
 
@@ -165,11 +174,56 @@ class EmuDriver : public Driver {
     return Status();
   }
 
-  void SetSeed(uint64_t seed) { launch_seed_ = seed * 1000003; }
+  void SetSeed(uint64_t seed) {
+    launch_seed_ = seed * 1000003;
+    random_.seed(static_cast<uint32_t>(seed));
+  }
+
+  EmuStats StatsOf(const std::string& kernel) {
+    std::lock_guard lock(mutex_);
+    const Counts& counts = counts_[kernel];
+    EmuStats stats;
+    stats.launches = counts.launches;
+    stats.mma = counts.mma;
+    std::vector<std::pair<uint64_t, uint32_t>> sites;
+    for (const auto& [site, count] : counts.banks) {
+      stats.shared_groups += count.groups;
+      stats.bank_conflicts += count.wavefronts - count.groups;
+      if (count.wavefronts > count.groups) sites.push_back({count.wavefronts - count.groups, site});
+    }
+    std::sort(sites.rbegin(), sites.rend());
+    for (size_t i = 0; i < sites.size() && i < 5; ++i) {
+      const emu::BankCount& count = counts.banks.at(sites[i].second);
+      stats.worst += Format("%zu conflicts in %zu wavefronts at %s\n", static_cast<size_t>(sites[i].first),
+                            static_cast<size_t>(count.wavefronts),
+                            emu::SourceLine(emu::UnpackSite(sites[i].second)).c_str());
+    }
+    return stats;
+  }
+
+  void ResetStats() {
+    std::lock_guard lock(mutex_);
+    counts_.clear();
+  }
 
  private:
   static size_t Room(size_t bytes) {
     return (bytes + emu::kAllocationAlignment - 1) / emu::kAllocationAlignment * emu::kAllocationAlignment;
+  }
+
+  struct Counts {
+    uint64_t launches = 0, mma = 0;
+    emu::BankCounts banks;
+  };
+
+  void AddCounts(const std::string& kernel, const emu::LaunchCounts& launch) {
+    Counts& counts = counts_[kernel];
+    ++counts.launches;
+    counts.mma += launch.mma;
+    for (const auto& [site, count] : launch.banks) {
+      counts.banks[site].groups += count.groups;
+      counts.banks[site].wavefronts += count.wavefronts;
+    }
   }
 
   Status CheckOwned(DevicePtr at, size_t bytes, const char* what) const {
@@ -184,7 +238,8 @@ class EmuDriver : public Driver {
       return Error(Code::kInternal, "%s: parameters of %zu bytes, the kernel has %zu", name, params_bytes,
                    kernel.params_bytes);
     }
-    if (shape.threads == 0 || shape.threads > static_cast<unsigned>(kernel.threads_max) || shape.threads % 32 != 0) {
+    if (shape.threads == 0 || shape.threads > static_cast<unsigned>(kernel.threads_max) ||
+        shape.threads % 32 != 0) {
       return Error(Code::kInternal, "%s: blocks of %u threads; whole warps up to %d are possible", name,
                    shape.threads, kernel.threads_max);
     }
@@ -208,12 +263,14 @@ class EmuDriver : public Driver {
       return Status();
     }
     queues_[static_cast<int>(stream)].push_back(std::move(work));
+    // A device is sometimes fast and sometimes slow; that of one stream says nothing about the other.
+    if (random_() % 4 == 0) Drain(random_() % 2 == 0 ? Stream::kStep : Stream::kCopy, random_() % 4);
     return Status();
   }
 
-  void Drain(Stream stream) {
+  void Drain(Stream stream, size_t items = SIZE_MAX) {
     std::deque<Work>& queue = queues_[static_cast<int>(stream)];
-    while (!queue.empty() && failure_.ok()) {
+    for (; items > 0 && !queue.empty() && failure_.ok(); --items) {
       failure_ = queue.front()();
       queue.pop_front();
     }
@@ -230,11 +287,21 @@ class EmuDriver : public Driver {
   std::vector<Work> captured_;
   Status failure_;  // the first one; what follows fails with it, as with a device that is lost
   uint64_t launch_seed_;
+  std::minstd_rand random_;
+  std::map<std::string, Counts> counts_;
 };
 
 }  // namespace
 
-std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) { return std::make_unique<EmuDriver>(options); }
+std::unique_ptr<Driver> CreateEmuDriver(const EmuOptions& options) {
+  return std::make_unique<EmuDriver>(options);
+}
+
+EmuStats EmuStatsOf(Driver& driver, const std::string& kernel) {
+  return static_cast<EmuDriver&>(driver).StatsOf(kernel);
+}
+
+void ResetEmuStats(Driver& driver) { static_cast<EmuDriver&>(driver).ResetStats(); }
 
 void SetEmuSeed(Driver& driver, uint64_t seed) { static_cast<EmuDriver&>(driver).SetSeed(seed); }
 

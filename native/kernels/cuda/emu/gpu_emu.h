@@ -1,16 +1,17 @@
 #pragma once
 
-// gpu.h's primitives for the host's compiler: the same names and signatures as gpu_ptx.h, carried out by the emulator.
-// Without TOKENMILL_GPU_EMULATE they are only declared, and kernels are static functions that the compiler drops.
+// gpu.h's primitives for the host's compiler: the same names and signatures as gpu_ptx.h, carried out by the
+// emulator. Without TOKENMILL_GPU_EMULATE they are only declared, and kernels are static functions that the
+// compiler drops.
 //
 // To compile and run one kernel's tests (only the kernel, the test and the emulator, not the whole engine):
 //
-//   node scripts/gpu-test.mjs matmul            # test/native/gpu/matmul_test.cc with native/kernels/cuda/matmul.cu
+//   node scripts/gpu-test.mjs matmul   # matmul_test.cc of test/native/gpu with matmul.cu
 //   GPU_SEEDS=10 node scripts/gpu-test.mjs matmul FILTER
 //
-// A launch ends at the first fault (race, uninitialized or foreign memory, divergent barrier, …): Launch or the next
-// Synchronize returns Internal with what happened, where, and between which threads. emu_driver.h says what a run
-// can be asked for.
+// A launch ends at the first fault (race, uninitialized or foreign memory, divergent barrier, …): Launch or
+// the next Synchronize returns Internal with what happened, where, and between which threads. emu_driver.h
+// says what a run can be asked for.
 
 #include <bit>
 #include <cmath>
@@ -22,14 +23,14 @@
 #define GPU_UNROLL
 
 #ifdef TOKENMILL_GPU_EMULATE
-#define GPU_KERNEL(name, Params, max_threads)                                                      \
-  static void name(const Params& p);                                                               \
-  static const ::tokenmill::cuda::emu::Registrar name##_registrar(                                 \
+#define GPU_KERNEL(name, Params, max_threads)                                                       \
+  static void name(const Params& p);                                                                \
+  static const ::tokenmill::cuda::emu::Registrar name##_registrar(                                  \
       #name, [](const void* params) { name(*static_cast<const Params*>(params)); }, sizeof(Params), \
-      max_threads);                                                                                \
+      max_threads);                                                                                 \
   static void name([[maybe_unused]] const Params& p)
 #else
-#define GPU_KERNEL(name, Params, max_threads) [[maybe_unused]] static void name([[maybe_unused]] const Params& p)
+#define GPU_KERNEL(name, Params, max_threads) GPU_FN void name([[maybe_unused]] const Params& p)
 #endif
 #define DYN_SMEM(Struct, name) Struct& name = *static_cast<Struct*>(::tokenmill::cuda::emu::SharedMemory())
 

@@ -44,8 +44,8 @@ uint16_t RoundToF16(double x) {
 }  // namespace
 
 uint16_t HalfFma(uint16_t a, uint16_t b, uint16_t c) {
-  // The product of two f16 has 22 bits, the sum's exponents span 2^-48 to 2^32: at most 81 bits, so a double may
-  // round; made odd where it did, it still rounds rightly to f16.
+  // The product of two f16 has 22 bits, the sum's exponents span 2^-48 to 2^32: at most 81 bits, so a double
+  // may round; made odd where it did, it still rounds rightly to f16.
   const double product = static_cast<double>(F16ToF32(a)) * static_cast<double>(F16ToF32(b));
   const double addend = static_cast<double>(F16ToF32(c));
   double sum = product + addend;

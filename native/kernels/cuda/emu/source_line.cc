@@ -25,7 +25,7 @@ std::string Ask(const std::string& command) {
 
 /// Lines of addr2line -i to "inner.cu:3 < outer.cu:9", without the emulator's own header.
 std::string Shorten(const std::string& lines) {
-  std::string result;
+  std::string result, last;
   size_t begin = 0;
   while (begin < lines.size()) {
     size_t end = lines.find('\n', begin);
@@ -36,6 +36,8 @@ std::string Shorten(const std::string& lines) {
     line = line.substr(0, line.find(" ("));  // a discriminator
     const size_t slash = line.rfind('/');
     if (slash != std::string::npos) line = line.substr(slash + 1);
+    if (line == last) continue;
+    last = line;
     result += (result.empty() ? "" : " < ") + line;
   }
   return result;
@@ -51,11 +53,13 @@ std::string SourceLine(const void* site) {
   if (!line.empty()) return line;
   Dl_info info;
   link_map* map = nullptr;
-  if (dladdr1(site, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) != 0 && info.dli_fname != nullptr) {
+  if (dladdr1(site, &info, reinterpret_cast<void**>(&map), RTLD_DL_LINKMAP) != 0 &&
+      info.dli_fname != nullptr) {
     const std::string file = map != nullptr && map->l_name[0] != 0 ? map->l_name : "/proc/self/exe";
     const uintptr_t offset = reinterpret_cast<uintptr_t>(site) - 1 - (map != nullptr ? map->l_addr : 0);
     const std::string path = file == "/proc/self/exe" ? "/proc/$PPID/exe" : "'" + file + "'";
-    line = Shorten(Ask(Format("addr2line -i -e %s 0x%zx 2>/dev/null", path.c_str(), static_cast<size_t>(offset))));
+    line = Shorten(
+        Ask(Format("addr2line -i -e %s 0x%zx 2>/dev/null", path.c_str(), static_cast<size_t>(offset))));
   }
   if (line.empty()) line = Format("%p", site);
   return line;
