@@ -1,12 +1,12 @@
-// Grouped low-rank adapters: shrink (inner = scales * A in), then expand (out += B inner), for rows that use different
-// adapters in one step. Rows without an adapter are in no group and stay untouched.
+// Grouped low-rank adapters: shrink (inner = scales * A in), then expand (out += B inner), for rows that use
+// different adapters in one step. Rows without an adapter are in no group and stay untouched.
 //
-// adapter_shrink, 256 threads, grid (ranks / 4, groups, targets): a block gives 4 ranks of up to 8 rows, 32 sums of
-//   products. Thread t adds columns 4t + 1024i … + 3 in ascending order by FMA; then a tree over lanes, then the warps
-//   in order, so that a sum depends on the width alone. Shared memory: 1 KB.
-// adapter_expand, 128 threads, grid (features / 128, groups of the level, targets): a thread gives one output feature of
-//   up to 8 rows, going on from the product by FMA in ascending rank. Shared memory: 8 KB, the rows' inner values, which
-//   all threads read at the same place.
+// adapter_shrink, 256 threads, grid (ranks / 4, groups, targets): a block gives 4 ranks of up to 8 rows, 32
+//   sums of products. Thread t adds columns 4t + 1024i … + 3 in ascending order by FMA; then a tree over
+//   lanes, then the warps in order, so that a sum depends on the width alone. Shared memory: 1 KB.
+// adapter_expand, 128 threads, grid (features / 128, groups of the level, targets): a thread gives one output
+//   feature of up to 8 rows, going on from the product by FMA in ascending rank. Shared memory: 8 KB, the
+//   rows' inner values, which all threads read at the same place.
 //
 //   registers       sm_80  sm_86  sm_89  sm_90  sm_120  (no spills)
 //   adapter_shrink     80     75     75     80      80
@@ -50,7 +50,8 @@ GPU_FN float ReadHalf(uint32_t bits, FactorType type) {
 
 /// Elements at … at + 3, zeros behind the row's end; `at` is a multiple of 4 within the row.
 GPU_FN void ReadFour(const FactorRow& row, int at, float (&x)[4]) {
-  if (row.type == FactorType::kF32) return LoadFour(reinterpret_cast<const float*>(row.base), at, row.length, x);
+  if (row.type == FactorType::kF32)
+    return LoadFour(reinterpret_cast<const float*>(row.base), at, row.length, x);
   const uint16_t* halves = reinterpret_cast<const uint16_t*>(row.base) + at;
   if (row.length % 4 == 0) {
     const TwoWords* from = reinterpret_cast<const TwoWords*>(halves);
@@ -63,8 +64,8 @@ GPU_FN void ReadFour(const FactorRow& row, int at, float (&x)[4]) {
   for (int i = 0; i < 4; ++i) x[i] = at + i < row.length ? ReadHalf(halves[i], row.type) : 0.0f;
 }
 
-/// One step of a tree over lanes that leaves each half of the lanes half of the sums: lanes with the bit `kHalf` keep the
-/// upper ones.
+/// One step of a tree over lanes that leaves each half of the lanes half of the sums: lanes with the bit
+/// `kHalf` keep the upper ones.
 template <int kHalf>
 GPU_FN void HalveSums(float (&sums)[kShrinkSums]) {
   const bool upper = (gpu::lane() & kHalf) != 0;
@@ -86,8 +87,8 @@ GPU_FN float SumsOverWarp(float (&sums)[kShrinkSums]) {
   return sums[0];
 }
 
-GPU_FN void AddColumns(const AdapterParams& p, const AdapterGroup& group, const AdapterMatrix& matrix, int rank,
-                       int column, float (&sums)[kShrinkSums]) {
+GPU_FN void AddColumns(const AdapterParams& p, const AdapterGroup& group, const AdapterMatrix& matrix,
+                       int rank, int column, float (&sums)[kShrinkSums]) {
   float factors[kShrinkRanks][4];
   GPU_UNROLL
   for (int j = 0; j < kShrinkRanks; ++j) {

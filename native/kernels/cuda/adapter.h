@@ -33,21 +33,21 @@ struct AdapterTarget {
   int32_t unused;
 };
 
-/// out[r] += group.scale * scale * B (A in[r]) for the rows of each group. Groups are in levels of stacking: level l
-/// has groups level_groups[l] … level_groups[l + 1] - 1, a row is at most once in a level, and levels are added one after
-/// the other. Trailing levels may be empty.
+/// out[r] += group.scale * scale * B (A in[r]) for the rows of each group. Groups are in levels of stacking:
+/// level l has groups level_groups[l] … level_groups[l + 1] - 1, a row is at most once in a level, and levels
+/// are added one after the other. Trailing levels may be empty.
 struct AdapterParams {
   const int32_t* level_groups;  // [levels + 1]
   const AdapterGroup* groups;
-  const int32_t* row_list;      // rows of `in` and of `out`
-  const float* in;              // [rows, width]
-  float* inner;                 // scratch [targets][list_max][kAdapterRankMax]
+  const int32_t* row_list;  // rows of `in` and of `out`
+  const float* in;  // [rows, width]
+  float* inner;  // scratch [targets][list_max][kAdapterRankMax]
   AdapterTarget targets[kAdapterTargetsMax];
   int32_t target_count;
   int32_t width;
-  int32_t list_max;             // entries that row_list can have
+  int32_t list_max;  // entries that row_list can have
   int32_t levels;
-  int32_t level;                // set by the launcher
+  int32_t level;  // set by the launcher
 };
 
 #ifndef __CUDACC__
@@ -55,7 +55,8 @@ inline size_t AdapterScratchBytes(int list_max) {
   return sizeof(float) * kAdapterTargetsMax * kAdapterRankMax * static_cast<size_t>(list_max);
 }
 
-/// For up to `groups_max` groups in all levels together and `level_groups_max` in one, of ranks up to `rank_max`.
+/// For up to `groups_max` groups in all levels together and `level_groups_max` in one, of ranks up to
+/// `rank_max`.
 Status LaunchAdapter(Driver& driver, const AdapterParams& params, int groups_max, int level_groups_max,
                      int rank_max);
 #endif

@@ -1,8 +1,9 @@
 // Gather of embedding rows, dequantized as quant/*.h define it: the same f32 bits.
 //
 // embed_*: from the file's bytes; embed_packed_*: from the form that products read.
-// Grid: (width / 256, rows); a thread gives one element, read with its block's scales, which neighbouring threads share
-// through the cache. No shared memory. A row is 1 / vocabulary of the table: nothing is gained by wider loads.
+// Grid: (width / 256, rows); a thread gives one element, read with its block's scales, which neighbouring
+// threads share through the cache. No shared memory. A row is 1 / vocabulary of the table: nothing is gained
+// by wider loads.
 //
 //   registers (no spills)  sm_80 to sm_120
 //   embed_*                12 to 22

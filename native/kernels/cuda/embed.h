@@ -10,8 +10,8 @@
 
 namespace tokenmill::cuda {
 
-/// out[r] = table[tokens[r]] * scale. The table is the file's bytes as they are, even-aligned at least (16 bytes where
-/// elements are f32).
+/// out[r] = table[tokens[r]] * scale. The table is the file's bytes as they are, even-aligned at least (16
+/// bytes where elements are f32).
 struct EmbedParams {
   const StepCounts* counts;
   const int32_t* tokens;  // [rows]

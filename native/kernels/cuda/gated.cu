@@ -1,4 +1,5 @@
-// SiLU or GELU (tanh) of the gate times the up product, converted to the forms that the down projection reads.
+// SiLU or GELU (tanh) of the gate times the up product, converted to the forms that the down projection
+// reads.
 //
 // One block a row, laid out as row_block.h says. Shared memory: 128 bytes.
 //
@@ -25,8 +26,7 @@ struct GatedShared {
 /// SiLU is x / (1 + e^-x); GELU's 0.5 * (1 + tanh(y)) is 1 / (1 + e^-2y), so it has the same form.
 GPU_FN float Activate(GatedActivation activation, float x) {
   float exponent = -x;
-  if (activation == GatedActivation::kGeluTanh)
-    exponent = -1.5957691216057308f * (x + 0.044715f * x * x * x);
+  if (activation == GatedActivation::kGeluTanh) exponent = -1.5957691216057308f * (x + 0.044715f * x * x * x);
   return gpu::divide(x, 1.0f + Exp(exponent));
 }
 
@@ -92,7 +92,8 @@ GPU_KERNEL(gated_rows_wide, GatedParams, 1024) { GatedRowTwice(p); }
 namespace tokenmill::cuda {
 
 Status LaunchGated(Driver& driver, const GatedParams& params, int rows_max) {
-  static constexpr const char* kKernels[] = {"gated_rows_wide", "gated_rows_1", "gated_rows_2", "", "gated_rows_4"};
+  static constexpr const char* kKernels[] = {"gated_rows_wide", "gated_rows_1", "gated_rows_2", "",
+                                             "gated_rows_4"};
   TM_RETURN_IF_ERROR(CheckRow(params.width, params.out));
   if (params.width % 4 == 0 && params.stride % 4 != 0)
     return Error(Code::kInternal, "gated rows that are not 16-byte aligned");

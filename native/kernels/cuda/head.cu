@@ -1,16 +1,16 @@
 // What a step wants of logits: log-sum-exp, the best tokens before and after edits and mask, single logits.
 //
-// head_chunks, 512 threads, grid (vocabulary / 4096, rows): caps a chunk's logits in place, gives its part of the
-//   log-sum-exp and its best tokens of both lists as keys (head_select.h). Shared memory: 16776 bytes.
-// head_rows, 512 threads, grid (rows): merges a row's parts, selects and sorts the best of its chunks' best, looks up
-//   targets. Shared memory: 8584 bytes.
+// head_chunks, 512 threads, grid (vocabulary / 4096, rows): caps a chunk's logits in place, gives its part of
+//   the log-sum-exp and its best tokens of both lists as keys (head_select.h). Shared memory: 16776 bytes.
+// head_rows, 512 threads, grid (rows): merges a row's parts, selects and sorts the best of its chunks' best,
+//   looks up targets. Shared memory: 8584 bytes.
 //
 //   registers    sm_80  sm_86  sm_89  sm_90  sm_120  (no spills)
 //   head_chunks     51     51     51     61      57
 //   head_rows       53     53     53     49      48
 //
-// Sums depend on the vocabulary alone: thread t adds logits t + 512 i of its chunk in f32 with the error kept, then in
-// double over a tree of threads; head_rows adds chunk c in thread c % 512, then likewise.
+// Sums depend on the vocabulary alone: thread t adds logits t + 512 i of its chunk in f32 with the error
+// kept, then in double over a tree of threads; head_rows adds chunk c in thread c % 512, then likewise.
 
 #include "kernels/cuda/head.h"
 
@@ -110,10 +110,8 @@ GPU_FN int FirstEdit(const HeadEdit* edits, int count, int token) {
   int begin = 0;
   while (begin < count) {
     const int middle = (begin + count) / 2;
-    if (edits[middle].token < token)
-      begin = middle + 1;
-    else
-      count = middle;
+    if (edits[middle].token < token) begin = middle + 1;
+    else count = middle;
   }
   return begin;
 }
@@ -140,7 +138,9 @@ GPU_FN void SelectChunk(const uint32_t* mask, int begin, int tokens, int wanted,
   for (int i = found + gpu::thread(); i < wanted; i += kSelectThreads) list[i] = 0;
 }
 
-GPU_FN int Wanted(int count, const HeadParams& p) { return gpu::min(gpu::min(count, p.list_max), p.vocabulary); }
+GPU_FN int Wanted(int count, const HeadParams& p) {
+  return gpu::min(gpu::min(count, p.list_max), p.vocabulary);
+}
 
 /// Keys of a row's list: of chunk c at c * wanted.
 GPU_FN uint64_t* KeysOf(const HeadParams& p, int row, int list, int chunks) {
@@ -187,8 +187,8 @@ GPU_FN bool MergeParts(const HeadPart* parts, int chunks, HeadOutput* output, Ro
   return not_finite == 0;
 }
 
-/// The `wanted` best of `count` keys, best first, in shared.best; gives how many there are. The best so far take part
-/// beside as many further keys as a block holds.
+/// The `wanted` best of `count` keys, best first, in shared.best; gives how many there are. The best so far
+/// take part beside as many further keys as a block holds.
 GPU_FN int SelectRow(const uint64_t* list, int count, int wanted, RowsShared& shared) {
   int held = 0, begin = 0;
   while (begin < count) {

@@ -22,7 +22,8 @@ struct HeadEdit {
   float subtract;
 };
 
-/// What a head row wants (HeadRow of ops/step.h); offsets are into the arrays of HeadParams. Written by the host.
+/// What a head row wants (HeadRow of ops/step.h); offsets are into the arrays of HeadParams. Written by the
+/// host.
 struct HeadRequest {
   int32_t candidates;     // the so many best after edits and mask, at most HeadParams::list_max
   int32_t raw_top;        // the so many best before, likewise

@@ -2,11 +2,11 @@
 
 #include "kernels/cuda/gpu.h"
 
-// Selection of the best of 4096 keys by one block of 512 threads, without sorting them: the threshold is found two bits a
-// round, from the top, by counting. A thread holds eight keys.
+// Selection of the best of 4096 keys by one block of 512 threads, without sorting them: the threshold is
+// found two bits a round, from the top, by counting. A thread holds eight keys.
 //
-// A key orders logits and, among equal ones, lower tokens first: the logit's order in the upper half, the token's
-// complement in the lower. No two of a row are equal, and 0 stands for no token.
+// A key orders logits and, among equal ones, lower tokens first: the logit's order in the upper half, the
+// token's complement in the lower. No two of a row are equal, and 0 stands for no token.
 
 namespace tokenmill::cuda {
 
@@ -80,8 +80,8 @@ GPU_FN uint64_t FindThreshold(const uint64_t (&keys)[kSelectKeys], int wanted, S
   return threshold;
 }
 
-/// Puts the `wanted` best keys into `best`, in any order, and gives how many there are: fewer when the block has not so
-/// many. By the whole block, between barriers of the caller's that keep shared and best.
+/// Puts the `wanted` best keys into `best`, in any order, and gives how many there are: fewer when the block
+/// has not so many. By the whole block, between barriers of the caller's that keep shared and best.
 GPU_FN int SelectBest(const uint64_t (&keys)[kSelectKeys], int wanted, SelectShared& shared, uint64_t* best) {
   if (gpu::thread() == 0) shared.found = 0;
   const uint64_t threshold = FindThreshold(keys, wanted, shared);  // has a barrier

@@ -1,7 +1,8 @@
 // Residual add + RMS norm + conversion to the forms that products read, in one pass over a row.
 //
-// One block a row, width / (4 * items) threads rounded up to whole warps (row_block.h); a row is read once and stays
-// in registers. Shared memory: 384 bytes. Loads and stores of 16 bytes a thread where the width is a multiple of 4.
+// One block a row, width / (4 * items) threads rounded up to whole warps (row_block.h); a row is read once
+// and stays in registers. Shared memory: 384 bytes. Loads and stores of 16 bytes a thread where the width is
+// a multiple of 4.
 //
 //   1024 threads at most         registers (no spills)
 //   kernel       widths up to    sm_80  sm_86  sm_89  sm_90  sm_120
@@ -93,7 +94,10 @@ Status LaunchNorm(Driver& driver, const NormParams& params, int rows_max) {
   shape.grid_x = static_cast<unsigned>(rows_max);
   shape.threads = row.threads;
   shape.shared_bytes = sizeof(NormShared);
-  return driver.Launch(row.items == 1 ? "norm_rows_1" : row.items == 2 ? "norm_rows_2" : "norm_rows_4", shape, params);
+  return driver.Launch(row.items == 1   ? "norm_rows_1"
+                       : row.items == 2 ? "norm_rows_2"
+                                        : "norm_rows_4",
+                       shape, params);
 }
 
 }  // namespace tokenmill::cuda

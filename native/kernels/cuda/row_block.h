@@ -3,11 +3,12 @@
 #include "kernels/cuda/gpu.h"
 #include "kernels/cuda/views.h"
 
-// One block a row: how kernels that work on whole rows spread a row over threads, add over it and write it in the forms
-// of ActivationView. All of it depends on the width alone, so a row's bits do not depend on the step.
+// One block a row: how kernels that work on whole rows spread a row over threads, add over it and write it in
+// the forms of ActivationView. All of it depends on the width alone, so a row's bits do not depend on the
+// step.
 //
-// A thread holds kItems times four consecutive elements: item i of thread t begins at column 4 * (i * threads + t).
-// Eight consecutive lanes so have 32 consecutive columns. Elements behind the row's end are zeros.
+// A thread holds kItems times four consecutive elements: item i of thread t begins at column 4 * (i * threads
+// + t). Eight consecutive lanes so have 32 consecutive columns. Elements behind the row's end are zeros.
 
 namespace tokenmill::cuda {
 
@@ -16,7 +17,8 @@ constexpr int kRowThreadsMax = 1024;
 /// The widest row that a block holds in registers.
 constexpr int kRowWidthMax = 4 * kRowItemsMax * kRowThreadsMax;
 
-/// A reduction's sums of the block's warps. Each reduction of a kernel has its own: one barrier is enough then.
+/// A reduction's sums of the block's warps. Each reduction of a kernel has its own: one barrier is enough
+/// then.
 struct WarpParts {
   float parts[32];
 };
@@ -114,7 +116,8 @@ GPU_FN int BlockMax(int value, WarpPartsInt& shared) {
   return value;
 }
 
-/// 1 / sqrt(mean of the squares + epsilon). A thread adds its elements in ascending order by FMA, then BlockSum.
+/// 1 / sqrt(mean of the squares + epsilon). A thread adds its elements in ascending order by FMA, then
+/// BlockSum.
 template <int kItems>
 GPU_FN float RmsScale(const RowPart<kItems>& part, int width, float epsilon, WarpParts& shared) {
   float squares = 0;
@@ -143,8 +146,8 @@ GPU_FN void ScaleRow(RowPart<kItems>& part, float scale, const float* weight, in
 GPU_FN int MagnitudeBits(float x) { return static_cast<int>(gpu::float_bits(x) & 0x7fffffffu); }
 constexpr int kInfinityBits = 0x7f800000;
 
-/// The biased exponent of ActivationView::row_scale for a row with this largest magnitude: 127 for a scale of 1. Rows
-/// below 2^-115 stay below 2^11, since scales are normal numbers.
+/// The biased exponent of ActivationView::row_scale for a row with this largest magnitude: 127 for a scale of
+/// 1. Rows below 2^-115 stay below 2^11, since scales are normal numbers.
 GPU_FN int RowScaleExponent(int largest_bits) {
   if (largest_bits == 0 || largest_bits >= kInfinityBits) return 127;
   return gpu::max((largest_bits >> 23) - 11, 1);
@@ -179,7 +182,8 @@ GPU_FN int ToLevel(float x, float scale) {
   return gpu::max(-127, gpu::min(127, gpu::round_to_int(gpu::divide(x, scale))));
 }
 
-/// 32 values that are not all finite get levels of 0 and a scale of infinity or NaN, so that products are NaN.
+/// 32 values that are not all finite get levels of 0 and a scale of infinity or NaN, so that products are
+/// NaN.
 GPU_FN void WriteS8(const ActivationView& out, int row, int column, const float (&x)[4]) {
   int largest = 0;
   GPU_UNROLL
@@ -248,7 +252,8 @@ GPU_FN void WriteItem(const ActivationView& out, int row, int column, float inve
 
 /// Row `row` of `out`; by the whole block.
 template <int kItems>
-GPU_FN void WriteForms(const RowPart<kItems>& part, const ActivationView& out, int row, WarpPartsInt& shared) {
+GPU_FN void WriteForms(const RowPart<kItems>& part, const ActivationView& out, int row,
+                       WarpPartsInt& shared) {
   float inverse = 1;
   if (out.f16 != nullptr) inverse = WriteRowScale(out, row, LargestMagnitude(part), shared);
   GPU_UNROLL

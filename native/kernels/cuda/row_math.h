@@ -2,7 +2,8 @@
 
 #include "kernels/cuda/gpu.h"
 
-// Functions made of correctly rounded operations alone, so that the emulator and every GPU give the same bits.
+// Functions made of correctly rounded operations alone, so that the emulator and every GPU give the same
+// bits.
 
 namespace tokenmill::cuda {
 

@@ -16,7 +16,8 @@ using tokenmill::cuda::LaunchAdapter;
 
 namespace {
 
-// Factors in device memory and as the doubles that they stand for; rank 0: the adapter does not have the matrix.
+// Factors in device memory and as the doubles that they stand for; rank 0: the adapter does not have the
+// matrix.
 struct Factors {
   int rank = 0;
   float scale = 1;
@@ -33,7 +34,8 @@ DeviceBuffer<uint8_t> Store(Driver& driver, FactorType type, std::vector<float>*
     if (type == FactorType::kBF16) bits = tokenmill::F32ToBf16(value);
     if (type == FactorType::kF16) value = tokenmill::F16ToF32(static_cast<uint16_t>(bits));
     if (type == FactorType::kBF16) value = tokenmill::Bf16ToF32(static_cast<uint16_t>(bits));
-    for (int i = 0; i < (type == FactorType::kF32 ? 4 : 2); ++i) bytes.push_back(static_cast<uint8_t>(bits >> 8 * i));
+    for (int i = 0; i < (type == FactorType::kF32 ? 4 : 2); ++i)
+      bytes.push_back(static_cast<uint8_t>(bits >> 8 * i));
   }
   return DeviceBuffer<uint8_t>(driver, bytes);
 }
@@ -57,7 +59,8 @@ struct Use {
 };
 using Uses = std::vector<std::vector<Use>>;  // of each row, in the order in which they are added
 
-// Groups as the host makes them: level after level, rows of the same adapter and scale together, at most 8 a group.
+// Groups as the host makes them: level after level, rows of the same adapter and scale together, at most 8 a
+// group.
 struct Plan {
   std::vector<int32_t> level_groups = {0}, row_list;
   std::vector<AdapterGroup> groups;
@@ -74,8 +77,10 @@ Plan PlanOf(const Uses& uses, int levels) {
     for (const auto& [use, list] : rows) {
       for (size_t i = 0; i < list.size(); i += kAdapterGroupRows) {
         const size_t count = std::min<size_t>(kAdapterGroupRows, list.size() - i);
-        plan.groups.push_back({use.first, static_cast<int32_t>(plan.row_list.size()), static_cast<int32_t>(count), use.second});
-        plan.row_list.insert(plan.row_list.end(), list.begin() + static_cast<std::ptrdiff_t>(i), list.begin() + static_cast<std::ptrdiff_t>(i + count));
+        plan.groups.push_back(
+            {use.first, static_cast<int32_t>(plan.row_list.size()), static_cast<int32_t>(count), use.second});
+        plan.row_list.insert(plan.row_list.end(), list.begin() + static_cast<std::ptrdiff_t>(i),
+                             list.begin() + static_cast<std::ptrdiff_t>(i + count));
       }
     }
     plan.level_groups.push_back(static_cast<int32_t>(plan.groups.size()));
@@ -93,8 +98,8 @@ struct Shape {
 using Outputs = std::vector<std::vector<float>>;  // of each target
 
 /// What is in `outs` afterwards; nothing when a fault was found.
-Outputs Run(Driver& driver, const Shape& shape, const std::vector<std::vector<Factors>>& adapters, const Uses& uses,
-            const std::vector<float>& in, const Outputs& outs) {
+Outputs Run(Driver& driver, const Shape& shape, const std::vector<std::vector<Factors>>& adapters,
+            const Uses& uses, const std::vector<float>& in, const Outputs& outs) {
   const int levels = 3;
   const Plan plan = PlanOf(uses, levels);
   // One element more, so that empty lists have memory too; never read.
@@ -147,16 +152,19 @@ std::vector<std::vector<Factors>> MakeAdapters(Driver& driver, const Shape& shap
   return adapters;
 }
 
-std::vector<double> Expected(const Shape& shape, size_t target, const std::vector<std::vector<Factors>>& adapters,
-                             const Uses& uses, const std::vector<float>& in, const std::vector<float>& out) {
+std::vector<double> Expected(const Shape& shape, size_t target,
+                             const std::vector<std::vector<Factors>>& adapters, const Uses& uses,
+                             const std::vector<float>& in, const std::vector<float>& out) {
   std::vector<double> result(out.begin(), out.end());
-  const size_t width = static_cast<size_t>(shape.width), features = static_cast<size_t>(shape.features[target]);
+  const size_t width = static_cast<size_t>(shape.width),
+               features = static_cast<size_t>(shape.features[target]);
   for (size_t r = 0; r < uses.size(); ++r) {
     for (const Use& use : uses[r]) {
       const Factors& factors = adapters[static_cast<size_t>(use.adapter)][target];
       for (size_t j = 0; j < static_cast<size_t>(factors.rank); ++j) {
         double sum = 0;
-        for (size_t k = 0; k < width; ++k) sum += static_cast<double>(factors.a[j * width + k]) * in[r * width + k];
+        for (size_t k = 0; k < width; ++k)
+          sum += static_cast<double>(factors.a[j * width + k]) * in[r * width + k];
         sum *= static_cast<double>(use.scale) * factors.scale;
         for (size_t o = 0; o < features; ++o)
           result[r * features + o] += sum * factors.b[o * static_cast<size_t>(factors.rank) + j];

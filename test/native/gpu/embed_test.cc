@@ -16,11 +16,12 @@ using tokenmill::cuda::LaunchEmbed;
 
 namespace {
 
-constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
-                            DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
+constexpr DType kTypes[] = {DType::kF32,  DType::kF16,  DType::kBF16, DType::kQ4_0,
+                            DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,
+                            DType::kQ4_K, DType::kQ5_K, DType::kQ6_K};
 
-// Quantized normal values in even rows. In odd ones every byte is random, so that all levels and scales occur: f16
-// scales may be subnormal, and what they give may not be finite.
+// Quantized normal values in even rows. In odd ones every byte is random, so that all levels and scales
+// occur: f16 scales may be subnormal, and what they give may not be finite.
 std::vector<uint8_t> RandomTable(DType dtype, int rows, int width) {
   const size_t row_bytes = RowBytes(dtype, width);
   std::vector<uint8_t> table(static_cast<size_t>(rows) * row_bytes);
@@ -47,8 +48,8 @@ void CheckPacked(Driver& driver, DType dtype, const std::vector<uint8_t>& table,
   DeviceBuffer<float> out(driver, expected.size());
   const int count = static_cast<int>(tokens.size());
   const DeviceBuffer<StepCounts> counts = Counts(driver, count);
-  const tokenmill::cuda::EmbedPackedParams params = {counts.data(), device_tokens.data(), weights.data(),
-                                                     out.data(), width, scale};
+  const tokenmill::cuda::EmbedPackedParams params = {
+      counts.data(), device_tokens.data(), weights.data(), out.data(), width, scale};
   if (!GPU_OK(driver, LaunchEmbedPacked(driver, form.value(), params, count + 1))) return;
   EXPECT(SameFloats(out.Download(), expected));
 }
@@ -62,8 +63,13 @@ void CheckEmbed(Driver& driver, DType dtype, int width, const std::vector<int32_
   const int rows = static_cast<int>(tokens.size());
   DeviceBuffer<float> out(driver, tokens.size() * static_cast<size_t>(width));
   const DeviceBuffer<StepCounts> counts = Counts(driver, rows);
-  const EmbedParams params = {counts.data(), device_tokens.data(), device_table.data(),
-                              static_cast<int64_t>(row_bytes), out.data(), width, scale};
+  const EmbedParams params = {counts.data(),
+                              device_tokens.data(),
+                              device_table.data(),
+                              static_cast<int64_t>(row_bytes),
+                              out.data(),
+                              width,
+                              scale};
   if (!GPU_OK(driver, LaunchEmbed(driver, dtype, params, rows + 1))) return;
   std::vector<float> expected(out.size());
   for (size_t r = 0; r < tokens.size(); ++r) {
@@ -109,8 +115,6 @@ TEST(does_nothing_without_rows) {
   });
 }
 
-TEST(refuses_types_that_do_not_run) {
-  EXPECT(!LaunchEmbed(TestDriver(), DType::kQ2_K, {}, 1).ok());
-}
+TEST(refuses_types_that_do_not_run) { EXPECT(!LaunchEmbed(TestDriver(), DType::kQ2_K, {}, 1).ok()); }
 
 HARNESS_MAIN()

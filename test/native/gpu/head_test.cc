@@ -147,14 +147,15 @@ HeadResult Expected(const Wanted& wanted, std::vector<float> logits) {
   HeadResult result;
   tokenmill::ReduceHeadRow(row, 0, logits, nullptr, 0, &result);
   if (wanted.mask.empty()) return result;
-  std::erase_if(result.candidates, [&](const Candidate& c) { return !wanted.mask[static_cast<size_t>(c.token)]; });
+  std::erase_if(result.candidates,
+                [&](const Candidate& c) { return !wanted.mask[static_cast<size_t>(c.token)]; });
   if (static_cast<int>(result.candidates.size()) > wanted.candidates)
     result.candidates.resize(static_cast<size_t>(wanted.candidates));
   return result;
 }
 
-void CheckHead(Driver& driver, const std::vector<float>& logits, int vocabulary, const std::vector<Wanted>& wanted,
-               float softcap = 0) {
+void CheckHead(Driver& driver, const std::vector<float>& logits, int vocabulary,
+               const std::vector<Wanted>& wanted, float softcap = 0) {
   const Got got = Run(driver, logits, vocabulary, wanted, softcap);
   if (got.rows.empty() && !wanted.empty()) return;
   if (softcap == 0) EXPECT(SameFloats(got.logits, logits));
@@ -164,7 +165,8 @@ void CheckHead(Driver& driver, const std::vector<float>& logits, int vocabulary,
     const HeadResult& row = got.rows[r];
     EXPECT_EQ(row.finite, expected.finite);
     if (!expected.finite) continue;
-    EXPECT_LE(std::fabs(row.log_sum_exp - expected.log_sum_exp), 2e-7f * std::fabs(expected.log_sum_exp) + 1e-7f);
+    EXPECT_LE(std::fabs(row.log_sum_exp - expected.log_sum_exp),
+              2e-7f * std::fabs(expected.log_sum_exp) + 1e-7f);
     EXPECT(Same(row.candidates, expected.candidates));
     EXPECT(Same(row.raw_top, expected.raw_top));
     EXPECT(row.targets == expected.targets);
@@ -184,12 +186,18 @@ std::vector<Wanted> ManyRequests(const std::vector<float>& row) {
   std::sort(edits.begin(), edits.end(), [](const auto& a, const auto& b) { return a.token < b.token; });
   std::vector<bool> some(row.size()), none(row.size());
   for (size_t t = 0; t < row.size(); t += 3) some[t] = true;
-  return {{}, {1}, {0, 1}, {5, 3, edits, {vocabulary - 1, 0, 0}}, {64, 20, edits, {}, some}, {7, 1, {}, {}, none},
+  return {{},
+          {1},
+          {0, 1},
+          {5, 3, edits, {vocabulary - 1, 0, 0}},
+          {64, 20, edits, {}, some},
+          {7, 1, {}, {}, none},
           {1000, 1000}};
 }
 
 void CheckVocabulary(Driver& driver, int vocabulary, float scale, float softcap = 0) {
-  const std::vector<float> row = RandomFloats(static_cast<size_t>(vocabulary), static_cast<uint32_t>(vocabulary), scale);
+  const std::vector<float> row =
+      RandomFloats(static_cast<size_t>(vocabulary), static_cast<uint32_t>(vocabulary), scale);
   const std::vector<Wanted> wanted = ManyRequests(row);
   std::vector<float> logits;
   for (size_t r = 0; r < wanted.size(); ++r) logits.insert(logits.end(), row.begin(), row.end());
@@ -293,7 +301,8 @@ TEST(rows_do_not_depend_on_the_step) {
     EXPECT(Same(alone.rows[0].candidates, all.rows[r].candidates));
   }
   // The last rows as a later piece of the same step.
-  const Got piece = Run(TestDriver(), {logits.begin() + 31 * vocabulary, logits.end()}, vocabulary, wanted, 0, 31);
+  const Got piece =
+      Run(TestDriver(), {logits.begin() + 31 * vocabulary, logits.end()}, vocabulary, wanted, 0, 31);
   if (piece.rows.empty()) return;
   for (size_t i = 0; i < 2; ++i) {
     EXPECT_EQ(piece.rows[i].log_sum_exp, all.rows[31 + i].log_sum_exp);

@@ -10,7 +10,8 @@ using tokenmill::cuda::NormParams;
 
 namespace {
 
-std::vector<float> NormedRows(const std::vector<float>& rows, const std::vector<float>& weight, float epsilon) {
+std::vector<float> NormedRows(const std::vector<float>& rows, const std::vector<float>& weight,
+                              float epsilon) {
   std::vector<float> out(rows.size());
   for (size_t begin = 0; begin < rows.size(); begin += weight.size()) {
     tokenmill::reference::RmsNorm(rows.data() + begin, weight.data(), epsilon,
@@ -26,8 +27,12 @@ void CheckNorm(Driver& driver, int rows, int width) {
   DeviceBuffer<float> device_x(driver, x), device_weight(driver, weight);
   const DeviceBuffer<StepCounts> counts = Counts(driver, rows);
   const FormBuffers out(driver, rows, width, width % 32 == 0 ? kAllForms : kPlainForms);
-  const NormParams params = {.counts = counts.data(), .x = device_x.data(), .weight = device_weight.data(),
-                             .width = width, .epsilon = 1e-5f, .out = out.view()};
+  const NormParams params = {.counts = counts.data(),
+                             .x = device_x.data(),
+                             .weight = device_weight.data(),
+                             .width = width,
+                             .epsilon = 1e-5f,
+                             .out = out.view()};
   if (!GPU_OK(driver, LaunchNorm(driver, params, rows))) return;
   const std::vector<float> got = out.f32();
   EXPECT_LE(Nmse(got, NormedRows(x, weight, 1e-5f)), 1e-13);
@@ -84,9 +89,14 @@ TEST(adds_products_and_norms_the_sum) {
           DeviceBuffer<float> device_post(driver, post_weight), device_weight(driver, weight);
           const DeviceBuffer<StepCounts> counts = Counts(driver, rows);
           const FormBuffers out(driver, rows, width, kPlainForms);
-          NormParams params = {.counts = counts.data(), .x = device_x.data(), .product = device_product.data(),
-                               .weight = device_weight.data(), .width = width, .post_epsilon = 1e-3f,
-                               .epsilon = 1e-5f, .out = out.view()};
+          NormParams params = {.counts = counts.data(),
+                               .x = device_x.data(),
+                               .product = device_product.data(),
+                               .weight = device_weight.data(),
+                               .width = width,
+                               .post_epsilon = 1e-3f,
+                               .epsilon = 1e-5f,
+                               .out = out.view()};
           if (with_bias) params.bias = device_bias.data();
           if (post) params.post_weight = device_post.data();
           if (!GPU_OK(driver, LaunchNorm(driver, params, rows))) return;
@@ -122,11 +132,12 @@ TEST(converts_rows_as_they_are) {
       std::vector<float> x = EdgeRows(width);
       DeviceBuffer<float> device_x(driver, x);
       const DeviceBuffer<StepCounts> counts = Counts(driver, kEdgeRows);
-      const std::vector<Forms> several = {kAllForms, {.f16 = true}, {.f16 = true, .sums = true}, {.s8 = true},
-                                          {.bf16 = true}};
+      const std::vector<Forms> several = {
+          kAllForms, {.f16 = true}, {.f16 = true, .sums = true}, {.s8 = true}, {.bf16 = true}};
       for (const Forms& forms : several) {
         const FormBuffers out(driver, kEdgeRows, width, forms);
-        const NormParams params = {.counts = counts.data(), .x = device_x.data(), .width = width, .out = out.view()};
+        const NormParams params = {
+            .counts = counts.data(), .x = device_x.data(), .width = width, .out = out.view()};
         if (!GPU_OK(driver, LaunchNorm(driver, params, kEdgeRows))) return;
         out.Expect(x);
         if (width > 1000) break;
@@ -146,12 +157,18 @@ TEST(takes_listed_rows) {
     for (const int first : {0, 3}) {
       const int rows = 5 - first;
       const FormBuffers out(driver, rows, width, kAllForms);
-      const NormParams params = {.counts = counts.data(), .x = device_x.data(), .weight = device_weight.data(),
-                                 .row_list = device_list.data(), .row_first = first, .width = width,
-                                 .epsilon = 1e-6f, .out = out.view()};
+      const NormParams params = {.counts = counts.data(),
+                                 .x = device_x.data(),
+                                 .weight = device_weight.data(),
+                                 .row_list = device_list.data(),
+                                 .row_first = first,
+                                 .width = width,
+                                 .epsilon = 1e-6f,
+                                 .out = out.view()};
       if (!GPU_OK(driver, LaunchNorm(driver, params, 5))) return;
       std::vector<float> chosen;
-      for (int i = first; i < 5; ++i) chosen.insert(chosen.end(), x.begin() + list[i] * width, x.begin() + (list[i] + 1) * width);
+      for (int i = first; i < 5; ++i)
+        chosen.insert(chosen.end(), x.begin() + list[i] * width, x.begin() + (list[i] + 1) * width);
       EXPECT_LE(Nmse(out.f32(), NormedRows(chosen, weight, 1e-6f)), 1e-13);
       out.Expect(out.f32());
     }
@@ -163,12 +180,17 @@ TEST(rows_do_not_depend_on_the_step) {
     const int width = 608, rows = 33;
     const std::vector<float> x = RandomFloats(rows * width, 1), weight = RandomFloats(width, 2);
     const auto run = [&](int first, int count, int grid) {
-      DeviceBuffer<float> device_x(driver, std::vector<float>(x.begin() + first * width, x.begin() + (first + count) * width));
+      DeviceBuffer<float> device_x(
+          driver, std::vector<float>(x.begin() + first * width, x.begin() + (first + count) * width));
       DeviceBuffer<float> device_weight(driver, weight);
       const DeviceBuffer<StepCounts> counts = Counts(driver, count);
       const FormBuffers out(driver, count, width, {.f32 = true});
-      const NormParams params = {.counts = counts.data(), .x = device_x.data(), .weight = device_weight.data(),
-                                 .width = width, .epsilon = 1e-5f, .out = out.view()};
+      const NormParams params = {.counts = counts.data(),
+                                 .x = device_x.data(),
+                                 .weight = device_weight.data(),
+                                 .width = width,
+                                 .epsilon = 1e-5f,
+                                 .out = out.view()};
       if (!GPU_OK(driver, LaunchNorm(driver, params, grid))) return std::vector<float>();
       return out.f32();
     };

@@ -65,7 +65,8 @@ inline FormValues FormsOf(const std::vector<float>& rows, int k) {
       finite = finite && std::isfinite(rows[begin + i]);
       largest = std::max(largest, std::fabs(rows[begin + i]));
     }
-    const float scale = finite && largest > 0 ? std::ldexp(1.0f, std::max(std::ilogb(largest) - 11, -126)) : 1;
+    const float scale =
+        finite && largest > 0 ? std::ldexp(1.0f, std::max(std::ilogb(largest) - 11, -126)) : 1;
     forms.row_scale.push_back(scale);
     for (int i = 0; i < k; ++i) {
       const float x = rows[begin + i];
@@ -113,8 +114,8 @@ class FormBuffers {
   }
 
   ActivationView view() const {
-    return {At(f32_), At(f16_), At(row_scale_), At(sums_), At(s8_), At(s8_scale_), At(s8_sums_), At(bf16_),
-            At(rest_), k_};
+    return {At(f32_),      At(f16_),     At(row_scale_), At(sums_), At(s8_),
+            At(s8_scale_), At(s8_sums_), At(bf16_),      At(rest_), k_};
   }
 
   std::vector<float> f32() const { return f32_->Download(); }
