@@ -24,6 +24,11 @@ function run(command, parameters, options = {}) {
   throw new Error(`${command} ${parameters.join(" ")} failed:\n${stdout}`);
 }
 
+/** The CUDA release of the toolkit, "13.0": kernels need a driver of that release or later. */
+function toolkitRelease() {
+  return /release (\d+\.\d+)/.exec(run("nvcc", ["--version"]))[1];
+}
+
 /** The package's own manifest: the main package's version, and the library as what the name resolves to. */
 function manifest() {
   const { version, license, engines } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
@@ -50,7 +55,7 @@ function layOut(folder) {
   writeFileSync(
     join(folder, "README.md"),
     `# ${name}\n\nRuns models on NVIDIA GPUs of compute capability 8.0 or later, for tokenmill of the same version. Needs ` +
-      "NVIDIA's driver (CUDA 11.4 or later) and nothing of its toolkit.\n",
+      `NVIDIA's driver, of CUDA ${toolkitRelease()} or later, and nothing of its toolkit.\n`,
   );
 }
 
