@@ -235,7 +235,7 @@ export interface LoadOptions extends SourceOptions {
   /**
    * Milliseconds that a token of a running reply should take at most (time per output token). Prompts are read
    * beside running replies in chunks that keep it, as far as the replies alone do, and at least 16 tokens long, where
-   * these take no more than 12 ms. Default: chunks that make a step at most about three quarters longer. Results do
+   * these take no more than 12 ms. Default: chunks that make a step at most about half longer. Results do
    * not depend on it.
    */
   targetTpot?: number;
