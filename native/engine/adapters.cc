@@ -205,6 +205,7 @@ Result<AdapterSet::LoadedPtr> AdapterSet::Bring(Entry* entry) {
   bytes_ -= entry->bytes;
   if (!loaded.ok()) return loaded;
   ++reloads_;
+  if (entry->loaded) return entry->loaded;  // an equal one has been loaded meanwhile
   if (entry->names > 0) Keep(entry, loaded.value());
   return loaded;
 }

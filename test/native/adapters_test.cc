@@ -4,6 +4,7 @@
 #include <atomic>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "harness.h"
 
@@ -260,6 +261,26 @@ TEST(files_that_changed_or_went_are_refused_and_take_no_room) {
   failure = {};
   EXPECT(bench.Open({{id, 1}}).ok());
   EXPECT_EQ(bench.set->Stats().bytes, 100u);
+}
+
+TEST(an_equal_adapter_that_is_loaded_while_one_is_read_again_counts_once) {
+  Bench bench(200);
+  bool loads = false;
+  const auto opener = [&]() -> Result<std::unique_ptr<AdapterSource>> {
+    if (std::exchange(loads, false)) bench.Load(1, 1, kOther);
+    return std::unique_ptr<AdapterSource>(std::make_unique<ToySource>(1.0f, 1));
+  };
+  const AdapterId id = bench.set->Load(kClient, opener).value().id;
+  bench.set->Release(kClient, bench.Load(7, 2).id);  // was in its place
+  loads = true;
+  const auto stack = bench.Open({{id, 1}});
+  EXPECT(stack.ok() && !loads);
+  EXPECT_EQ(bench.set->Stats().loaded, 1u);
+  EXPECT_EQ(bench.set->Stats().bytes, 100u);
+  EXPECT_EQ(bench.executor.alive, 1);
+  bench.set->ReleaseAll(kClient);
+  bench.set->ReleaseAll(kOther);
+  EXPECT_EQ(bench.set->Stats().bytes, 0u);
 }
 
 TEST(a_load_that_fails_leaves_nothing) {
