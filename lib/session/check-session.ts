@@ -1,4 +1,4 @@
-import type { AdapterMark } from "../adapters/loaded-adapters";
+import { type AdapterMark, sharedDigest } from "../adapters/loaded-adapters";
 import { readConversation } from "../chat/conversation";
 import type { ChatMessage } from "../chat-message";
 import { TokenmillError } from "../errors";
@@ -66,5 +66,6 @@ export function checkSendOptions(options: SendOptions): void {
 export function stateOf({ messages, overflow, defaults, adapters }: SessionParts): string {
   const { draft, adapter: _, ...others } = defaults;
   const options = { ...others, ...(draft === "promptLookup" ? { draft } : {}), overflow };
-  return JSON.stringify({ messages, options, adapters });
+  const marks = adapters.map((mark) => ({ ...mark, digest: sharedDigest(mark.digest) }));
+  return JSON.stringify({ messages, options, adapters: marks });
 }
