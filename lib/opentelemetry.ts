@@ -28,8 +28,8 @@ export interface InstrumentationOptions {
 /** What runs until it is disabled. */
 export interface Instrumentation extends Disposable {
   /**
-   * Reports a model's queue, pages, adapters and memory as well, at each collection; `tokenmill.model.id` tells models of one
-   * name apart. Returns a function that ends it.
+   * Reports a model's queue, pages, adapters and memory as well, at each collection; `tokenmill.model.id` tells models
+   * of one name apart. Returns a function that ends it.
    */
   observe(model: Pick<Model, "info" | "stats">): () => void;
   /** Ends it all. Spans of requests that run are ended without a status, with the event "instrumentation disabled". */

@@ -35,9 +35,9 @@ struct Key {
 
 }  // namespace
 
-// The sum of a polynomial a lane, of the lane's own key modulo the prime. Its coefficients are the lane's words, 32 bits
-// each, and the number of bytes; the constant ones are 0. Two that differ agree for as small a part of the keys as
-// their degree is of the prime, at most (J. L. Carter, M. N. Wegman, 1979).
+// The sum of a polynomial a lane, of the lane's own key modulo the prime. Its coefficients are the lane's words, 32
+// bits each, and the number of bytes; the constant ones are 0. Two that differ agree for as small a part of the keys
+// as their degree is of the prime, at most (J. L. Carter, M. N. Wegman, 1979).
 uint64_t KeyedHash(const void* data, size_t bytes) {
   static const Key keys[kLanes];
   uint64_t lanes[kLanes] = {1, 1, 1, 1};
