@@ -18,6 +18,7 @@ export { loadTokenizer } from "./load-tokenizer";
 export { mergeAdapter } from "./merge-adapter";
 export type { Histogram, Model, ModelInfo, ModelStats, Score, TokenizeOptions, Tokenizer } from "./model";
 export {
+  type ChatOptions,
   type FileType,
   fileTypes,
   type GenerationOptions,
@@ -37,3 +38,4 @@ export { Reply } from "./reply";
 export type { Overflow } from "./session/fit-prompt";
 export { Session } from "./session/session";
 export type { SendOptions, SessionOptions } from "./session/session-options";
+export type { ToolDefinition } from "./tool-definition";
