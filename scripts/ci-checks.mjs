@@ -114,7 +114,7 @@ function checkGpu() {
   runNative(programs, { label: "gpu", environment: { GPU_SEEDS: "1" } });
   runCheck("gpu: the engine on emulated devices", process.execPath, ["--test", "test/gpu/engine.test.mjs"], {
     environment: { TOKENMILL_EMULATED_LIBRARY: join(programs, "libemulated_device.so") },
-    expected: /^# pass [1-9]\d*$[^]*^# skipped 0$|^ℹ pass [1-9]\d*$[^]*^ℹ skipped 0$/m,
+    expected: /^# pass [1-9]\d*$[\s\S]*^# skipped 0$|^ℹ pass [1-9]\d*$[\s\S]*^ℹ skipped 0$/m,
   });
   runCheck("gpu: a sample of mutants", process.execPath, ["scripts/mutants.mjs", "--sample", "8"]);
 }
