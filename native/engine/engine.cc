@@ -235,9 +235,11 @@ void Engine::StepLoop() {
       const auto deadline = scheduler_->Expire();
       const bool copied = transfers_->Advance();
       if (!RunStep(&*plan, &result) && !copied) until = deadline.value_or(kWhenever);
-      DeliverEvents();
     });
-    if (failure == Code::kOk) continue;
+    if (failure == Code::kOk) {
+      Insist([&] { DeliverEvents(); });  // events stay until there is memory for them
+      continue;
+    }
     Insist([&] {
       scheduler_->EndAll(Error(failure, failure == Code::kOutOfMemory
                                             ? "the system refused memory that a step needed"
