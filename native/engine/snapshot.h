@@ -30,7 +30,7 @@ struct SnapshotIdentity {
 /// How a snapshot begins.
 struct SnapshotHeader {
   static constexpr std::array<char, 8> kMagic = {'\x89', 'T', 'M', 'S', 'N', 'A', 'P', '\n'};
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   std::array<char, 8> magic = kMagic;
   uint32_t version = kVersion;
