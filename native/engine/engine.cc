@@ -131,7 +131,9 @@ void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_
 }
 
 Result<AdapterInfo> Engine::LoadAdapter(ClientId client, const AdapterSpec& spec) {
-  return adapters_->Load(client, [spec, model = model_.get()] { return OpenAdapter(spec, *model); });
+  return adapters_->Load(client, [stored = specs_.Put(spec), model = model_.get()] {
+    return OpenAdapter(stored.Get(), *model);
+  });
 }
 
 void Engine::ReleaseAdapter(ClientId client, AdapterId id) { adapters_->Release(client, id); }
