@@ -192,6 +192,7 @@ TEST(AStepThatFailsLeavesTheRestAlone) {
       if (status.ok() && !spy->failed()) status = run(9, {1});
       EXPECT_EQ(status.ok(), !spy->failed());
       if (!status.ok()) EXPECT(status.message() == std::string("the test refuses ") + function);
+      spy->FailAt("nothing", 0, Code::kInternal);
       EXPECT(Same(Feed(runner, 0, tokens, 9), want));
       EXPECT(Same(runner.Step({{0, 9, {1}}}), one));
     }
