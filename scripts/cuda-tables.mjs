@@ -135,8 +135,7 @@ export function stepTables() {
         line.blocks,
         ...workRow(line),
       ]);
-      const total = (gpu) =>
-        lines.reduce((sum, line) => sum + line.times * rooflineOf(line, gpu).seconds, 0);
+      const total = (gpu) => lines.reduce((sum, line) => sum + line.times * rooflineOf(line, gpu).seconds, 0);
       const bytes = lines.reduce((sum, line) => sum + line.times * line.bytes, 0);
       const operations = lines.reduce((sum, line) => sum + line.times * line.operations, 0);
       const launches = lines.reduce((sum, line) => sum + line.times, 0);
@@ -180,7 +179,6 @@ export function withTables(text) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  if (process.argv.includes("--update"))
-    writeFileSync(document, withTables(readFileSync(document, "utf8")));
+  if (process.argv.includes("--update")) writeFileSync(document, withTables(readFileSync(document, "utf8")));
   else for (const table of Object.values(tables)) console.log(`${table()}\n`);
 }

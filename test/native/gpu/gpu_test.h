@@ -92,15 +92,20 @@ inline int Seeds() {
   return seeds == nullptr ? 2 : std::atoi(seeds);
 }
 
+/// The schedule of the test device's launches to come, where they are emulated.
+inline void SetSeed(int seed) {
+  Driver& driver = TestDriver();
+  if (Emulated()) tokenmill::cuda::SetEmuSeed(driver, static_cast<uint64_t>(seed));
+}
+
 /// Calls body(driver) once for each schedule, once in all where nothing is emulated.
 template <class Body>
 void ForSeeds(const Body& body) {
   const int seeds = Backend() == "cuda" ? 1 : Seeds();
   for (int seed = 1; seed <= seeds; ++seed) {
     const int before = harness::Failures();
-    Driver& driver = TestDriver();
-    if (Emulated()) tokenmill::cuda::SetEmuSeed(driver, static_cast<uint64_t>(seed));
-    body(driver);
+    SetSeed(seed);
+    body(TestDriver());
     if (harness::Failures() != before) {
       std::printf("    with seed %d of %s\n", seed, Backend().c_str());
       return;
