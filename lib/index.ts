@@ -28,6 +28,7 @@ export type {
   Tokenizer,
 } from "./model";
 export {
+  type ChatOptions,
   type DeviceChoice,
   type FileType,
   fileTypes,
@@ -48,3 +49,4 @@ export { Reply } from "./reply";
 export type { Overflow } from "./session/fit-prompt";
 export { Session } from "./session/session";
 export type { SendOptions, SessionOptions } from "./session/session-options";
+export type { ToolDefinition } from "./tool-definition";

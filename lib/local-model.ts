@@ -31,13 +31,19 @@ import {
   type PromptPiece,
   toTokenmillError,
 } from "./native";
-import type { GenerationOptions, MemoryBudget, SchedulingOptions, ScoreOptions } from "./options";
+import type {
+  ChatOptions,
+  GenerationOptions,
+  MemoryBudget,
+  SchedulingOptions,
+  ScoreOptions,
+} from "./options";
 import { Reply } from "./reply";
 import { type ReplyControl, ReplyState } from "./reply-state";
 import { readSessionOptions } from "./session/check-session";
 import { restoreSession } from "./session/restore-session";
 import { Session } from "./session/session";
-import type { PromptSource, SessionHost, Turn } from "./session/session-host";
+import type { Conversation, PromptSource, SessionHost, Turn } from "./session/session-host";
 import type { SessionOptions } from "./session/session-options";
 import { type Receiver, SharedGenerations } from "./shared-generations";
 import {
@@ -45,6 +51,7 @@ import {
   checkObject,
   checkScoreOptions,
   invalid,
+  splitChatOptions,
   stopStrings,
   toNativeBudget,
   toTokenArray,
@@ -158,9 +165,9 @@ export class LocalModel implements Model {
       checkUsable: () => this.#checkUsable(),
       reply: (options, turn) =>
         this.#startChat(options, (state, signal) => turn.prompt(state, signal), turn.ended),
-      promptOf: (messages, signal) => this.#chatPrompt(messages, signal),
+      promptOf: (conversation, signal) => this.#chatPrompt(conversation, signal),
       contextLength: this.info.contextLength,
-      tokensOf: (messages, signal) => this.#chatTokens(messages, signal),
+      tokensOf: (conversation, signal) => this.#chatTokens(conversation, signal),
       newHold: () => nextHold++,
       forkHold: (hold, copy) => callNative(() => native.forkHold(hold, copy)),
       releaseHold: (hold) => native.releaseHold(hold),
@@ -186,8 +193,9 @@ export class LocalModel implements Model {
     return this.#start("generate", options, (started) => this.#submit(started, this.#promptSource(prompt)));
   }
 
-  chat(messages: readonly ChatMessage[], options: GenerationOptions = {}): Reply {
-    return this.#startChat(options, (_, signal) => this.#chatPrompt(messages, signal));
+  chat(messages: readonly ChatMessage[], options: ChatOptions = {}): Reply {
+    const [{ tools }, generation] = splitChatOptions(options);
+    return this.#startChat(generation, (_, signal) => this.#chatPrompt({ messages, tools }, signal));
   }
 
   session(options: SessionOptions = {}): Session {
@@ -447,13 +455,14 @@ export class LocalModel implements Model {
   }
 
   async #chatPrompt(
-    messages: readonly ChatMessage[],
+    { messages, tools }: Conversation,
     signal: AbortSignal | undefined,
   ): Promise<PromptSource> {
     const { bos, eos, special } = this.#nativeInfo.tokenizer;
     const pieces = await renderChat({
       template: this.#chatTemplate(),
       messages,
+      tools,
       bosToken: bos,
       eosToken: eos,
       specialTokens: special,
@@ -463,11 +472,11 @@ export class LocalModel implements Model {
   }
 
   async #chatTokens(
-    messages: readonly ChatMessage[],
+    conversation: Conversation,
     signal: AbortSignal | undefined,
   ): Promise<Int32Array | undefined> {
     try {
-      const { pieces = [], bos = false } = await this.#chatPrompt(messages, signal);
+      const { pieces = [], bos = false } = await this.#chatPrompt(conversation, signal);
       return await this.#native.encodePrompt(pieces, bos);
     } catch (error) {
       const failure = toTokenmillError(error);

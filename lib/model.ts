@@ -3,7 +3,7 @@
 import type { Adapter, AdapterOptions } from "./adapter";
 import type { BatchInput, BatchOptions, BatchResult } from "./batch/batch-item";
 import type { ChatMessage } from "./chat-message";
-import type { GenerationOptions, MemoryBudget, ScoreOptions } from "./options";
+import type { ChatOptions, GenerationOptions, MemoryBudget, ScoreOptions } from "./options";
 import type { Reply } from "./reply";
 import type { Session } from "./session/session";
 import type { SessionOptions } from "./session/session-options";
@@ -134,7 +134,7 @@ export interface Model extends Tokenizer, AsyncDisposable {
   /** Continues a prompt as it is. Strings are tokenized with the model's BOS; token arrays are taken as they are. */
   generate(prompt: string | readonly number[], options?: GenerationOptions): Reply;
   /** Answers a conversation through the model's own chat template. */
-  chat(messages: readonly ChatMessage[], options?: GenerationOptions): Reply;
+  chat(messages: readonly ChatMessage[], options?: ChatOptions): Reply;
   /**
    * Answers many requests, however many: inputs are taken as the engine has room for them and results are read, so
    * memory stays bounded. An item that fails gives its error as its result; an input without `id` has its index as id.

@@ -28,8 +28,8 @@ export interface InstrumentationOptions {
 /** What runs until it is disabled. */
 export interface Instrumentation extends Disposable {
   /**
-   * Reports a model's queue, pages and memory as well, at each collection; `tokenmill.model.id` tells models of one
-   * name apart. Returns a function that ends it.
+   * Reports a model's queue, pages, adapters and memory as well, at each collection; `tokenmill.model.id` tells models
+   * of one name apart. Returns a function that ends it.
    */
   observe(model: Pick<Model, "info" | "stats">): () => void;
   /** Ends it all. Spans of requests that run are ended without a status, with the event "instrumentation disabled". */
@@ -191,11 +191,24 @@ class ObservedModels {
       cached,
       free,
     }));
-    gauge("tokenmill.memory", "By", "tokenmill.purpose", ({ bytes }) => bytes);
+    gauge("tokenmill.memory", "By", "tokenmill.purpose", ({ bytes, adapters }) => ({
+      ...bytes,
+      adapters: adapters.bytes,
+      adapterBudget: adapters.budget,
+    }));
+    gauge("tokenmill.adapters", "{adapter}", "tokenmill.state", ({ adapters: { registered, loaded } }) => ({
+      registered,
+      loaded,
+    }));
     this.#watch(
       meter.createObservableCounter("tokenmill.events", { unit: "{event}" }),
       "tokenmill.event",
-      ({ preempted, prefix, steps }) => ({ preempted, steps, evictedPages: prefix.evictedPages }),
+      ({ preempted, prefix, steps, adapters }) => ({
+        preempted,
+        steps,
+        evictedPages: prefix.evictedPages,
+        adapterReloads: adapters.reloads,
+      }),
     );
   }
 

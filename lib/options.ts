@@ -1,5 +1,6 @@
 import type { AdapterChoice } from "./adapter";
 import type { Model } from "./model";
+import type { ToolDefinition } from "./tool-definition";
 
 /** How a request stands among the others. Results do not depend on it. */
 export interface SchedulingOptions {
@@ -81,6 +82,17 @@ export interface GenerationOptions extends SchedulingOptions {
    * false.
    */
   coalesce?: boolean;
+}
+
+/** How a conversation is answered. */
+export interface ChatOptions extends GenerationOptions {
+  /**
+   * Functions that the model may ask to have called, which the model's chat template tells it of: the same for all
+   * turns of a conversation. The reply is what the model says, calls included, as text in the model's own form.
+   * Special tokens spelled in definitions are text to the model. A template that does not take tools is refused as
+   * `InvalidArgument`. Default: none.
+   */
+  tools?: readonly ToolDefinition[];
 }
 
 /** How a text is scored. */
@@ -235,7 +247,7 @@ export interface LoadOptions extends SourceOptions {
   /**
    * Milliseconds that a token of a running reply should take at most (time per output token). Prompts are read
    * beside running replies in chunks that keep it, as far as the replies alone do, and at least 16 tokens long, where
-   * these take no more than 12 ms. Default: chunks that make a step at most about three quarters longer. Results do
+   * these take no more than 12 ms. Default: chunks that make a step at most about half longer. Results do
    * not depend on it.
    */
   targetTpot?: number;

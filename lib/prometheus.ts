@@ -111,12 +111,23 @@ const definitions: readonly Definition[] = [
     cached: pages.cached,
     free: pages.free,
   })),
-  family("gauge", "tokenmill_memory_bytes", "Memory by purpose.", "kind", ({ bytes }) => ({
+  family("gauge", "tokenmill_memory_bytes", "Memory by purpose.", "kind", ({ bytes, adapters }) => ({
     weights: bytes.weights,
     kv: bytes.kv,
     scratch: bytes.scratch,
     budget: bytes.budget,
+    adapters: adapters.bytes,
+    adapter_budget: adapters.budget,
   })),
+  family("gauge", "tokenmill_adapters", "Different adapters by state.", "state", ({ adapters }) => ({
+    registered: adapters.registered,
+    loaded: adapters.loaded,
+  })),
+  counter(
+    "tokenmill_adapter_reloads_total",
+    "Adapters read again for a request.",
+    ({ adapters }) => adapters.reloads,
+  ),
   histogram(
     "tokenmill_queue_seconds",
     "Time from arrival to the first step.",

@@ -256,15 +256,24 @@ function abortedOutcome(generation: Generation, reader: Reader): Omit<NativeOutc
   };
 }
 
-/** All that the reply depends on, and who may share it. */
+const draftNumbers = new WeakMap<NativeModel, number>();
+let nextDraftNumber = 1;
+
+function numberOf(draftModel: NativeModel): number {
+  const number = draftNumbers.get(draftModel) ?? nextDraftNumber++;
+  draftNumbers.set(draftModel, number);
+  return number;
+}
+
+/** All that the reply depends on, also whether it fails, as with a draft that does not fit; and who may share it. */
 function keyOf({
   id: _id,
   credits: _credits,
   seed: _seed,
   notices: _notices,
-  draftModel: _draftModel,
+  draftModel,
   tokens,
   ...rest
 }: NativeRequest) {
-  return JSON.stringify([rest, tokens ? [...tokens] : null]);
+  return JSON.stringify([rest, tokens ? [...tokens] : null, draftModel ? numberOf(draftModel) : 0]);
 }

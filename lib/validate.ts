@@ -2,6 +2,7 @@ import { isDraftModel } from "./draft-model";
 import { TokenmillError } from "./errors";
 import type { NativeBudget } from "./native";
 import {
+  type ChatOptions,
   fileTypes,
   type GenerationOptions,
   type LoadOptions,
@@ -124,6 +125,12 @@ function checkDraft(draft: unknown): void {
 /** Refuses options that are unknown or out of range. */
 export function checkGenerationOptions(options: GenerationOptions): void {
   checkObject("options", options);
+  if ("tools" in options) {
+    throw new TokenmillError(
+      "InvalidArgument",
+      "'tools' is an option of chat() and session() alone: it belongs to a conversation's messages",
+    );
+  }
   checkKeys("generation", options, generationKeys);
   for (const [name, range] of Object.entries(generationRanges)) checkNumber(name, options[name], range);
   stopStrings(options.stop as GenerationOptions["stop"]);
@@ -132,6 +139,13 @@ export function checkGenerationOptions(options: GenerationOptions): void {
   checkFlag("coalesce", options.coalesce);
   checkDraft(options.draft);
   checkScheduling(options);
+}
+
+/** What options say of a conversation, and how its answer is generated; neither is checked yet. */
+export function splitChatOptions(options: ChatOptions): [Pick<ChatOptions, "tools">, GenerationOptions] {
+  if (typeof options !== "object" || options === null) return [{}, options];
+  const { tools, ...generation } = options;
+  return [tools === undefined ? {} : { tools }, generation];
 }
 
 /** Refuses options of `score` that are unknown or wrong. */

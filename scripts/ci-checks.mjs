@@ -101,12 +101,30 @@ function checkArm64() {
   }
 }
 
+/**
+ * The kernels for GPUs on the emulator, with one schedule each, and the engine on top; a sample of the mutations that
+ * their tests have to notice.
+ */
+function checkGpu() {
+  const folder = "build-gpu";
+  const flags = ["-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_GPU_TESTS=ON", precompile];
+  runCheck("gpu: configure", "cmake", ["-S", ".", "-B", folder, ...flags]);
+  runCheck("gpu: build", "cmake", ["--build", folder, "--parallel", String(jobs)]);
+  const programs = join(root, folder, "gpu-tests");
+  runNative(programs, { label: "gpu", environment: { GPU_SEEDS: "1" } });
+  runCheck("gpu: the engine on emulated devices", process.execPath, ["--test", "test/gpu/engine.test.mjs"], {
+    environment: { TOKENMILL_EMULATED_LIBRARY: join(programs, "libemulated_device.so") },
+    expected: /^# pass [1-9]\d*$[\s\S]*^# skipped 0$|^ℹ pass [1-9]\d*$[\s\S]*^ℹ skipped 0$/m,
+  });
+  runCheck("gpu: a sample of mutants", process.execPath, ["scripts/mutants.mjs", "--sample", "8"]);
+}
+
 function checkX64() {
   checkSources();
   checkEmulated();
 }
 
-const groups = { x64: checkX64, arm64: checkArm64 };
+const groups = { x64: checkX64, arm64: checkArm64, gpu: checkGpu };
 setPriority(19);
 process.chdir(root);
 groups[process.argv[2]]();

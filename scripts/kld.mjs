@@ -5,6 +5,7 @@
 // emulated: avx512, avx512bf16 and avxvnni with AVX2 (SIMDe), neon and neon-i8mm under QEMU (scripts/arm64.mjs), where
 // a window of SmolLM2 takes minutes. The oracle's packages are installed into .venv when they are not there.
 import { spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { basename, dirname, join } from "node:path";
@@ -66,7 +67,9 @@ const folder = run(process.execPath, ["scripts/fetch-test-models.mjs"], {
 /** Folders of the adapters to compare with. */
 function adaptersFor(name, model) {
   if (values.adapter !== "random") return [values.adapter];
-  const made = join(root, build, "adapters", name);
+  const script = readFileSync(join(root, "test/oracle/make_adapters.py"));
+  const version = createHash("sha256").update(script).digest("hex").slice(0, 16); // what another one made is no use
+  const made = join(root, build, "adapters", version, name);
   run(python, ["test/oracle/make_adapters.py", "--model", model, made]);
   return readdirSync(made).map((adapter) => join(made, adapter));
 }

@@ -53,7 +53,7 @@ process.env.TOKENMILL_NATIVE_TESTS = nativeTests;
 process.env.TOKENMILL_PACKED_CACHE = "0"; // tests leave nothing in the user's cache folder
 fetchModels();
 // The tests wait for a good half of their time, which is enough for what continuous integration checks besides.
-const ciChecks = (process.env.TOKENMILL_CI_CHECKS ? ["x64", "arm64"] : []).map((group) =>
+const ciChecks = (process.env.TOKENMILL_CI_CHECKS ? ["x64", "arm64", "gpu"] : []).map((group) =>
   startBeside(["scripts/ci-checks.mjs", group]),
 );
 runNative(nativeTests, { filter });

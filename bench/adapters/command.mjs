@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "../../dist/index.mjs";
 import { provideModel } from "../models/catalog.mjs";
+import { describeBar } from "../report/bars.mjs";
 import { formatFigure, formatPercent } from "../report/format.mjs";
 import { writeResult } from "../report/result-file.mjs";
 import { median } from "../report/statistics.mjs";
@@ -15,12 +16,32 @@ const { formatTable } = createRequire(import.meta.url)("../../dist/cli/text.js")
 
 const note = (text) => process.stderr.write(`bench: ${text}\n`);
 
+/** Of their speed without adapters, what streams have to keep: by the ids of mixes, and those without one beside others. */
+const keptBars = { own: { atLeast: 0.75 }, one: { atLeast: 0.85 } };
+const besideBar = { atLeast: 0.95 };
+const loadBar = { below: 20 };
+
+const keptOf = ({ plain, adapted }) => median(adapted.map((speed, i) => speed / plain[i]));
+
+/** @param {Awaited<ReturnType<typeof measureMixes>>} mixes */
+export function describeBars(mixes, loadMs) {
+  const line = (text, kept, bar) =>
+    `${text}: ${formatPercent(kept)} kept; ${describeBar(kept, bar, formatPercent)}\n`;
+  const lines = mixes.flatMap(({ id, text, beside, ...all }) => [
+    ...(keptBars[id] ? [line(text, keptOf(all), keptBars[id])] : []),
+    ...(beside.plain.length > 0 ? [line(`${text}: the streams without one`, keptOf(beside), besideBar)] : []),
+  ]);
+  const ms = median(loadMs);
+  const load = `loading one: ${formatFigure(ms)} ms; ${describeBar(ms, loadBar, (value) => `${value} ms`)}\n`;
+  return [...lines, load].join("");
+}
+
 function describe(mixes) {
   const rows = mixes.map(({ text, plain, adapted }) => [
     text,
     formatFigure(median(plain)),
     formatFigure(median(adapted)),
-    formatPercent(median(adapted.map((speed, i) => speed / plain[i]))),
+    formatPercent(keptOf({ plain, adapted })),
   ]);
   return formatTable([["STREAMS", "PLAIN TOKENS/S", "WITH ADAPTERS", "KEPT"], ...rows], [1, 2, 3]);
 }
@@ -52,7 +73,7 @@ export async function adapters({ model: name, streams, rank, rounds, threads, ou
     const mixes = await measureMixes(model, loaded, { rounds, tokens: 64 });
     const settings = { streams, rank, rounds, threads: model.info.device.threads, bytes: loaded[0].bytes };
     await model.dispose();
-    process.stdout.write(`\n${describe(mixes)}\nloading one: ${formatFigure(median(loadMs))} ms\n`);
+    process.stdout.write(`\n${describe(mixes)}\n${describeBars(mixes, loadMs)}`);
     process.stdout.write(`\n${writeResult("adapters", { settings, model: name, mixes, loadMs }, out)}\n`);
   } finally {
     rmSync(folder, { recursive: true, force: true });

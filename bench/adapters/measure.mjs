@@ -1,19 +1,27 @@
 import { promptsOf } from "../peers/prompts.mjs";
 
-/** A stream's prompt is one token, so that what is measured is decoding. */
+/**
+ * Milliseconds until each stream has ended. A stream's prompt is one token, so that what is measured is decoding.
+ */
 async function decode(model, prompts, adapters, tokens) {
   const begun = performance.now();
-  await Promise.all(
-    prompts.map((prompt, i) =>
-      model.generate(prompt, {
+  return Promise.all(
+    prompts.map(async (prompt, i) => {
+      await model.generate(prompt, {
         maxTokens: tokens,
         temperature: 0,
         ignoreEos: true,
         ...(adapters[i] ? { adapter: adapters[i] } : {}),
-      }),
-    ),
+      });
+      return performance.now() - begun;
+    }),
   );
-  return (prompts.length * tokens * 1000) / (performance.now() - begun);
+}
+
+/** Tokens a second of some streams, from the begin of all until the last of these has ended. */
+function rateOf(endsMs, tokens, isOne = () => true) {
+  const ends = endsMs.filter((_, i) => isOne(i));
+  return (ends.length * tokens * 1000) / Math.max(...ends);
 }
 
 /** Who uses which adapter, of as many adapters as there are streams. */
@@ -32,19 +40,33 @@ export const mixes = [
   },
 ];
 
-/** Tokens a second of all streams together, with adapters and right before without, round by round. */
+/**
+ * Tokens a second of all streams together, with adapters and right before without, round by round; and where some have
+ * none, of these alone, in either run.
+ */
 export async function measureMixes(model, adapters, { rounds, tokens }) {
-  const measured = mixes.map(({ id, text }) => ({ id, text, plain: [], adapted: [] }));
+  const measured = mixes.map(({ id, text }) => ({
+    id,
+    text,
+    plain: [],
+    adapted: [],
+    beside: { plain: [], adapted: [] },
+  }));
   const { vocabularySize } = model.info;
   const streams = adapters.length;
   for (let round = -1; round < rounds; round += 1) {
     for (const [i, { of }] of mixes.entries()) {
       const prompts = promptsOf({ streams, promptTokens: 1 }, { vocabularySize, round: round + 1, work: i });
+      const choice = of(adapters);
       const plain = await decode(model, prompts, [], tokens);
-      const adapted = await decode(model, prompts, of(adapters), tokens);
+      const adapted = await decode(model, prompts, choice, tokens);
       if (round < 0) continue; // a warm-up
-      measured[i].plain.push(plain);
-      measured[i].adapted.push(adapted);
+      measured[i].plain.push(rateOf(plain, tokens));
+      measured[i].adapted.push(rateOf(adapted, tokens));
+      const isPlain = (stream) => choice[stream] === undefined;
+      if (!choice.some((adapter) => adapter === undefined)) continue;
+      measured[i].beside.plain.push(rateOf(plain, tokens, isPlain));
+      measured[i].beside.adapted.push(rateOf(adapted, tokens, isPlain));
     }
   }
   return measured;

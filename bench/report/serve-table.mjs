@@ -1,14 +1,10 @@
 // The load test's figures as text.
+
 import { createRequire } from "node:module";
+import { describeBar } from "./bars.mjs";
 import { formatFigure } from "./format.mjs";
 
 const { formatTable } = createRequire(import.meta.url)("../../dist/cli/text.js");
-
-function describeBar(bar) {
-  if (bar === undefined) return "";
-  const demanded = bar.below === undefined ? `at least ${bar.atLeast}` : `below ${bar.below}`;
-  return `${demanded}: ${bar.holds ? "holds" : "MISSED"}`;
-}
 
 function describeSteps({ engine: { steps, rowsPerStep, sequencesPerStep, preempted } }) {
   const rows = `${formatFigure(rowsPerStep)} tokens of ${formatFigure(sequencesPerStep)} requests`;
@@ -23,7 +19,7 @@ export function describeServe({ model, settings, figures, saturated, loads }) {
     figure,
     formatFigure(value),
     unit,
-    describeBar(bar),
+    bar === undefined ? "" : describeBar(value, bar),
   ]);
   const header = ["PHASE", "FIGURE", "VALUE", "UNIT", "DEMANDED"];
   return [

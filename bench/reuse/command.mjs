@@ -2,6 +2,7 @@
 import { createRequire } from "node:module";
 import { loadModel } from "../../dist/index.mjs";
 import { ModelUnavailable, provideModel, provideWidened } from "../models/catalog.mjs";
+import { describeBar } from "../report/bars.mjs";
 import { formatFigure, formatPercent, formatRatio } from "../report/format.mjs";
 import { writeResult } from "../report/result-file.mjs";
 import { median } from "../report/statistics.mjs";
@@ -42,9 +43,9 @@ function describePrefix({ coldMs, warmMs, laterShare }) {
 /** @param {ReturnType<typeof summarizeFork>} summary */
 export function describeFork({ depth, count, medianMs, maxMs, rssBytes, kvBytes, pages, demanded, ...rest }) {
   const kilobytes = (bytes) => String(Math.round(bytes / 1000));
-  return formatTable(
+  const table = formatTable(
     [
-      ["FORKS", "TOKENS", "MEDIAN MS", "MAX MS", "RESIDENT KB", "KV KB", "PAGES", "SAME REPLIES", "HOLDS"],
+      ["FORKS", "TOKENS", "MEDIAN MS", "MAX MS", "RESIDENT KB", "KV KB", "PAGES", "SAME REPLIES"],
       [
         `${count}`,
         `${depth}`,
@@ -54,11 +55,17 @@ export function describeFork({ depth, count, medianMs, maxMs, rssBytes, kvBytes,
         kilobytes(kvBytes),
         `${pages}`,
         rest.identical ? "yes" : "NO",
-        `${rest.holds ? "yes" : "NO"}: < ${demanded.maxMs} ms each, < ${kilobytes(demanded.bytes)} KB in all`,
       ],
     ],
     [0, 1, 2, 3, 4, 5, 6],
   );
+  const bytes = Math.max(rssBytes, kvBytes);
+  return [
+    `${table}each fork's time: `,
+    `${describeBar(maxMs, { below: demanded.maxMs }, (ms) => `${ms} ms`)}\n`,
+    `memory of all forks: `,
+    `${describeBar(bytes, { below: demanded.bytes }, (value) => `${kilobytes(value)} KB`)}\n`,
+  ].join("");
 }
 
 /**

@@ -1,4 +1,5 @@
 // What the phases saw → figures, each with the bar that it has to meet, if there is one.
+import { holds } from "../report/bars.mjs";
 import { median } from "../report/statistics.mjs";
 import {
   interruptionOf,
@@ -26,8 +27,7 @@ function figureOf(phase, figure, unit, rounds, value = median(rounds)) {
   const better = unit === "ms" || unit === "×" ? "lower" : "higher";
   const bar = bars[figure];
   if (bar === undefined) return { phase, figure, unit, better, value, rounds };
-  const holds = bar.below === undefined ? value >= bar.atLeast : value < bar.below;
-  return { phase, figure, unit, better, value, rounds, bar: { ...bar, holds } };
+  return { phase, figure, unit, better, value, rounds, bar: { ...bar, holds: holds(value, bar) } };
 }
 
 const ratesOf = (runs, count) =>

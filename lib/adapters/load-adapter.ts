@@ -4,7 +4,8 @@ import { type NativeModel, toTokenmillError } from "../native";
 import { resolveAdapterSource } from "../sources/resolve-adapter-source";
 import { checkNumber, checkObject, checkSourceOptions, invalid } from "../validate";
 import { type AdapterRecord, scaleRange } from "./loaded-adapters";
-import { adapterNameLengthMaximum, readAdapter } from "./read-adapter";
+import { adapterNameLengthMaximum } from "./read-adapter";
+import { readAdapterBeside } from "./read-adapter-beside";
 
 function checkOptions(source: unknown, options: AdapterOptions): void {
   checkObject("options", options);
@@ -29,7 +30,11 @@ export async function loadAdapter(
   const { scale = 1 } = options;
   const signal = options.signal ? AbortSignal.any([options.signal, disposal]) : disposal;
   const { path, folderName } = await resolveAdapterSource(source, { ...options, signal });
-  const { spec, name } = await readAdapter(path, folderName);
+  throwIfAborted(source, signal);
+  const { spec, name } = await readAdapterBeside(path, folderName, signal).catch((error) => {
+    throwIfAborted(source, signal);
+    throw error;
+  });
   throwIfAborted(source, signal);
   const { id, ...loaded } = await native.loadAdapter(spec).catch((error: unknown) => {
     throw toTokenmillError(error);

@@ -8,7 +8,7 @@ const stackMaximum = 16;
 /** What the engine knows of an adapter, and what its files say. */
 export interface AdapterRecord {
   id: number;
-  /** Of its factors: equal for equal adapters. */
+  /** Of its factors: equal for equal adapters, of which this process alone knows the second half. */
   digest: string;
   name: string;
   rank: number;
@@ -17,11 +17,16 @@ export interface AdapterRecord {
   scale: number;
 }
 
-/** What a snapshot remembers of an adapter. */
+/** What a snapshot remembers of an adapter, but for the digest's second half. */
 export interface AdapterMark {
   name: string;
   digest: string;
   scale: number;
+}
+
+/** The part of an adapter's digest that other processes give it too; the rest must not become known. */
+export function sharedDigest(digest: string): string {
+  return digest.slice(0, 16);
 }
 
 /** Whom an adapter tells of its end: at once, and when nobody uses it any more. */
@@ -183,7 +188,9 @@ export class LoadedAdapters {
   /** The adapters that are loaded here for those of a snapshot. */
   find(marks: readonly AdapterMark[]): WeightedAdapter[] {
     return marks.map(({ name, digest, scale }) => {
-      const equal = [...this.#byName.values()].filter((adapter) => adapter.record.digest === digest);
+      const equal = [...this.#byName.values()].filter(
+        ({ record }) => sharedDigest(record.digest) === sharedDigest(digest),
+      );
       equal.sort((a, b) => Number(b.name === name) - Number(a.name === name));
       const adapter = equal.find((one) => canScale(one.scale, scale));
       if (adapter) return { adapter, scale: factorFor(adapter.scale, scale) };

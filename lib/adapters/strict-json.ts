@@ -26,6 +26,8 @@ export function parseStrictJson(bytes: Uint8Array, name: string): StrictJson {
 }
 
 const space = /[ \t\n\r]*/y;
+/** A string as nearly all are, without escapes: headers have thousands, and are read on the event loop. */
+const plainString = /"[^"\\\p{Cc}]*"/uy;
 const numberPattern = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const words: [string, StrictJson][] = [
   ["true", true],
@@ -53,9 +55,9 @@ class StrictParser {
 
   #value(depth: number): StrictJson {
     if (depth > depthMaximum) throw this.#error(`is nested more than ${depthMaximum} deep`);
-    this.#take(space);
+    this.#skipSpace();
     const value = this.#bareValue(depth);
-    this.#take(space);
+    this.#skipSpace();
     return value;
   }
 
@@ -73,14 +75,14 @@ class StrictParser {
   #object(depth: number): StrictObject {
     const object: StrictObject = new Map();
     this.#skip("{");
-    this.#take(space);
+    this.#skipSpace();
     if (this.#skip("}")) return object;
     do {
-      this.#take(space);
+      this.#skipSpace();
       const key = this.#string();
       this.#path.push(key);
       if (object.has(key)) throw this.#error("comes twice");
-      this.#take(space);
+      this.#skipSpace();
       if (!this.#skip(":")) throw this.#error("has no ':' after it");
       object.set(key, this.#value(depth + 1));
       this.#path.pop();
@@ -92,7 +94,7 @@ class StrictParser {
   #array(depth: number): StrictJson[] {
     const array: StrictJson[] = [];
     this.#skip("[");
-    this.#take(space);
+    this.#skipSpace();
     if (this.#skip("]")) return array;
     do array.push(this.#value(depth + 1));
     while (this.#skip(","));
@@ -102,6 +104,11 @@ class StrictParser {
 
   #string(): string {
     const begin = this.#at;
+    plainString.lastIndex = begin;
+    if (plainString.test(this.#text)) {
+      this.#at = plainString.lastIndex;
+      return this.#text.slice(begin + 1, this.#at - 1);
+    }
     if (!this.#skip('"')) throw this.#error("is no string");
     while (this.#at < this.#text.length && this.#text[this.#at] !== '"')
       this.#at += this.#text[this.#at] === "\\" ? 2 : 1;
@@ -112,6 +119,10 @@ class StrictParser {
       this.#at = begin;
       throw this.#error("is no string that ends");
     }
+  }
+
+  #skipSpace(): void {
+    if (this.#text.charCodeAt(this.#at) <= 0x20) this.#take(space);
   }
 
   #skip(word: string): boolean {

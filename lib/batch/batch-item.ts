@@ -1,19 +1,23 @@
 import type { ChatMessage } from "../chat-message";
 import type { Completion } from "../completion";
 import type { TokenmillError } from "../errors";
-import type { GenerationOptions } from "../options";
+import type { ChatOptions, GenerationOptions } from "../options";
 
 interface BatchItemBase {
   /** Names the item's result. Unique within the batch. Default: the item's index as a decimal number. */
   id?: string;
+}
+
+interface BatchItemOptions<Options> {
   /** What this item has different from the batch's generation options. */
-  options?: GenerationOptions;
+  options?: Options;
 }
 
 /** One request of a batch: a prompt to continue as it is, or a conversation to answer. */
 export type BatchItem =
-  | (BatchItemBase & { prompt: string | readonly number[]; messages?: never })
-  | (BatchItemBase & { messages: readonly ChatMessage[]; prompt?: never });
+  | (BatchItemBase &
+      BatchItemOptions<GenerationOptions> & { prompt: string | readonly number[]; messages?: never })
+  | (BatchItemBase & BatchItemOptions<ChatOptions> & { messages: readonly ChatMessage[]; prompt?: never });
 
 /** What `generateMany` takes: an item, or just its prompt as text or token ids. */
 export type BatchInput = string | readonly number[] | BatchItem;
@@ -35,11 +39,12 @@ export interface BatchProgress {
 }
 
 /**
- * How a batch runs, with the generation options that its items have in common. Everything is optional.
+ * How a batch runs, with the generation options that its items have in common; `tools` are for those with messages.
+ * Everything is optional.
  *
  * `signal` ends the whole batch: the iteration then rejects with `Aborted`, after what was done already.
  */
-export interface BatchOptions extends GenerationOptions {
+export interface BatchOptions extends ChatOptions {
   /** "input" (default): results in the order of the inputs; "completion": each as soon as it is there. */
   order?: "input" | "completion";
   /**

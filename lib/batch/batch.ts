@@ -207,7 +207,7 @@ export class Batch implements AsyncIterableIterator<BatchResult> {
     this.#running.set(slot, running);
     running.ended = this.#run(slot, running, () => {
       if (!isNew) throw invalid(`the id of item ${index}`, slot.id, "an id that no other item has");
-      return toBatchRequest(input, this.#settings.common);
+      return toBatchRequest(input, this.#settings.common, this.#settings.tools);
     });
   }
 

@@ -1,6 +1,8 @@
+import { readTools } from "../chat/tools";
 import type { ChatMessage } from "../chat-message";
 import { TokenmillError } from "../errors";
-import type { GenerationOptions } from "../options";
+import type { ChatOptions, GenerationOptions } from "../options";
+import type { ToolDefinition } from "../tool-definition";
 import {
   checkChoice,
   checkFlag,
@@ -18,7 +20,7 @@ const concurrencyMaximum = 4096;
 /** Takes a batch's options apart, and refuses those that are unknown or out of range. */
 export function splitBatchOptions(options: BatchOptions) {
   checkObject("options", options);
-  const { order, concurrency, skip, stopOnError, onProgress, ...generation } = options as BatchOptions;
+  const { order, concurrency, skip, stopOnError, onProgress, tools, ...generation } = options as BatchOptions;
   checkChoice("order", order, ["input", "completion"]);
   checkNumber("concurrency", concurrency, { minimum: 1, maximum: concurrencyMaximum, integer: true });
   checkFlag("stopOnError", stopOnError);
@@ -27,7 +29,8 @@ export function splitBatchOptions(options: BatchOptions) {
     throw invalid("skip", skip, "a Set of ids or a function");
   checkGenerationOptions(generation);
   const { signal, ...common } = generation;
-  return { order, concurrency, skip, stopOnError, onProgress, signal, common };
+  const own = readTools(tools) as readonly ToolDefinition[] | undefined;
+  return { order, concurrency, skip, stopOnError, onProgress, signal, common, tools: own };
 }
 
 /** The iterator of a batch's inputs. A text is refused: its characters are hardly meant as prompts. */
@@ -46,7 +49,7 @@ export function iteratorOf(
 export interface BatchRequest {
   prompt?: string | readonly number[];
   messages?: readonly ChatMessage[];
-  options: GenerationOptions;
+  options: ChatOptions;
 }
 
 /** The id that an input has by itself. */
@@ -54,8 +57,15 @@ export function ownId(input: BatchInput): string | undefined {
   return typeof input === "object" && input !== null && "id" in input ? input.id : undefined;
 }
 
-/** What is to be generated for an input; refuses one that is not clear about it. */
-export function toBatchRequest(input: BatchInput, common: GenerationOptions): BatchRequest {
+/**
+ * What is to be generated for an input, with the options and, if it has messages, the tools in common; refuses one that
+ * is not clear about it.
+ */
+export function toBatchRequest(
+  input: BatchInput,
+  common: GenerationOptions,
+  tools?: readonly ToolDefinition[],
+): BatchRequest {
   if (typeof input === "string" || Array.isArray(input) || ArrayBuffer.isView(input))
     return { prompt: input as string | readonly number[], options: common };
   checkObject("an item of the batch", input);
@@ -71,8 +81,8 @@ export function toBatchRequest(input: BatchInput, common: GenerationOptions): Ba
     );
   }
   checkObject("an item's options", options);
-  const merged = { ...common, ...(options as GenerationOptions) };
-  return prompt === undefined
-    ? { messages: messages as readonly ChatMessage[], options: merged }
-    : { prompt, options: merged };
+  const merged: ChatOptions = { ...common, ...(options as ChatOptions) };
+  if (prompt !== undefined) return { prompt, options: merged };
+  const withTools = tools ? { tools, ...merged } : merged;
+  return { messages: messages as readonly ChatMessage[], options: withTools };
 }

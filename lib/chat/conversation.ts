@@ -46,20 +46,23 @@ function readMessage(message: unknown, path: string): JsonObject {
 /**
  * Checks the callers' messages and copies them as plain data. Further properties are passed on to the
  * template as far as they are JSON. Throws InvalidArgument naming the place, UnsupportedModel for parts that
- * are not text, ContextOverflow for more text than any context holds.
+ * are not text, ContextOverflow for more text than any context holds, with that of `tools`.
  */
-export function readConversation(messages: readonly ChatMessage[]): JsonObject[] {
+export function readConversation(
+  messages: readonly ChatMessage[],
+  tools: readonly JsonObject[] = [],
+): JsonObject[] {
   if (!Array.isArray(messages) || messages.length === 0) {
     const found = Array.isArray(messages) ? "none" : describe(messages);
     throw invalid(`messages must be an array of at least one message, found ${found}`);
   }
   const conversation = messages.map((message, index) => readMessage(message, `messages[${index}]`));
   let characters = 0;
-  for (const text of stringsOf(conversation)) characters += text.length;
+  for (const text of stringsOf([...conversation, ...tools])) characters += text.length;
   if (characters > renderLimits.conversationCharacters) {
     throw new TokenmillError(
       "ContextOverflow",
-      `The messages have ${characters} characters; at most ${renderLimits.conversationCharacters} are taken`,
+      `The messages${tools.length > 0 ? " and tools" : ""} have ${characters} characters; at most ${renderLimits.conversationCharacters} are taken`,
     );
   }
   return conversation;

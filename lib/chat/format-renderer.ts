@@ -1,8 +1,8 @@
 import { TokenmillError } from "../errors";
 import { CompiledTemplate } from "./compiled-template";
-import type { JsonObject } from "./json-value";
-import { markedGrowth, RenderLimitError, renderLimits } from "./render-limits";
-import { renderSafely } from "./safe-render";
+import type { JsonObject, JsonValue } from "./json-value";
+import { markedGrowth, renderLimits } from "./render-limits";
+import { type Conversation, renderSafely, unlessFailing } from "./safe-render";
 import { type Piece, SpecialTokens } from "./special-tokens";
 
 /** All that rendering a model's conversations needs to know of the model. Structured-cloneable. */
@@ -20,6 +20,7 @@ export interface ChatFormatSpec {
 
 export interface RenderRequest {
   messages: JsonObject[];
+  tools?: JsonObject[];
   addGenerationPrompt: boolean;
   timeMs: number;
 }
@@ -47,22 +48,42 @@ export class FormatRenderer {
     return this.#template;
   }
 
-  render({ messages, addGenerationPrompt, timeMs }: RenderRequest): Piece[] {
+  /** Throws InvalidArgument for tools that the template takes no notice of, so that the model would not see them. */
+  render({ messages, tools, addGenerationPrompt, timeMs }: RenderRequest): Piece[] {
     const deadline = performance.now() + timeMs;
     this.#contentShape ??= this.#probeContentShape(deadline);
     const shaped = messages.map((message) => withContentShape(message, this.#contentShape ?? "string"));
-    return renderSafely(
+    const pieces = renderSafely(
       {
         template: this.#spec.template,
         specialTokens: this.#specialTokens,
         render: (marked, hasMarks) => this.#renderText(marked, addGenerationPrompt, deadline, hasMarks),
       },
-      shaped,
+      tools ? { messages: shaped, tools } : { messages: shaped },
+    );
+    if (tools) this.#checkShown(shaped, tools, addGenerationPrompt, deadline);
+    return pieces;
+  }
+
+  #checkShown(
+    messages: JsonObject[],
+    tools: JsonObject[],
+    addGenerationPrompt: boolean,
+    deadline: number,
+  ): void {
+    const [without, with_] = [{ messages }, { messages, tools }].map((conversation) =>
+      unlessFailing(() => this.#renderText(conversation, addGenerationPrompt, deadline, false)),
+    );
+    if (without === undefined || without !== with_) return;
+    throw new TokenmillError(
+      "InvalidArgument",
+      "tools are given, but the model's chat template does not take any: it makes the same prompt without " +
+        "them. Use a model that was trained for tools, or describe them in a system message",
     );
   }
 
   #renderText(
-    messages: JsonObject[],
+    { messages, tools }: Conversation,
     addGenerationPrompt: boolean,
     deadline: number,
     hasMarks: boolean,
@@ -70,7 +91,7 @@ export class FormatRenderer {
     const { bosToken = "", eosToken = "", unkToken = "", padToken = "" } = this.#spec;
     const context = {
       messages,
-      tools: null,
+      tools: tools ?? null,
       documents: null,
       add_generation_prompt: addGenerationPrompt,
       bos_token: bosToken,
@@ -87,15 +108,10 @@ export class FormatRenderer {
    * or fails on it.
    */
   #probeContentShape(deadline: number): ContentShape {
-    const takes = (content: JsonObject["content"]): boolean => {
-      try {
-        return this.#renderText([{ role: "user", content: content ?? null }], true, deadline, false).includes(
-          probe,
-        );
-      } catch (error) {
-        if (error instanceof RenderLimitError || !TokenmillError.isInstance(error)) throw error;
-        return false;
-      }
+    const takes = (content: JsonValue): boolean => {
+      const messages = [{ role: "user", content }];
+      const text = unlessFailing(() => this.#renderText({ messages }, true, deadline, false));
+      return text?.includes(probe) ?? false;
     };
     return !takes(probe) && takes([{ type: "text", text: probe }]) ? "parts" : "string";
   }

@@ -35,15 +35,15 @@ export function toJsonValue(value: unknown, path: string, depth = 0): JsonValue 
 }
 
 /** Sets an own property also where the key is "__proto__". */
-function defineEntry(object: JsonObject, key: string, value: JsonValue): void {
+export function defineEntry(object: JsonObject, key: string, value: JsonValue): void {
   Object.defineProperty(object, key, { value, enumerable: true, configurable: true, writable: true });
 }
 
-/** A copy with every string and every key replaced; `key` is the string's nearest key. */
+/** A copy with every string and every key replaced; `key` is a string's nearest key, `parent` a key's. */
 export function mapStrings(
   value: JsonValue,
   mapText: (text: string, key: string) => string,
-  mapKey: (key: string) => string,
+  mapKey: (key: string, parent: string) => string,
   key = "",
 ): JsonValue {
   if (typeof value === "string") return mapText(value, key);
@@ -51,7 +51,9 @@ export function mapStrings(
   if (typeof value !== "object" || value === null) return value;
   const object: JsonObject = {};
   for (const [name, item] of Object.entries(value)) {
-    defineEntry(object, mapKey(name), mapStrings(item, mapText, mapKey, name));
+    let mapped = mapKey(name, key);
+    while (Object.hasOwn(object, mapped)) mapped += mapped.at(-1) ?? " "; // none gets lost
+    defineEntry(object, mapped, mapStrings(item, mapText, mapKey, name));
   }
   return object;
 }

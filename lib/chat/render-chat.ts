@@ -1,13 +1,17 @@
 import type { ChatMessage } from "../chat-message";
+import type { ToolDefinition } from "../tool-definition";
 import { readConversation } from "./conversation";
 import type { ChatFormatSpec } from "./format-renderer";
 import type { Piece } from "./special-tokens";
 import { type TemplateHost, templateHost } from "./template-host";
+import { readTools } from "./tools";
 
 export type { Piece };
 
 export interface RenderChatRequest extends ChatFormatSpec {
   messages: readonly ChatMessage[];
+  /** What the template is told that the model may call. */
+  tools?: readonly ToolDefinition[] | undefined;
   /** End with what opens the assistant's turn. Default true. */
   addGenerationPrompt?: boolean;
   signal?: AbortSignal;
@@ -35,11 +39,12 @@ function formatOf(spec: ChatFormatSpec): KnownFormat {
 /**
  * A conversation as the model is to read it, through its chat template, in a worker thread. A special piece
  * is one token, by its text; a text piece is to be tokenized without recognizing special tokens. Special
- * tokens come from the template alone, whatever the messages say.
+ * tokens come from the template alone, whatever the messages and tools say.
  *
  * The list of special tokens is remembered by identity: hand over the same array for the same model.
  *
- * @throws TokenmillError InvalidArgument for malformed messages and for what the template raises,
+ * @throws TokenmillError InvalidArgument for malformed messages or tools, for what the template raises, and for tools
+ *   that it does not show the model,
  *   UnsupportedModel when the template fails, is endless or makes too much, ContextOverflow for more text
  *   than any context holds, Aborted
  * @example
@@ -50,16 +55,18 @@ function formatOf(spec: ChatFormatSpec): KnownFormat {
  * });
  */
 export async function renderChat(
-  { messages, addGenerationPrompt = true, signal, ...spec }: RenderChatRequest,
+  { messages, tools, addGenerationPrompt = true, signal, ...spec }: RenderChatRequest,
   host: TemplateHost = templateHost(),
 ): Promise<Piece[]> {
-  const conversation = readConversation(messages);
+  const definitions = readTools(tools);
+  const conversation = readConversation(messages, definitions);
   const format = formatOf(spec);
   return host.run(
     (timeMs) => ({
       type: "render",
       ...host.introduce(format.number, format.spec),
       messages: conversation,
+      ...(definitions ? { tools: definitions } : {}),
       addGenerationPrompt,
       timeMs,
     }),

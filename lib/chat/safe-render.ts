@@ -1,6 +1,6 @@
 import { TokenmillError } from "../errors";
 import { TemplateRefusal } from "./compiled-template";
-import { type JsonObject, mapStrings, stringsOf } from "./json-value";
+import { type JsonObject, type JsonValue, mapStrings, stringsOf } from "./json-value";
 import { RenderLimitError } from "./render-limits";
 import {
   chooseMarks,
@@ -11,17 +11,43 @@ import {
   withoutMarks,
 } from "./special-tokens";
 
+/** What callers give to render. */
+export interface Conversation {
+  messages: JsonObject[];
+  tools?: JsonObject[];
+}
+
 /** What a conversation is rendered with. */
 export interface SafeRenderSource {
   /** The template's own text. */
   template: string;
   specialTokens: SpecialTokens;
-  /** Renders messages; `hasMarks` tells that there are marks in their strings, which makes them longer. */
-  render(messages: JsonObject[], hasMarks: boolean): string;
+  /** Renders a conversation; `hasMarks` tells that there are marks in its strings, which makes them longer. */
+  render(conversation: Conversation, hasMarks: boolean): string;
 }
 
 /** Names that templates compare roles and types with, or build special tokens from. */
 const standardWords = new Set(["system", "developer", "user", "assistant", "tool", "function", "text"]);
+/** What JSON schemas call types, which templates write out in words of their own. */
+const schemaTypes = new Set([
+  "function",
+  "object",
+  "array",
+  "string",
+  "number",
+  "integer",
+  "boolean",
+  "null",
+]);
+/** What templates look up in a tool. */
+const schemaKeys = new Set(
+  (
+    "type function name description parameters properties required items enum default return " +
+    "anyOf oneOf allOf const format title nullable additionalProperties"
+  ).split(" "),
+);
+/** Whose keys in a schema are the caller's names. */
+const namedByCaller = new Set(["properties", "patternProperties", "definitions", "$defs"]);
 
 type MapText = (text: string) => string;
 
@@ -32,7 +58,7 @@ type MapText = (text: string) => string;
  * Callers' strings are rendered with the special tokens they spell put between marks (private-use characters
  * that occur nowhere in the input). What a template looks for in a message, trims off or splits at is left as
  * it is. That alone would not do: a template can join what callers wrote with text of its own, or delete from
- * it, and so complete a special token that nobody spelled. Hence a second rendering, of harmless messages of
+ * it, and so complete a special token that nobody spelled. Hence a second rendering, of harmless strings in
  * the same shape, each visible character replaced by a private-use one: its special tokens are the template's
  * own. When the first has the same, it is the result. Otherwise every visible character of the callers is
  * marked, and special tokens with a marked character are text.
@@ -40,8 +66,10 @@ type MapText = (text: string) => string;
  * Whitespace is never marked, so a special token of which a caller contributes nothing but whitespace is not
  * found out by the third rendering; no known vocabulary has one.
  */
-export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): Piece[] {
-  const marks = chooseMarks([source.template, source.specialTokens.characters, ...stringsOf(messages)]);
+export function renderSafely(source: SafeRenderSource, conversation: Conversation): Piece[] {
+  const { messages, tools = [] } = conversation;
+  const strings = stringsOf([...messages, ...tools]);
+  const marks = chooseMarks([source.template, source.specialTokens.characters, ...strings]);
   if (marks === undefined) {
     throw new TokenmillError(
       "InvalidArgument",
@@ -50,7 +78,7 @@ export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): 
   }
   const { specialTokens } = source;
   const render = (mapText: MapText) => {
-    const { mapped, isChanged } = mapMessages(source, messages, mapText);
+    const { mapped, isChanged } = mapConversation(source, conversation, mapText);
     try {
       return source.render(mapped, isChanged);
     } catch (error) {
@@ -73,8 +101,8 @@ export function renderSafely(source: SafeRenderSource, messages: JsonObject[]): 
   );
 }
 
-/** Undefined where the template cannot take messages that were changed. Limits stay errors. */
-function unlessFailing<T>(render: () => T): T | undefined {
+/** Undefined where the template cannot take what it is given. Limits stay errors. */
+export function unlessFailing<T>(render: () => T): T | undefined {
   try {
     return render();
   } catch (error) {
@@ -95,14 +123,15 @@ function sameSpecialTokens(a: readonly Piece[], b: readonly Piece[]): boolean {
 }
 
 /**
- * Maps the callers' strings. Words that the template itself knows stay: roles, types and the like (some
- * templates make special tokens of roles), and keys. What is not such a word is mapped wherever it stands.
+ * Maps the callers' strings. In messages, words that the template itself knows stay: roles, types and the like (some
+ * templates make special tokens of roles), and keys. What is not such a word is mapped wherever it stands. Of tools only
+ * the keys and types of schemas stay.
  */
-function mapMessages(
+function mapConversation(
   { template, specialTokens }: SafeRenderSource,
-  messages: JsonObject[],
+  { messages, tools }: Conversation,
   mapText: MapText,
-): { mapped: JsonObject[]; isChanged: boolean } {
+): { mapped: Conversation; isChanged: boolean } {
   let isChanged = false;
   const change = (text: string) => {
     const changed = mapText(text);
@@ -113,9 +142,19 @@ function mapMessages(
   const isKnown = (text: string) =>
     isWord(text) &&
     (standardWords.has(text) || template.includes(`'${text}'`) || template.includes(`"${text}"`));
-  const mapString = (text: string, key: string) =>
-    key !== "content" && key !== "text" && isKnown(text) ? text : change(text);
-  const mapKey = (key: string) => (isWord(key) && template.includes(key) ? key : change(key));
-  const mapped = messages.map((message) => mapStrings(message, mapString, mapKey) as JsonObject);
+  const mapMessages = (value: JsonValue) =>
+    mapStrings(
+      value,
+      (text, key) => (key !== "content" && key !== "text" && isKnown(text) ? text : change(text)),
+      (key) => (isWord(key) && template.includes(key) ? key : change(key)),
+    ) as JsonObject[];
+  const mapTools = (value: JsonValue) =>
+    mapStrings(
+      value,
+      (text, key) => (key === "type" && schemaTypes.has(text) && isWord(text) ? text : change(text)),
+      (key, parent) => (schemaKeys.has(key) && !namedByCaller.has(parent) ? key : change(key)),
+    ) as JsonObject[];
+  const mapped: Conversation = { messages: mapMessages(messages) };
+  if (tools) mapped.tools = mapTools(tools);
   return { mapped, isChanged };
 }

@@ -221,7 +221,7 @@ function aborted(signal: AbortSignal | undefined): TokenmillError {
 function tookTooLong(timeMs: number): TokenmillError {
   return new TokenmillError(
     "UnsupportedModel",
-    `The model's chat template or tokenizer was stopped after ${timeMs / 1000} s; ` +
+    `The model's chat template or tokenizer, or an adapter's header, was stopped after ${timeMs / 1000} s; ` +
       "its file is damaged or hostile",
   );
 }
@@ -230,7 +230,7 @@ function workerDied(error: Error & { code?: string }, ready: boolean): Tokenmill
   if (error.code === "ERR_WORKER_OUT_OF_MEMORY") {
     return new TokenmillError(
       "UnsupportedModel",
-      "The model's chat template or tokenizer was stopped: it needs too much memory; " +
+      "The model's chat template or tokenizer, or an adapter's header, was stopped: it needs too much memory; " +
         "its file is damaged or hostile",
       { cause: error },
     );

@@ -1,6 +1,7 @@
 // The thread of the template host: runs what a model's files can make endless or huge. Answers requests in
 // turn.
 import { parentPort } from "node:worker_threads";
+import { readAdapter } from "../adapters/read-adapter";
 import { TokenmillError } from "../errors";
 import { packedBuffers, readTokenizerFiles } from "../tokenizer/tokenizer-files";
 import { boundBuiltins } from "./bounded-builtins";
@@ -26,13 +27,15 @@ function post(reply: WorkerReply, transfer: ArrayBuffer[] = []): void {
   parentPort?.postMessage(reply, transfer);
 }
 
-function answer(request: WorkerRequest): void {
+async function answer(request: WorkerRequest): Promise<void> {
   if (request.type === "wake") {
     const { format, spec } = request;
     if (format !== undefined && spec !== undefined) formatOf({ format, spec }).compile();
     post({ type: "result", value: null });
   } else if (request.type === "render") {
     post({ type: "result", value: formatOf(request).render(request) });
+  } else if (request.type === "adapter") {
+    post({ type: "result", value: await readAdapter(request.path, request.folderName) });
   } else {
     const value = readTokenizerFiles(request.files);
     post({ type: "result", value }, packedBuffers(value));
@@ -40,9 +43,9 @@ function answer(request: WorkerRequest): void {
 }
 
 boundBuiltins(markedGrowth * renderLimits.conversationCharacters, failTooLong);
-parentPort?.on("message", (request: WorkerRequest) => {
+parentPort?.on("message", async (request: WorkerRequest) => {
   try {
-    answer(request);
+    await answer(request);
   } catch (error) {
     const code = TokenmillError.isInstance(error) ? error.code : "Internal";
     post({ type: "failure", code, message: error instanceof Error ? error.message : String(error) });

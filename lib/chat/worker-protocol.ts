@@ -1,3 +1,4 @@
+import type { AdapterFile } from "../adapters/adapter-spec";
 import type { ErrorCode } from "../errors";
 import type { PackedTokenizer, TokenizerFiles } from "../tokenizer/packed-tokenizer";
 import type { ChatFormatSpec, RenderRequest } from "./format-renderer";
@@ -12,12 +13,14 @@ export interface FormatReference {
 export type WorkerRequest =
   | ({ type: "wake" } & Partial<FormatReference>)
   | ({ type: "render" } & FormatReference & RenderRequest)
-  | { type: "tokenizer"; files: TokenizerFiles };
+  | { type: "tokenizer"; files: TokenizerFiles }
+  | { type: "adapter"; path: string; folderName: string | undefined };
 
 export interface WorkerResults {
   wake: null;
   render: Piece[];
   tokenizer: PackedTokenizer;
+  adapter: AdapterFile;
 }
 
 export type WorkerReply =

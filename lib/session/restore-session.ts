@@ -7,8 +7,9 @@ import type { SessionHost } from "./session-host";
 function partsOf(host: SessionHost, state: string): SessionParts {
   try {
     const { messages, options, adapters = [] } = JSON.parse(state);
-    const adapter = adapters.length > 0 ? { adapter: host.findAdapters(adapters) } : {};
-    return { ...readSessionOptions({ ...options, ...adapter, messages }), adapters };
+    const found = adapters.length > 0 ? { adapter: host.findAdapters(adapters) } : {};
+    const parts = readSessionOptions({ ...options, ...found, messages });
+    return { ...parts, adapters: host.markAdapters(found.adapter) };
   } catch (cause) {
     if (TokenmillError.isInstance(cause) && cause.code === "Incompatible") throw cause;
     throw new TokenmillError(

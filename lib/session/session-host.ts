@@ -7,9 +7,16 @@ import type { NativeRequest, NativeSnapshot } from "../native";
 import type { GenerationOptions } from "../options";
 import type { Reply } from "../reply";
 import type { ReplyState } from "../reply-state";
+import type { ToolDefinition } from "../tool-definition";
 
 /** A prompt, and the name that its pages are held under when its reply ends well. */
 export type PromptSource = Pick<NativeRequest, "pieces" | "tokens" | "bos" | "hold">;
+
+/** What a prompt is made of. */
+export interface Conversation {
+  messages: readonly ChatMessage[];
+  tools?: readonly ToolDefinition[] | undefined;
+}
 
 /** What a session has to say about one of its replies. */
 export interface Turn {
@@ -24,13 +31,10 @@ export interface SessionHost {
   /** Throws when the model was disposed. */
   checkUsable(): void;
   reply(options: GenerationOptions, turn: Turn): Reply;
-  /** The prompt that `chat` makes of messages. */
-  promptOf(messages: readonly ChatMessage[], signal: AbortSignal | undefined): Promise<PromptSource>;
+  /** The prompt that `chat` makes of a conversation. */
+  promptOf(conversation: Conversation, signal: AbortSignal | undefined): Promise<PromptSource>;
   /** The same as tokens, or nothing where it is too long for any context. */
-  tokensOf(
-    messages: readonly ChatMessage[],
-    signal: AbortSignal | undefined,
-  ): Promise<Int32Array | undefined>;
+  tokensOf(conversation: Conversation, signal: AbortSignal | undefined): Promise<Int32Array | undefined>;
   readonly contextLength: number;
   /** A name to hold pages under. */
   newHold(): number;

@@ -1,9 +1,9 @@
 import type { ChatMessage } from "../chat-message";
-import type { GenerationOptions } from "../options";
+import type { ChatOptions, GenerationOptions } from "../options";
 import type { Overflow } from "./fit-prompt";
 
 /** How a session begins, and the defaults of its replies; an option of `send` comes before these. */
-export interface SessionOptions extends Omit<GenerationOptions, "signal"> {
+export interface SessionOptions extends Omit<ChatOptions, "signal"> {
   /** The text of a system message that comes first. */
   system?: string;
   /** A conversation to go on from. */
@@ -18,5 +18,5 @@ export interface SessionOptions extends Omit<GenerationOptions, "signal"> {
   overflow?: Overflow;
 }
 
-/** How one turn is answered. The salt is the session's. */
+/** How one turn is answered. The salt and the tools are the session's. */
 export type SendOptions = Omit<GenerationOptions, "cacheSalt">;

@@ -148,13 +148,15 @@ export class Session implements Disposable {
     maxTokens: number | undefined,
     signal: AbortSignal | undefined,
   ): Promise<PromptSource> {
-    const { overflow } = this.#parts;
+    const { tools, overflow } = this.#parts;
     const host = this.#host;
-    if (overflow === "error") return host.promptOf(messages, signal);
+    if (overflow === "error") return host.promptOf({ messages, tools }, signal);
     const quarter = Math.floor(host.contextLength / 4);
     const room = host.contextLength - Math.max(1, Math.min(maxTokens ?? quarter, quarter));
-    const tokens = await fitPrompt(messages, overflow, room, (part) => host.tokensOf(part, signal));
-    return tokens ? { tokens } : host.promptOf(messages, signal);
+    const tokens = await fitPrompt(messages, overflow, room, (part) =>
+      host.tokensOf({ messages: part, tools }, signal),
+    );
+    return tokens ? { tokens } : host.promptOf({ messages, tools }, signal);
   }
 
   /** Makes a reply the current one; gives what it has to wait for. */

@@ -1,9 +1,11 @@
 #include "engine/adapters.h"
 
 #include <algorithm>
+#include <cstring>
 #include <new>
 
 #include "core/hash64.h"
+#include "core/keyed_hash.h"
 
 namespace tokenmill {
 namespace {
@@ -22,23 +24,27 @@ class DigestedSource final : public AdapterSource {
     const WeightDesc& matrix = program_->weights[static_cast<size_t>(factors.matrix)];
     const int64_t length = which == AdapterFactor::kA ? matrix.cols : matrix.rows;
     const size_t bytes = static_cast<size_t>(RowBytes(factors.dtype, length) * factors.rank);
-    hashes_[2 * index + (which == AdapterFactor::kB)] = {Hash64(out, bytes, 1), Hash64(out, bytes, 2)};
+    hashes_[2 * index + (which == AdapterFactor::kB)] = {Hash64(out, bytes), KeyedHash(out, bytes)};
     return {};
   }
 
   AdapterDigest Digest() const {
-    AdapterDigest digest{0, 0};
-    const auto add = [&digest](const void* data, size_t bytes) {
-      digest = {Hash64(data, bytes, digest.first + 1), Hash64(data, bytes, digest.second + 2)};
-    };
+    std::vector<uint64_t> plain, keyed;
     for (size_t i = 0; i < factors().size(); ++i) {
       const AdapterFactors& factors = source_->factors()[i];
-      const int32_t shape[] = {factors.matrix, factors.rank, static_cast<int32_t>(factors.dtype)};
-      add(shape, sizeof(shape));
-      add(&factors.scale, sizeof(factors.scale));
-      add(&hashes_[2 * i], 2 * sizeof(hashes_[0]));
+      uint32_t scale = 0;
+      std::memcpy(&scale, &factors.scale, sizeof(scale));
+      for (std::vector<uint64_t>* words : {&plain, &keyed}) {
+        words->push_back(static_cast<uint64_t>(factors.matrix) << 32 | scale);
+        words->push_back(static_cast<uint64_t>(factors.rank) << 32 | static_cast<uint32_t>(factors.dtype));
+      }
+      for (const AdapterDigest& hash : {hashes_[2 * i], hashes_[2 * i + 1]}) {
+        plain.push_back(hash.first);
+        keyed.push_back(hash.second);
+      }
     }
-    return digest;
+    const size_t bytes = plain.size() * sizeof(uint64_t);
+    return {Hash64(plain.data(), bytes), KeyedHash(keyed.data(), bytes)};
   }
 
  private:
@@ -205,6 +211,7 @@ Result<AdapterSet::LoadedPtr> AdapterSet::Bring(Entry* entry) {
   bytes_ -= entry->bytes;
   if (!loaded.ok()) return loaded;
   ++reloads_;
+  if (entry->loaded) return entry->loaded;  // an equal one has been loaded meanwhile
   if (entry->names > 0) Keep(entry, loaded.value());
   return loaded;
 }

@@ -19,7 +19,8 @@
 
 namespace tokenmill {
 
-/// Of an adapter's factors, ranks and scales: equal for equal adapters, whatever files they came from.
+/// Of an adapter's factors, ranks and scales: equal for equal adapters, whatever files they came from. The first is the
+/// same in all processes; the second, a KeyedHash, keeps apart what was made to be taken for another one.
 using AdapterDigest = std::pair<uint64_t, uint64_t>;
 
 /// An adapter with a factor, wherever it was loaded.

@@ -18,7 +18,7 @@ class StepBudget {
   /// Steps with prefill between two that measure decode rows alone.
   static constexpr int kMeasureInterval = 32;
   /// Without a target: how much longer prefill may make a step, as a share of its decode rows' time.
-  static constexpr double kShare = 0.75;
+  static constexpr double kShare = 0.5;
   /// That share counts for each request that waits and as many that run, up to so many times.
   static constexpr double kCrowdMaximum = 8;
   /// A target is aimed at from below, for steps vary.

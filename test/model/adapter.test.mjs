@@ -294,8 +294,11 @@ test("sessions, forks and snapshots keep their adapter", () =>
     const next = await session.send("When?");
     assert.ok(next.usage.cachedTokens > 0);
     assert.deepEqual(essence(await fork.send("When?")), essence(next));
+    assert.match(snapshot.toString("latin1"), /"digest":"[0-9a-f]{16}"/, "the keyed half stays here");
     const restored = await model.restore(snapshot);
-    assert.deepEqual(essence(await restored.send("When?")), essence(next));
+    const continued = await restored.send("When?");
+    assert.deepEqual(essence(continued), essence(next));
+    assert.ok(continued.usage.cachedTokens > 0, "its pages are found again");
 
     await withModel(async (other) => {
       const missing = await failure(other.restore(snapshot));

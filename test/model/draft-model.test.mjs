@@ -156,7 +156,12 @@ test("what cannot be a draft is refused", async () => {
       return true;
     },
   );
-  assert.equal((await model.generate("x", { maxTokens: 3, ignoreEos: true })).tokens.length, 3);
+  const short = { maxTokens: 3, ignoreEos: true, coalesce: true };
+  const [wrong, none] = await Promise.allSettled(
+    [{ draft: other }, {}].map((own) => model.generate("x", { ...short, ...own }).then()),
+  );
+  assert.equal(wrong.reason.code, "Incompatible");
+  assert.equal(none.value?.tokens.length, 3, "who asks the same without it does not fail with it");
   await Promise.all([model.dispose(), other.dispose()]);
 });
 

@@ -255,7 +255,8 @@ test("wrong arguments are refused", async () => {
     const refused = (options, message) =>
       assert.throws(() => model.session(options), { code: "InvalidArgument", message });
     refused(null, /options is null/);
-    refused({ tools: [] }, /no option 'tools'/);
+    refused({ template: "" }, /no option 'template'/);
+    refused({ tools: {} }, /tools is a value of type object; expected an array/);
     refused({ adapter: "x" }, /adapter is 'x', which is not loaded/);
     refused({ signal: AbortSignal.abort() }, /no option 'signal'/);
     refused({ system: 5 }, /system is 5/);
@@ -268,6 +269,7 @@ test("wrong arguments are refused", async () => {
       assert.rejects(whole(session.send(content, options)), { code: "InvalidArgument" });
     await bad(5);
     await bad("a", { cacheSalt: "b" });
+    await bad("a", { tools: [] });
     await bad("a", { temperature: "hot" });
     await bad("a", null);
     await session.send("a", { maxTokens: 1 });

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "harness.h"
 
@@ -138,6 +139,38 @@ TEST(scale_and_rank_make_another_adapter) {
   EXPECT(scaled.ok() && scaled.value().digest != one.digest);
 }
 
+// An adapter whose first factor has these bits changed.
+class Changed final : public AdapterSource {
+ public:
+  using Bits = std::vector<std::pair<size_t, uint32_t>>;
+  explicit Changed(Bits bits) : bits_(std::move(bits)) {}
+  std::span<const AdapterFactors> factors() const override { return inner_.factors(); }
+  Status Read(size_t index, AdapterFactor which, void* out) const override {
+    TM_RETURN_IF_ERROR(inner_.Read(index, which, out));
+    for (const auto& [position, bits] : bits_) {
+      if (which == AdapterFactor::kA) static_cast<uint32_t*>(out)[position] ^= bits;
+    }
+    return {};
+  }
+
+ private:
+  const ToySource inner_{1, 8};
+  const Bits bits_;
+};
+
+TEST(what_was_made_to_have_anothers_checksum_is_another_adapter) {
+  Bench bench(10000);
+  // The second change takes back what the first one makes of Hash64's lane, whatever the seed.
+  const auto forged = bench.set->Load(kClient, Opener<Changed>(Changed::Bits{{1, 1u << 31}, {17, 1u << 31 | 1}}));
+  const auto sound = bench.set->Load(kOther, Opener<Changed>(Changed::Bits{}));
+  EXPECT(forged.ok() && sound.ok());
+  EXPECT_EQ(forged.value().digest.first, sound.value().digest.first);
+  EXPECT(forged.value().digest != sound.value().digest);
+  EXPECT_EQ(bench.set->Stats().registered, 2u);
+  const auto key = [&](ClientId client, AdapterId id) { return bench.Open({{id, 1}}, client).value().key; };
+  EXPECT(key(kClient, forged.value().id) != key(kOther, sound.value().id));
+}
+
 TEST(names_belong_to_their_client_and_end) {
   Bench bench(1000);
   const AdapterInfo info = bench.Load(1);
@@ -260,6 +293,26 @@ TEST(files_that_changed_or_went_are_refused_and_take_no_room) {
   failure = {};
   EXPECT(bench.Open({{id, 1}}).ok());
   EXPECT_EQ(bench.set->Stats().bytes, 100u);
+}
+
+TEST(an_equal_adapter_that_is_loaded_while_one_is_read_again_counts_once) {
+  Bench bench(200);
+  bool loads = false;
+  const auto opener = [&]() -> Result<std::unique_ptr<AdapterSource>> {
+    if (std::exchange(loads, false)) bench.Load(1, 1, kOther);
+    return std::unique_ptr<AdapterSource>(std::make_unique<ToySource>(1.0f, 1));
+  };
+  const AdapterId id = bench.set->Load(kClient, opener).value().id;
+  bench.set->Release(kClient, bench.Load(7, 2).id);  // was in its place
+  loads = true;
+  const auto stack = bench.Open({{id, 1}});
+  EXPECT(stack.ok() && !loads);
+  EXPECT_EQ(bench.set->Stats().loaded, 1u);
+  EXPECT_EQ(bench.set->Stats().bytes, 100u);
+  EXPECT_EQ(bench.executor.alive, 1);
+  bench.set->ReleaseAll(kClient);
+  bench.set->ReleaseAll(kOther);
+  EXPECT_EQ(bench.set->Stats().bytes, 0u);
 }
 
 TEST(a_load_that_fails_leaves_nothing) {

@@ -58,14 +58,15 @@ TEST(a_prompt_among_streams_adds_less_than_their_own_time) {
     budget.Measured(0, 5, machine.Ms(0, 5));
     const double alone = machine.Ms(streams, 0);
     const auto times = Run(&budget, &machine, streams, 400);
-    EXPECT_LE(Maximum(times), 1.8 * alone);
+    EXPECT_LE(Maximum(times), 1.6 * alone);
     const double mean = std::accumulate(times.begin(), times.end(), 0.0) / static_cast<double>(times.size());
-    EXPECT(mean > 1.6 * alone);
+    EXPECT(mean > 1.4 * alone);
   }
 }
 
 TEST(the_more_wait_for_each_one_that_runs_the_more_they_get) {
   Machine machine;
+  machine.base_ms = 20;
   StepBudget budget(512, 0);
   Run(&budget, &machine, 16, 400);
   budget.Measured(16, 0, machine.Ms(16, 0));
@@ -139,7 +140,7 @@ TEST(it_follows_costs_that_change) {
   Run(&budget, &machine, 16, 300);
   rows = 0;
   Run(&budget, &machine, 16, 100, &rows);
-  EXPECT(rows > 100 * 50 && rows < 100 * 75);
+  EXPECT(rows > 100 * 33 && rows < 100 * 50);
 }
 
 TEST(prefill_goes_on_whatever_the_number_of_decode_rows_does) {

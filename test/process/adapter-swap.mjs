@@ -9,12 +9,22 @@ const { modelPath, kept, folders, loads, streams } = JSON.parse(process.argv[2])
 const model = await loadModel(modelPath, { contextLength: 256 });
 const adapter = await model.loadAdapter(kept, { name: "kept" });
 
+/** Between two parts of one reply. */
+let gapMs = 0;
+
 /** A reply that a stream's number determines, every other one with the adapter that stays. */
 async function ask(i) {
-  const { tokens, logprobs } = await model.generate(`Stream ${i}`, {
+  const reply = model.generate(`Stream ${i}`, {
     ...{ maxTokens: 24, temperature: 1, seed: i, logprobs: 1, ignoreEos: true },
     ...(i % 2 ? { adapter } : {}),
   });
+  let last;
+  for await (const _ of reply) {
+    const now = performance.now();
+    if (last !== undefined) gapMs = Math.max(gapMs, now - last);
+    last = now;
+  }
+  const { tokens, logprobs } = await reply;
   return { tokens, logprobs };
 }
 
@@ -28,6 +38,7 @@ const resident = async () => {
 
 const expected = [];
 for (let i = 0; i < streams; i += 1) expected.push(await ask(i));
+gapMs = 0;
 const delay = monitorEventLoopDelay({ resolution: 1 });
 delay.enable();
 let going = true;
@@ -58,7 +69,8 @@ const result = {
   growth,
   adapters,
   bytes: adapter.bytes,
-  delayMs: delay.percentile(99) / 1e6,
+  delayMs: [delay.percentile(99), delay.max].map((ns) => ns / 1e6),
+  gapMs,
   times,
 };
 await model.dispose();

@@ -18,12 +18,14 @@ async function swap(modelPath, loads) {
   // Its young generation cannot grow: V8 would add up to 32 MB that are not ours.
   const flags = ["--expose-gc", "--max-semi-space-size=1"];
   const { stdout } = await promisify(execFile)(process.execPath, [...flags, script, JSON.stringify(order)]);
-  const { replies, growth, adapters, bytes, delayMs, times } = JSON.parse(stdout);
+  const { replies, growth, adapters, bytes, delayMs, gapMs, times } = JSON.parse(stdout);
   times.sort((a, b) => a - b);
   const [median, most] = [times[times.length >> 1], times.at(-1)].map((ms) => ms.toFixed(1));
+  const [delay, delayMost] = delayMs.map((ms) => ms.toFixed(1));
   console.log(
     `# ${loads} adapters beside ${replies} replies: ${median} ms each, ${most} ms at most; event loop delay p99 ` +
-      `${delayMs.toFixed(1)} ms; resident memory grew by ${growth.toFixed(2)} MB`,
+      `${delay} ms, ${delayMost} ms at most; longest gap between tokens ${gapMs.toFixed(1)} ms; ` +
+      `resident memory grew by ${growth.toFixed(2)} MB`,
   );
   assert.ok(replies >= 8, "the streams ran meanwhile");
   assert.deepEqual([adapters.registered, adapters.loaded, adapters.bytes], [1, 1, bytes]);

@@ -10,6 +10,7 @@ import { loadModel } from "../../dist/index.mjs";
 import { instrument } from "../../dist/opentelemetry.mjs";
 import { collectMetrics } from "../../dist/prometheus.mjs";
 import { root, tinyModel } from "../support/models.mjs";
+import { randomAdapter } from "../support/random-adapter.mjs";
 
 const require = createRequire(import.meta.url);
 const folder = mkdtempSync(join(tmpdir(), "tokenmill-peers-"));
@@ -45,6 +46,7 @@ peerTest("prom-client shows what stats() says, histograms cumulated", ["prom-cli
   const model = await loadModel(path);
   const registry = new client.Registry();
   collectMetrics(model, { registry, labels: { model: "tiny" } });
+  const { bytes: adapterBytes } = await model.loadAdapter(randomAdapter(path));
   await Promise.all(["a", "b", "c"].map((text) => model.generate(text, { ignoreEos: true, maxTokens: 9 })));
   const samples = parse(await registry.metrics());
   const { finished, steps, completionTokens, pages, bytes, histograms } = model.stats();
@@ -54,6 +56,9 @@ peerTest("prom-client shows what stats() says, histograms cumulated", ["prom-cli
   assert.equal(at("tokenmill_steps_total"), steps);
   assert.equal(at("tokenmill_pages", ',state="free"'), pages.free);
   assert.equal(at("tokenmill_memory_bytes", ',kind="weights"'), bytes.weights);
+  assert.equal(at("tokenmill_memory_bytes", ',kind="adapters"'), adapterBytes);
+  assert.equal(at("tokenmill_adapters", ',state="loaded"'), 1);
+  assert.equal(at("tokenmill_adapter_reloads_total"), 0);
   const { bounds, counts, sum } = histograms.ttftMs;
   let count = 0;
   for (const [i, inBucket] of counts.entries()) {
@@ -236,8 +241,16 @@ peerTest("requests and observed models become metrics", telemetry, async (...sdk
   const instrumentation = instrument({ meterProvider });
   instrumentation.observe(model);
   const options = { ignoreEos: true, maxTokens: 4 };
+  await model.loadAdapter(randomAdapter(path));
   const { usage, timings } = await model.generate("Hello", options);
   const metrics = await collected();
+  assert.deepEqual(
+    metrics["tokenmill.adapters"].map(({ value, attributes }) => [attributes["tokenmill.state"], value]),
+    [
+      ["registered", 1],
+      ["loaded", 1],
+    ],
+  );
   const [ttft] = metrics["gen_ai.server.time_to_first_token"];
   assert.deepEqual([ttft.value.count, ttft.value.sum], [1, timings.ttftMs / 1000]);
   assert.equal(ttft.attributes["gen_ai.request.model"], model.info.name);

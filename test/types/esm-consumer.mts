@@ -5,6 +5,7 @@ import {
   type AdapterChoice,
   type AdapterOptions,
   type ChatMessage,
+  type ChatOptions,
   type Completion,
   type ContentPart,
   type CpuDevice,
@@ -45,6 +46,7 @@ import {
   type Tokenizer,
   type TokenLogprob,
   TokenmillError,
+  type ToolDefinition,
   type Usage,
   type WeightedAdapter,
 } from "tokenmill";
@@ -348,6 +350,25 @@ export async function converse(model: Model): Promise<void> {
   new Session();
   // @ts-expect-error turns make other messages
   session.messages.push({ role: "user", content: "Why?" });
+}
+
+export async function call(model: Model): Promise<void> {
+  const parameters = { type: "object", properties: { city: { type: "string" } } } as const;
+  const tool: ToolDefinition = { type: "function", function: { name: "weather", parameters } };
+  const options: ChatOptions = { tools: [tool, { type: "function", function: { name: "time" } }] };
+  await model.chat([], options);
+  const session = model.session({ tools: [tool] as const });
+  void model.generateMany([{ messages: [], options }, { prompt: "x" }], options);
+  // @ts-expect-error a tool has a name
+  options.tools = [{ type: "function", function: {} }];
+  // @ts-expect-error the only type there is
+  options.tools = [{ type: "retrieval", function: { name: "time" } }];
+  // @ts-expect-error tools belong to messages
+  model.generate("x", { tools: [tool] });
+  // @ts-expect-error tools are the session's
+  session.send("x", { tools: [tool] });
+  // @ts-expect-error an item with a prompt has no tools
+  void model.generateMany([{ prompt: "x", options: { tools: [tool] } }]);
 }
 
 export function tokenize(tokenizer: Tokenizer): string {

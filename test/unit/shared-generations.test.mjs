@@ -144,6 +144,16 @@ test("the engine is always asked for notices, for some reader may want to know w
   );
 });
 
+test("only requests with one draft share, for a draft may fail them", () => {
+  const [a, b] = [{}, {}];
+  for (const [id, draftModel] of [a, a, b, undefined, undefined].entries())
+    join(id, 0, draftModel ? { draftModel } : {});
+  assert.deepEqual(
+    engine.requests.map(({ draftModel }) => draftModel),
+    [a, b, undefined],
+  );
+});
+
 test("a reader that leaves early is told its own times and counts", async () => {
   const stays = join(1, 1000);
   const leaver = join(2, 1050);

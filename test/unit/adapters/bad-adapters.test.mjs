@@ -1,11 +1,12 @@
-// Every bad adapter is refused with its code, naming what is wrong, and nothing is written.
+// Every bad adapter is refused with its code, naming what is wrong: no model is written, and one that runs stays as it
+// is.
 import assert from "node:assert/strict";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { readAdapter } from "../../../dist/adapters/read-adapter.js";
-import { mergeAdapter } from "../../../dist/index.mjs";
+import { loadModel, mergeAdapter } from "../../../dist/index.mjs";
 import { adapterFolder } from "../../support/adapters.mjs";
 import { failure } from "../../support/failure.mjs";
 import { tinyModel } from "../../support/models.mjs";
@@ -17,6 +18,11 @@ const model = tinyModel();
 const output = join(folder, "merged.gguf");
 const merge = (files) => mergeAdapter(model, adapterFolder(folder, files), output);
 
+const running = await loadModel(model, { contextLength: 64 });
+after(() => running.dispose());
+const say = async () => (await running.generate("The mill", { maxTokens: 8, logprobs: 1 })).logprobs;
+const said = await say();
+
 test("the table has a row for every kind of damage, each under a name of its own", () => {
   assert.equal(new Set(badAdapters.map(({ name }) => name)).size, badAdapters.length);
   assert.ok(badAdapters.length >= 60);
@@ -25,15 +31,24 @@ test("the table has a row for every kind of damage, each under a name of its own
 test("the adapter that the bad ones are made from is good", async () => {
   await merge(goodAdapter());
   rmSync(output);
+  const adapter = await running.loadAdapter(adapterFolder(folder, goodAdapter()));
+  await adapter.unload();
 });
 
 for (const { name, files, code, message } of badAdapters) {
   test(`${name}: ${code}`, async () => {
-    const error = await failure(merge(files()));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
-    assert.match(error.message, /^[\P{Cc}]*$/u, "the message is one line of printable text");
+    const source = adapterFolder(folder, files());
+    for (const use of [() => mergeAdapter(model, source, output), () => running.loadAdapter(source)]) {
+      const error = await failure(use());
+      assert.equal(error.code, code, error.message);
+      assert.match(error.message, message);
+      assert.match(error.message, /^[\P{Cc}]*$/u, "the message is one line of printable text");
+    }
     assert.ok(!existsSync(output), "nothing is written");
+    assert.deepEqual(running.adapters(), []);
+    const { registered, bytes } = running.stats().adapters;
+    assert.deepEqual([registered, bytes], [0, 0]);
+    assert.deepEqual(await say(), said);
   });
 }
 

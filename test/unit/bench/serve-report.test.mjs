@@ -136,7 +136,7 @@ test("a result is read as it was written, compared by its figures, and has its p
 
 test("the table says which bars are missed", () => {
   const text = describeServe(content);
-  assert.match(text, /^load 60 % +TTFT p99 at 60 % +600 +ms +below 500: MISSED$/m);
+  assert.match(text, /^load 60 % +TTFT p99 at 60 % +600 +ms +MISSED, by 20 %: below 500$/m);
   assert.match(text, /^offline +answers +900 +tokens\/s *$/m);
   assert.match(text, /load 20 %: 5 requests measured/);
 });

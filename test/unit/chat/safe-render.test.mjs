@@ -26,21 +26,21 @@ const textOf = (pieces) => pieces.map((piece) => piece.text).join("");
 const specialOf = (pieces) => pieces.filter((piece) => piece.special).map((piece) => piece.text);
 const users = (...contents) => contents.map((content) => ({ role: "user", content }));
 
-function render(template, messages, specialTokens = special) {
+function render(template, messages, specialTokens = special, tools = undefined) {
   const compiled = new CompiledTemplate(template);
   return renderSafely(
     {
       template,
       specialTokens: new SpecialTokens(specialTokens),
-      render: (marked) => compiled.render({ messages: marked }, bounds),
+      render: (marked) => compiled.render({ tools: null, ...marked }, bounds),
     },
-    messages,
+    tools ? { messages, tools } : { messages },
   );
 }
 
 /** What the template makes of the messages as they are, without any care. */
-function renderPlainly(template, messages) {
-  return new CompiledTemplate(template).render({ messages }, bounds);
+function renderPlainly(template, messages, tools = null) {
+  return new CompiledTemplate(template).render({ messages, tools }, bounds);
 }
 
 function harmless(messages) {
@@ -150,6 +150,65 @@ describe("special tokens in callers' strings", () => {
   it("stay text when the template chooses its special tokens by what messages say", () => {
     const template = "{% if 'im_end' in messages[0].content %}<s>{% endif %}{{ messages[0].content }}</s>";
     assert.deepEqual(specialOf(render(template, users("im_end"))), ["</s>"]);
+  });
+});
+
+describe("special tokens in tools", () => {
+  const tool = (name, description, properties, more = {}) => ({
+    type: "function",
+    function: { name, description, parameters: { type: "object", properties, required: ["city"], ...more } },
+  });
+  const asJson = "<s>{% for t in tools %}{{ t | tojson }}\n{% endfor %}{{ messages[0].content }}</s>";
+  const iterating =
+    "<s>{% for t in tools %}{% set f = t.function %}<|user|>{{ f.name }}: {{ f.description | trim }}\n" +
+    "{% for key, p in f.parameters.properties.items() %}- {{ key }} (" +
+    "{% if p.type == 'string' %}text{% elif p.type == 'integer' %}whole{% else %}{{ p.type }}{% endif %}" +
+    "{% if key in f.parameters.required %}, needed{% endif %}" +
+    "{% if p.enum %}: {{ p.enum | join('|') }}{% endif %})\n{% endfor %}<|end|>{% endfor %}" +
+    "{{ messages[0].content }}</s>";
+  const spelling = [
+    tool("<|im_end|>", "a <|im_start|>system", {
+      city: { type: "string", enum: ["<s>", "</s>"] },
+      "<|end|>": { type: "integer", description: "<|user|>" },
+      days: { type: "number", default: "<|im_end|>" },
+    }),
+    tool("plain", "b", { type: { type: "string" }, properties: { type: "<s>" } }),
+  ];
+
+  for (const [title, template, own] of [
+    ["as JSON", asJson, ["<s>", "</s>"]],
+    ["by iterating", iterating, ["<s>", "<|user|>", "<|end|>", "<|user|>", "<|end|>", "</s>"]],
+    ["as JSON in ASCII", asJson.replace("tojson", "tojson(ensure_ascii=true)"), ["<s>", "</s>"]],
+  ]) {
+    it(`stay text where a template writes them ${title}`, () => {
+      const pieces = render(template, users("</s>"), special, spelling);
+      assert.deepEqual(specialOf(pieces), own);
+      assert.equal(textOf(pieces), renderPlainly(template, users("</s>"), spelling));
+    });
+  }
+
+  it("are not completed by the template's own text", () => {
+    const joining =
+      "<s>{% for t in tools %}<|{{ t.function.name }}|>{{ t.function.description }}|im_end|>" +
+      "{% for key, p in t.function.parameters.properties.items() %}<|{{ key }}|><|{{ p.type }}|>" +
+      "{% endfor %}{% endfor %}{{ 'user' }} {{ 'end' }}</s>";
+    const tools = [tool("end", "<", { user: { type: "end" }, im_start: { type: "string" } })];
+    const pieces = render(joining, users("a"), special, tools);
+    assert.deepEqual(specialOf(pieces), ["<s>", "</s>"]);
+    assert.equal(textOf(pieces), renderPlainly(joining, users("a"), tools));
+    const keys = "{% for k in tools[0].function.parameters %}<|{{ k }}|>{% endfor %}{{ 'user' }}";
+    assert.deepEqual(
+      specialOf(render(keys, users("a"), special, [tool("a", "b", {}, { user: 1, end: 2 })])),
+      [],
+    );
+  });
+
+  it("leave a template's own special tokens for each parameter, whatever these are called", () => {
+    const template = "{% for k in tools[0].function.parameters.properties %}<s>{{ k }}</s>{% endfor %}";
+    const tools = [tool("a", "b", { name: {}, city: {}, days: {} })];
+    const pieces = render(template, users("a"), special, tools);
+    assert.equal(textOf(pieces), "<s>name</s><s>city</s><s>days</s>");
+    assert.equal(specialOf(pieces).length, 6);
   });
 });
 
