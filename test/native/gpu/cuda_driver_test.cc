@@ -2,6 +2,7 @@
 // is typed, nothing leaks, and calls come in the order that the driver wants. The library is fake_libcuda.cc,
 // which the test compiles, whole and without one function.
 // sources: kernels/cuda/driver_cuda.cc kernels/cuda/cuda_api.cc
+// backends: emu
 
 #include "kernels/cuda/driver_cuda.h"
 

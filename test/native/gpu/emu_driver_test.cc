@@ -1,5 +1,6 @@
 // The emulated driver: memory with a limit, streams whose work is done late, graphs, several devices.
 // sources: emulator.cu
+// backends: emu ptx
 
 #include "emulator.h"
 

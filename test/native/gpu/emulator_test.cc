@@ -1,5 +1,6 @@
 // What the emulator must find: small kernels with one fault each, and their correct twins, in which it must
 // find none.
+// backends: emu ptx
 
 #include "emulator.h"
 

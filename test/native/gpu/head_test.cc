@@ -213,12 +213,12 @@ TEST(reduces_small_vocabularies) {
 }
 
 TEST(reduces_several_chunks) {
-  SetEmuSeed(TestDriver(), 5);
+  SetSeed(5);
   for (const int vocabulary : {4096, 4097, 9000}) CheckVocabulary(TestDriver(), vocabulary, 4);
 }
 
 TEST(reduces_a_large_vocabulary) {
-  SetEmuSeed(TestDriver(), 6);
+  SetSeed(6);
   const int vocabulary = 50000;
   std::vector<float> logits = RandomFloats(vocabulary, 1, 5);
   logits.insert(logits.end(), logits.begin(), logits.end());
@@ -287,7 +287,7 @@ TEST(sums_far_apart_logits) {
 
 TEST(rows_do_not_depend_on_the_step) {
   const int vocabulary = 5000, rows = 33;
-  SetEmuSeed(TestDriver(), 4);
+  SetSeed(4);
   const std::vector<float> logits = RandomFloats(static_cast<size_t>(rows * vocabulary), 2, 3);
   std::vector<Wanted> wanted(rows);
   for (int r = 0; r < rows; ++r) wanted[static_cast<size_t>(r)] = {1 + r % 5, r % 2, {{r, 2, 1}}, {r}};

@@ -50,7 +50,7 @@ TEST(norms_rows_of_any_width) {
 }
 
 TEST(norms_wide_rows) {
-  SetEmuSeed(TestDriver(), 3);
+  SetSeed(3);
   for (const int width : {4096, 4128, 8190, 16384}) CheckNorm(TestDriver(), 1, width);
 }
 

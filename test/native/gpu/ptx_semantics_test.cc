@@ -7,6 +7,7 @@
 
 // Instructions of PTX as the translator carries them out, against the results that the PTX ISA asks for.
 // generated: ptx-semantics.mjs
+// backends: emu ptx
 
 using namespace gpu_test;
 
