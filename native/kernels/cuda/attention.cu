@@ -72,7 +72,7 @@ template <class S>
 GPU_FN void FinishSegment(const AttentionParams& p, const Queries& queries, bool last, PrefillSums<S>& sums) {
   const MergeFactors factors = Merge(sums.before, sums.in_segment.maximum, sums.in_segment.sum);
   float inverse[2];
-  GPU_UNROLL for (int h = 0; h < 2; ++h) inverse[h] = gpu::divide(1.0f, sums.before.sum[h]);
+  GPU_UNROLL for (int h = 0; h < 2; ++h) inverse[h] = Reciprocal(sums.before.sum[h]);
   GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
     // Keeps the compiler from loading all chunks at once, for which there are no registers.
     gpu::sync_warp();
@@ -277,7 +277,7 @@ template <class S>
 GPU_FN void StoreOut(const AttentionParams& p, const Queries& queries, DecodeSums<S>& total) {
   GPU_UNROLL for (int h = 0; h < 2; ++h) {
     if (queries.offset[h] < 0) continue;
-    const float inverse = gpu::divide(1.0f, total.merged.sum[h]);
+    const float inverse = Reciprocal(total.merged.sum[h]);
     GPU_UNROLL for (int i = 0; i < kOwnChunks<S>; ++i) {
       const int c = gpu::warp() + i * kWarps;
       if (c >= S::kChunks) continue;

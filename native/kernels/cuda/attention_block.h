@@ -81,8 +81,10 @@ struct Queries {
   int64_t offset[2];  // of the head in q and out, in floats; -1 for none
   int last[2];        // the last position seen, -1 for none
   int before[2];      // positions up to this one aren't seen
-  float factor[2];    // makes scores of products
+  float factor[2];    // makes scores of products; with a soft cap, parts of it
 };
+
+constexpr float kLog2E = 1.44269504088896340736f;
 
 GPU_FN float PowerOfTwo(int exponent) { return gpu::bits_float(static_cast<uint32_t>(exponent + 127) << 23); }
 
@@ -123,8 +125,8 @@ GPU_FN Queries LoadQueries(const AttentionParams& p, const Tile& tile, int first
     const bool plain = !(largest > 0) || exponent > 127;
     const int down = plain ? 0 : gpu::max(exponent - 11, -100);
     scale[h] = PowerOfTwo(-down);
-    // 1.4427: weights are powers of two. A soft cap comes in between.
-    queries.factor[h] = PowerOfTwo(down) * (p.softcap > 0 ? p.scale : p.scale * 1.44269504088896340736f);
+    // Weights are powers of two; a soft cap comes before that.
+    queries.factor[h] = PowerOfTwo(down) * (p.softcap > 0 ? gpu::divide(p.scale, p.softcap) : p.scale * kLog2E);
   }
   GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
     uint32_t fragment[4];
@@ -231,12 +233,21 @@ struct BlockWeights {
   uint32_t fragments[S::kTiles / 2][4];  // weights in f16, 16 positions each
 };
 
-// softcap * tanh(x / softcap), off by a few 2^-24 of softcap.
-GPU_FN float SoftCap(float x, float softcap) {
-  const float scaled = gpu::divide(x, softcap);
-  const float power = gpu::exp2_approx(gpu::abs(scaled) * -2.88539008177792681472f);  // e^(-2 |scaled|)
-  const float tanh = gpu::divide(1.0f - power, 1.0f + power);
-  return softcap * (scaled < 0 ? -tanh : tanh);
+/// 1 / x to the last bit or two for x in [1, 2^64], NaN for others: without the calls that a division may end in.
+GPU_FN float Reciprocal(float x) {
+  const uint32_t bits = gpu::float_bits(x);
+  const float half = gpu::bits_float((bits & 0x7fffffu) | 0x3f000000u);  // [0.5, 1)
+  float inverse = gpu::fma(half, -32.0f / 17.0f, 48.0f / 17.0f);         // off by 1/17, squared by each step
+  GPU_UNROLL for (int i = 0; i < 3; ++i) inverse = gpu::fma(inverse, gpu::fma(-half, inverse, 1.0f), inverse);
+  const float scaled = inverse * PowerOfTwo(126 - static_cast<int>(bits >> 23));
+  return x >= 1 && x <= 0x1p64f ? scaled : gpu::bits_float(0x7fc00000u);
+}
+
+// tanh(x), off by some 2^-23.
+GPU_FN float Tanh(float x) {
+  const float power = gpu::exp2_approx(gpu::abs(x) * -2.88539008177792681472f);  // e^(-2 |x|)
+  const float magnitude = (1.0f - power) * Reciprocal(1.0f + power);
+  return x < 0 ? -magnitude : magnitude;
 }
 
 /// From the products of the block at `base`, which are used up.
@@ -247,11 +258,19 @@ GPU_FN BlockWeights<S> Weights(const AttentionParams& p, const Queries& queries,
   const int first = base + 2 * (gpu::lane() % 4);
   float largest[2] = {-gpu::kInfinity, -gpu::kInfinity};
   GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
+    GPU_UNROLL for (int i = 0; i < 4; ++i) s[n][i] *= queries.factor[i / 2];
+  }
+  if (p.softcap > 0) {
+    const float capped = p.softcap * kLog2E;
+    GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
+      GPU_UNROLL for (int i = 0; i < 4; ++i) s[n][i] = capped * Tanh(s[n][i]);
+    }
+  }
+  GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
     GPU_UNROLL for (int i = 0; i < 4; ++i) {
       const int h = i / 2, position = first + 8 * n + i % 2;
-      float score = s[n][i] * queries.factor[h];
-      if (p.softcap > 0) score = SoftCap(score, p.softcap) * 1.44269504088896340736f;
-      s[n][i] = position <= queries.last[h] && position > queries.before[h] ? score : -gpu::kInfinity;
+      const bool seen = position <= queries.last[h] && position > queries.before[h];
+      s[n][i] = seen ? s[n][i] : -gpu::kInfinity;
       largest[h] = gpu::max(largest[h], s[n][i]);
     }
   }
