@@ -18,7 +18,7 @@ struct Shape {
   static constexpr int kDim = kHeadDim;
   static constexpr bool kInt8 = kIsInt8;
   static constexpr int kChunks = kDim / 16;
-  static constexpr int kPositions = kDim > 128 ? 32 : 64;  // of a block
+  static constexpr int kPositions = kDim >= 128 ? 32 : 64;  // of a block
   static constexpr int kTiles = kPositions / 8;
   static constexpr int kPages = kPositions / kKvPageTokens;
   static constexpr int kRowBytes = kDim * (kInt8 ? 1 : 2);
@@ -35,6 +35,10 @@ struct alignas(8) Pair {
 struct alignas(16) Quad {
   float x, y, z, w;
 };
+/// A lane's part of 16 queries and 16 elements of their heads, in f16.
+struct alignas(16) QueryFragment {
+  uint32_t x, y, z, w;
+};
 
 /// A block's keys or values in shared memory.
 template <class S>
@@ -44,7 +48,7 @@ struct alignas(16) KvRows {
 /// Of a block's positions; unused for f16.
 template <class S>
 struct alignas(16) KvScales {
-  float keys[S::kInt8 ? S::kPositions : 4];
+  float keys[S::kInt8 ? S::kPositions + 16 : 4];  // 16 more: other banks for those that are copied at once
   float values[S::kInt8 ? S::kPositions : 4];
 };
 
@@ -78,10 +82,9 @@ GPU_FN Tile LoadTile(const AttentionParams& p, int index, int head_tile) {
 
 /// A lane's two queries.
 struct Queries {
-  int64_t offset[2];  // of the head in q and out, in floats; -1 for none
-  int last[2];        // the last position seen, -1 for none
-  int before[2];      // positions up to this one aren't seen
-  float factor[2];    // makes scores of products; with a soft cap, parts of it
+  int head[2];      // index of the head in q and out, [rows * query_heads]; -1 for none
+  int last[2];      // the last position seen, -1 for none
+  float factor[2];  // makes scores of products; with a soft cap, parts of it
 };
 
 constexpr float kLog2E = 1.44269504088896340736f;
@@ -109,13 +112,12 @@ GPU_FN Queries LoadQueries(const AttentionParams& p, const Tile& tile, int first
     const int index = first_query + g + 8 * h, row = index / tile.heads;
     const bool used = row < tile.rows;
     const int head = tile.head + index % tile.heads;
-    queries.offset[h] = used ? (int64_t{tile.row + row} * p.kv.query_heads + head) * S::kDim : -1;
+    queries.head[h] = used ? (tile.row + row) * p.kv.query_heads + head : -1;
     queries.last[h] = used ? tile.position + row : -1;
-    queries.before[h] = p.kv.table.window > 0 ? queries.last[h] - p.kv.table.window : -1;
     float largest = 0;
     GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
       if (!used) continue;
-      const float* q = p.q + queries.offset[h] + 16 * c;
+      const float* q = p.q + int64_t{queries.head[h]} * S::kDim + 16 * c;
       const Pair a = *reinterpret_cast<const Pair*>(q + low), b = *reinterpret_cast<const Pair*>(q + high);
       largest = gpu::max(gpu::max(largest, gpu::max(gpu::abs(a.x), gpu::abs(a.y))),
                          gpu::max(gpu::abs(b.x), gpu::abs(b.y)));
@@ -132,8 +134,8 @@ GPU_FN Queries LoadQueries(const AttentionParams& p, const Tile& tile, int first
     uint32_t fragment[4];
     GPU_UNROLL for (int h = 0; h < 2; ++h) {
       Pair a = {0, 0}, b = {0, 0};
-      if (queries.offset[h] >= 0) {
-        const float* q = p.q + queries.offset[h] + 16 * c;
+      if (queries.head[h] >= 0) {
+        const float* q = p.q + int64_t{queries.head[h]} * S::kDim + 16 * c;
         a = *reinterpret_cast<const Pair*>(q + low);
         b = *reinterpret_cast<const Pair*>(q + high);
       }
@@ -256,6 +258,7 @@ GPU_FN BlockWeights<S> Weights(const AttentionParams& p, const Queries& queries,
                                int base, float (&s)[S::kTiles][4]) {
   BlockWeights<S> out;
   const int first = base + 2 * (gpu::lane() % 4);
+  const uint32_t reach = p.kv.table.window > 0 ? static_cast<uint32_t>(p.kv.table.window) : 0x80000000u;
   float largest[2] = {-gpu::kInfinity, -gpu::kInfinity};
   GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
     GPU_UNROLL for (int i = 0; i < 4; ++i) s[n][i] *= queries.factor[i / 2];
@@ -268,9 +271,9 @@ GPU_FN BlockWeights<S> Weights(const AttentionParams& p, const Queries& queries,
   }
   GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
     GPU_UNROLL for (int i = 0; i < 4; ++i) {
-      const int h = i / 2, position = first + 8 * n + i % 2;
-      const bool seen = position <= queries.last[h] && position > queries.before[h];
-      s[n][i] = seen ? s[n][i] : -gpu::kInfinity;
+      // How far back; negative numbers, of positions behind the query's, are beyond any reach.
+      const int h = i / 2, back = queries.last[h] - (first + 8 * n + i % 2);
+      s[n][i] = static_cast<uint32_t>(back) < reach ? s[n][i] : -gpu::kInfinity;
       largest[h] = gpu::max(largest[h], s[n][i]);
     }
   }
