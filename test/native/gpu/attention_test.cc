@@ -67,7 +67,8 @@ std::vector<double> Oracle(const Case& c, const std::vector<float>& q, bool roun
         double maximum = -HUGE_VAL, sum = 0;
         for (int p = first; p <= position; ++p) {
           double score = 0;
-          for (int d = 0; d < dim; ++d) score += query[static_cast<size_t>(d)] * at(s, p, h / GroupOf(c.shape), false, d);
+          for (int d = 0; d < dim; ++d)
+            score += query[static_cast<size_t>(d)] * at(s, p, h / GroupOf(c.shape), false, d);
           score *= static_cast<double>(ScaleOf(c.shape));
           if (c.softcap > 0) score = c.softcap * std::tanh(score / c.softcap);
           weights.push_back(score);
