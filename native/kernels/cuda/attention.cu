@@ -3,14 +3,14 @@
 #include "kernels/cuda/attention_block.h"
 #include "kernels/cuda/gpu.h"
 
-// attention_prefill_{f16,int8}_DIM: grid (tiles, head tiles), 4 warps. Each warp has 16 of the tile's queries (up
-// to 64) and walks all positions that the tile sees; keys and values of the next block of positions are copied while one is
-// worked off. Sums of earlier segments wait in `out`. Tiles are taken from the last on, which see most.
+// attention_prefill_{f16,int8}_DIM: grid (tiles, head tiles), 4 warps. Each warp has 16 of the tile's queries (up to
+// 64) and walks all positions that the tile sees; keys and values of the next block of positions are copied while
+// one is worked off. Sums of earlier segments wait in `out`. Tiles are taken from the last on, which see most.
 //
-// attention_decode_{f16,int8}_DIM: grid (tiles, head tiles, splits), 4 warps. All warps have the same 16 queries; each
-// takes one of four blocks of positions, first keys, then values in the same memory, and leaves its weighted sums
-// there, which all threads then merge. A split takes every splits-th segment; with more than one segment, results go to
-// partials, and the last block of threads to finish a tile merges them.
+// attention_decode_{f16,int8}_DIM: grid (tiles, head tiles, splits), 4 warps. All warps have the same 16 queries;
+// each takes one of four blocks of positions, first keys, then values in the same memory, and leaves its weighted
+// sums there, which all threads then merge. A split takes every splits-th segment; with more than one segment,
+// results go to partials, and the last block of threads to finish a tile merges them.
 
 namespace tokenmill::cuda {
 namespace {
