@@ -39,11 +39,11 @@ export function runNativeTest(name, [program, ...arguments_], environment = {}) 
 }
 
 /** Runs the native tests of a folder whose names contain `filter`. */
-export function runNative(folder, { label = "native", filter = "", environment = {} } = {}) {
+export function runNative(folder, { label = "native", filter = "" } = {}) {
   const tests = readdirSync(folder)
     .filter((name) => name.replace(/\.exe$/, "").endsWith("_test") && name.includes(filter))
     .sort();
-  for (const name of tests) runNativeTest(`${label}/${name}`, [join(folder, name)], environment);
+  for (const name of tests) runNativeTest(`${label}/${name}`, [join(folder, name)]);
 }
 
 /** One more test: whether a command succeeds, and says what it should. */

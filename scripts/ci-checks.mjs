@@ -1,5 +1,6 @@
 // node scripts/ci-checks.mjs GROUP: what continuous integration checks besides the tests, which needs more than a
 // user's machine has. Expects the build that `npm test` makes. Measures no time, so it runs at the lowest priority.
+import { readdirSync } from "node:fs";
 import { availableParallelism, setPriority } from "node:os";
 import { join } from "node:path";
 import { configureArm64, hasArm64Tools, onArm64 } from "./arm64.mjs";
@@ -101,22 +102,26 @@ function checkArm64() {
   }
 }
 
-/**
- * The kernels for GPUs on the emulator, with one schedule each, and the engine on top; a sample of the mutations that
- * their tests have to notice.
- */
+/** Of programs that take minutes on the emulator, the tests that are run here. */
+const shortened = { gpu_executor_test: ["ProgramsAgree", "HeadGives", "NanStays"] };
+
+/** The kernels for GPUs on the emulator, with one schedule each, and the engine on top. */
 function checkGpu() {
   const folder = "build-gpu";
   const flags = ["-DTOKENMILL_ADDON=OFF", "-DTOKENMILL_GPU_TESTS=ON", precompile];
   runCheck("gpu: configure", "cmake", ["-S", ".", "-B", folder, ...flags]);
   runCheck("gpu: build", "cmake", ["--build", folder, "--parallel", String(jobs)]);
   const programs = join(root, folder, "gpu-tests");
-  runNative(programs, { label: "gpu", environment: { GPU_SEEDS: "1" } });
+  for (const name of readdirSync(programs)
+    .filter((file) => file.endsWith("_test"))
+    .sort()) {
+    for (const filter of shortened[name] ?? [""])
+      runNativeTest(`${name} ${filter}`.trim(), [join(programs, name), filter], { GPU_SEEDS: "1" });
+  }
   runCheck("gpu: the engine on emulated devices", process.execPath, ["--test", "test/gpu/engine.test.mjs"], {
     environment: { TOKENMILL_EMULATED_LIBRARY: join(programs, "libemulated_device.so") },
     expected: /^# pass [1-9]\d*$[\s\S]*^# skipped 0$|^ℹ pass [1-9]\d*$[\s\S]*^ℹ skipped 0$/m,
   });
-  runCheck("gpu: a sample of mutants", process.execPath, ["scripts/mutants.mjs", "--sample", "8"]);
 }
 
 function checkX64() {
