@@ -54,8 +54,8 @@ function layOut(folder) {
   writeFileSync(join(folder, "package.json"), `${JSON.stringify(manifest(), null, 2)}\n`);
   writeFileSync(
     join(folder, "README.md"),
-    `# ${name}\n\nRuns models on NVIDIA GPUs of compute capability 8.0 or later, for tokenmill of the same version. Needs ` +
-      `NVIDIA's driver, of CUDA ${toolkitRelease()} or later, and nothing of its toolkit.\n`,
+    `# ${name}\n\nRuns models on NVIDIA GPUs of compute capability 8.0 or later, for tokenmill of the same version. ` +
+      `Needs NVIDIA's driver, of CUDA ${toolkitRelease()} or later, and nothing of its toolkit.\n`,
   );
 }
 

@@ -16,7 +16,7 @@ const { formatTable } = createRequire(import.meta.url)("../../dist/cli/text.js")
 
 const note = (text) => process.stderr.write(`bench: ${text}\n`);
 
-/** Of their speed without adapters, what streams have to keep: by the ids of mixes, and those without one beside others. */
+/** What streams have to keep of their speed: by the ids of mixes, and those without an adapter beside others. */
 const keptBars = { own: { atLeast: 0.75 }, one: { atLeast: 0.85 } };
 const besideBar = { atLeast: 0.95 };
 const loadBar = { below: 20 };

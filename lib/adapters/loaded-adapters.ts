@@ -132,10 +132,13 @@ export class LoadedAdapters {
   add(record: AdapterRecord): Adapter {
     const known = this.#byName.get(record.name);
     if (!known) {
-      const adapter = new LoadedAdapter(record, {
-        removed: () => this.#byName.delete(record.name),
-        idle: () => this.#release(record.id),
-      });
+      const adapter = new LoadedAdapter(
+        { ...record, targets: this.#targetsLike(record.targets) },
+        {
+          removed: () => this.#byName.delete(record.name),
+          idle: () => this.#release(record.id),
+        },
+      );
       this.#byName.set(record.name, adapter);
       return adapter;
     }
@@ -204,6 +207,15 @@ export class LoadedAdapters {
               `(${this.#byName.has(name) ? "one of that name is, and differs" : "load it first"})`,
       );
     });
+  }
+
+  /** The list of names as an adapter has it already: there may be thousands that change the same matrices. */
+  #targetsLike(targets: readonly string[]): readonly string[] {
+    for (const { record } of this.#byName.values()) {
+      const { targets: known } = record;
+      if (known.length === targets.length && known.every((target, i) => target === targets[i])) return known;
+    }
+    return Object.freeze([...targets]);
   }
 
   #resolve(choice: AdapterChoice) {

@@ -62,7 +62,8 @@ export function readConversation(
   if (characters > renderLimits.conversationCharacters) {
     throw new TokenmillError(
       "ContextOverflow",
-      `The messages${tools.length > 0 ? " and tools" : ""} have ${characters} characters; at most ${renderLimits.conversationCharacters} are taken`,
+      `The messages${tools.length > 0 ? " and tools" : ""} have ${characters} characters; ` +
+        `at most ${renderLimits.conversationCharacters} are taken`,
     );
   }
   return conversation;

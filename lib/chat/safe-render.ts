@@ -123,9 +123,9 @@ function sameSpecialTokens(a: readonly Piece[], b: readonly Piece[]): boolean {
 }
 
 /**
- * Maps the callers' strings. In messages, words that the template itself knows stay: roles, types and the like (some
- * templates make special tokens of roles), and keys. What is not such a word is mapped wherever it stands. Of tools only
- * the keys and types of schemas stay.
+ * Maps the callers' strings. In messages, words that the template itself knows stay: roles, types and the like
+ * (some templates make special tokens of roles), and keys. What is not such a word is mapped wherever it
+ * stands. Of tools only the keys and types of schemas stay.
  */
 function mapConversation(
   { template, specialTokens }: SafeRenderSource,

@@ -31,8 +31,8 @@ const float* FindNotFinite(const std::vector<float>& values) {
 
 class AdapterFile final : public AdapterSource {
  public:
-  AdapterFile(std::shared_ptr<const File> file, const AdapterSpec& spec)
-      : file_(std::move(file)), spec_(spec) {}
+  AdapterFile(std::shared_ptr<const File> file, AdapterSpec spec)
+      : file_(std::move(file)), spec_(std::move(spec)) {}
 
   Status Bind(const ModelFile& model) {
     if (!spec_.architecture.empty() && spec_.architecture != model.architecture) {
@@ -148,9 +148,9 @@ class AdapterFile final : public AdapterSource {
 
 }  // namespace
 
-Result<std::unique_ptr<AdapterSource>> OpenAdapter(const AdapterSpec& spec, const ModelFile& model) {
+Result<std::unique_ptr<AdapterSource>> OpenAdapter(AdapterSpec spec, const ModelFile& model) {
   TM_ASSIGN_OR_RETURN(std::shared_ptr<const File> file, File::Open(spec.path));
-  auto adapter = std::make_unique<AdapterFile>(std::move(file), spec);
+  auto adapter = std::make_unique<AdapterFile>(std::move(file), std::move(spec));
   TM_RETURN_IF_ERROR(adapter->Bind(model));
   return std::unique_ptr<AdapterSource>(std::move(adapter));
 }

@@ -13,6 +13,6 @@ namespace tokenmill {
 /// Factors are read, and their values checked, when Read is called; what has another type than F32, F16 or BF16, or
 /// two, becomes F32. ModelNotFound; CorruptFile, UnsupportedModel, UnsupportedQuantization or Incompatible naming
 /// the tensor.
-Result<std::unique_ptr<AdapterSource>> OpenAdapter(const AdapterSpec& spec, const ModelFile& model);
+Result<std::unique_ptr<AdapterSource>> OpenAdapter(AdapterSpec spec, const ModelFile& model);
 
 }  // namespace tokenmill

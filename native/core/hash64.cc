@@ -7,6 +7,7 @@ namespace {
 
 constexpr uint64_t kOdd = 0x9e3779b97f4a7c15u;  // the golden ratio's bits
 constexpr int kLanes = 8;                       // independent, so that multiplications overlap
+__extension__ using Product = unsigned __int128;
 
 uint64_t Mix(uint64_t x) {  // every bit of x reaches every bit of the result
   x = (x ^ x >> 32) * 0xd6e8feb86659fd93u;
@@ -14,10 +15,11 @@ uint64_t Mix(uint64_t x) {  // every bit of x reaches every bit of the result
   return x ^ x >> 32;
 }
 
-// Invertible in `word` and in `state`: one changed word always changes the lane.
+// Both halves of the product: what one changed bit makes of them depends on all bits. Of the lower half alone, changes
+// of top bits are the same whatever the rest, so that the next word could take them back.
 uint64_t Step(uint64_t state, uint64_t word) {
-  const uint64_t product = (state ^ word) * kOdd;
-  return product ^ product >> 31;
+  const Product product = Product{state ^ word} * kOdd;
+  return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
 }
 
 }  // namespace

@@ -131,7 +131,9 @@ void Engine::ImportHold(ClientId client, RequestId id, HoldId hold, std::shared_
 }
 
 Result<AdapterInfo> Engine::LoadAdapter(ClientId client, const AdapterSpec& spec) {
-  return adapters_->Load(client, [spec, model = model_.get()] { return OpenAdapter(spec, *model); });
+  return adapters_->Load(client, [stored = specs_.Put(spec), model = model_.get()] {
+    return OpenAdapter(stored.Get(), *model);
+  });
 }
 
 void Engine::ReleaseAdapter(ClientId client, AdapterId id) { adapters_->Release(client, id); }
@@ -235,9 +237,11 @@ void Engine::StepLoop() {
       const auto deadline = scheduler_->Expire();
       const bool copied = transfers_->Advance();
       if (!RunStep(&*plan, &result) && !copied) until = deadline.value_or(kWhenever);
-      DeliverEvents();
     });
-    if (failure == Code::kOk) continue;
+    if (failure == Code::kOk) {
+      Insist([&] { DeliverEvents(); });  // events stay until there is memory for them
+      continue;
+    }
     Insist([&] {
       scheduler_->EndAll(Error(failure, failure == Code::kOutOfMemory
                                             ? "the system refused memory that a step needed"

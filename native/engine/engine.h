@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "adapter/adapter_file.h"
+#include "adapter/spec_store.h"
 #include "engine/adapters.h"
 #include "engine/device.h"
 #include "engine/draft_source.h"
@@ -220,6 +221,7 @@ class Engine {
   size_t token_bytes_max_ = 1;  // of the longest token
   std::shared_ptr<Executor> executor_;
   std::shared_ptr<const DraftSource> draft_source_;
+  SpecStore specs_;
   std::unique_ptr<AdapterSet> adapters_;
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<PrefixIndex> prefix_;  // null when prefixes are not shared

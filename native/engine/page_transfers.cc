@@ -52,18 +52,25 @@ void PageTransfers::End(ClientId client, std::optional<RequestId> id, const Stat
   }
 }
 
-// Each part can be repeated when the system refused memory in the middle; what was done before is not done again.
 bool PageTransfers::Advance() {
   if (transfers_.empty()) return false;
+  try {
+    AdvanceFirst();
+  } catch (const std::bad_alloc&) {
+  }
+  return true;
+}
+
+// Each part can be repeated when the system refused memory in the middle; what was done before is not done again.
+void PageTransfers::AdvanceFirst() {
   Transfer& transfer = transfers_.front();
   if (!transfer.end) {
     std::optional<Status> status = Copy(&transfer);
-    if (!status) return true;
+    if (!status) return;
     Finish(&transfer, *std::move(status));
   }
   scheduler_->Tell(transfer.client, *transfer.end);
   transfers_.pop_front();
-  return true;
 }
 
 // A portion of its pages; how it ended, if it did.

@@ -30,7 +30,8 @@ class PageTransfers {
   /// Ends transfers of a client, one or all, with this status.
   void End(ClientId client, std::optional<RequestId> id, const Status& status);
 
-  /// Copies some pages; false when there are none to copy.
+  /// Copies some pages; false when there are none to copy. What the system refuses memory for is tried again with the
+  /// next call: those that run have no part in it.
   bool Advance();
 
  private:
@@ -57,6 +58,7 @@ class PageTransfers {
   Status BeginExport(Transfer* transfer, HeldPrefixes::Stamp stamp);
   bool Import(Transfer* transfer);
   bool NextPage(Transfer* transfer, const SnapshotLayout& layout) const;
+  void AdvanceFirst();
   std::optional<Status> Copy(Transfer* transfer);
   void Finish(Transfer* transfer, Status status);
 

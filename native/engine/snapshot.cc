@@ -56,15 +56,15 @@ Result<std::unique_ptr<SnapshotWriter>> SnapshotWriter::Make(const SnapshotIdent
                                                              const SnapshotLayout::FirstBlocks& first) {
   const SnapshotLayout layout(identity, state.size(), tokens.size(), first);
   std::unique_ptr<SnapshotWriter> writer(new SnapshotWriter(identity, layout));
-  writer->bytes_ = SystemBuffer(layout.total_bytes);
-  if (!writer->bytes_) {
+  writer->bytes_ = std::make_shared<SystemBuffer>(layout.total_bytes);
+  if (!*writer->bytes_) {
     return Error(Code::kOutOfMemory, "the system refused %zu bytes for a snapshot", layout.total_bytes);
   }
   writer->state_bytes_ = state.size();
   writer->tokens_ = tokens.size();
-  std::memcpy(writer->bytes_.data() + layout.state_offset, state.data(), state.size());
+  std::memcpy(writer->bytes_->data() + layout.state_offset, state.data(), state.size());
   if (!tokens.empty())
-    std::memcpy(writer->bytes_.data() + layout.tokens_offset, tokens.data(), tokens.size_bytes());
+    std::memcpy(writer->bytes_->data() + layout.tokens_offset, tokens.data(), tokens.size_bytes());
   return writer;
 }
 
@@ -81,13 +81,13 @@ std::shared_ptr<const SystemBuffer> SnapshotWriter::Close(size_t* size) {
   header.tokens = tokens_;
   for (size_t g = 0; g < kMaxKvGroups; ++g) header.first_block[g] = layout_.first_block[g];
   header.total_bytes = layout_.total_bytes;
-  header.state_hash = Hash64(bytes_.data() + layout_.state_offset, state_bytes_);
-  header.tokens_hash = Hash64(bytes_.data() + layout_.tokens_offset, tokens_ * sizeof(Token));
+  header.state_hash = Hash64(bytes_->data() + layout_.state_offset, state_bytes_);
+  header.tokens_hash = Hash64(bytes_->data() + layout_.tokens_offset, tokens_ * sizeof(Token));
   header.pages_hash = pages_hash_;
   header.header_hash = header.Hash();
-  std::memcpy(bytes_.data(), &header, sizeof(header));
+  std::memcpy(bytes_->data(), &header, sizeof(header));
   *size = layout_.total_bytes;
-  return std::make_shared<const SystemBuffer>(std::move(bytes_));
+  return std::move(bytes_);
 }
 
 Result<std::shared_ptr<const Snapshot>> Snapshot::Open(std::vector<std::byte> bytes,

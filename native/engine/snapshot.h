@@ -30,7 +30,7 @@ struct SnapshotIdentity {
 /// How a snapshot begins.
 struct SnapshotHeader {
   static constexpr std::array<char, 8> kMagic = {'\x89', 'T', 'M', 'S', 'N', 'A', 'P', '\n'};
-  static constexpr uint32_t kVersion = 1;
+  static constexpr uint32_t kVersion = 2;
 
   std::array<char, 8> magic = kMagic;
   uint32_t version = kVersion;
@@ -73,9 +73,9 @@ class SnapshotWriter {
 
   const SnapshotLayout& layout() const { return layout_; }
   /// Where the next page belongs; PageWritten follows.
-  std::byte* NextPage() { return bytes_.data() + end_; }
+  std::byte* NextPage() { return bytes_->data() + end_; }
   void PageWritten(size_t bytes);
-  /// The whole snapshot. The last call.
+  /// The whole snapshot. The last call; takes no memory.
   std::shared_ptr<const SystemBuffer> Close(size_t* size);
 
  private:
@@ -85,7 +85,7 @@ class SnapshotWriter {
   const SnapshotIdentity identity_;
   const SnapshotLayout layout_;
   size_t state_bytes_ = 0, tokens_ = 0;
-  SystemBuffer bytes_;
+  std::shared_ptr<SystemBuffer> bytes_;
   size_t end_;
   uint64_t pages_hash_ = 0;
 };

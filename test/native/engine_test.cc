@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 #include "allocations.h"
 #include "harness.h"
@@ -183,6 +184,34 @@ TEST(a_snapshot_is_answered_once_whichever_allocation_fails) {
   EXPECT(failed > 5 && failed < 55);
   EXPECT_EQ(ends->snapshots(), 59 - failed);
   for (RequestId id = 1; id < 60; ++id) EXPECT_EQ(ends->times(id), 1);
+}
+
+TEST(a_snapshot_that_gets_no_memory_ends_no_reply) {
+  allocations::exempt = true;
+  const auto engine = LoadTiny();
+  const auto ends = std::make_shared<Ends>();
+  const ClientId client = engine->AddClient(ends);
+  Request turn = Ask(599);
+  turn.hold = 1;
+  engine->Submit(client, std::move(turn));
+  EXPECT(ends->Wait(599) && engine->IdentifySnapshots().ok());
+  Request waiting = Ask(598);  // for its reader, so that it takes no memory meanwhile
+  waiting.max_tokens = 6;
+  waiting.credits = 1;
+  engine->Submit(client, std::move(waiting));
+  while (engine->Stats().scheduler.paused == 0) std::this_thread::yield();
+  int failed = 0;
+  for (RequestId id = 1; id < 200; ++id) {
+    allocations::until_failure = static_cast<int>(id / 3);
+    engine->ExportHold(client, id, 1, "what the client says");
+    EXPECT(ends->Wait(id));
+    allocations::until_failure = -1;
+    failed += ends->code(id) != Code::kOk;
+    EXPECT_EQ(ends->times(598), 0);
+  }
+  EXPECT(failed > 5);
+  engine->AddCredits(client, 598, 100);
+  EXPECT(ends->Wait(598) && ends->code(598) == Code::kOk);
 }
 
 TEST(a_cancel_ends_a_request_once_whichever_allocation_fails) {

@@ -15,7 +15,7 @@
 namespace tokenmill::cpu {
 
 /// To be raised with every change of what PackPair writes, of the encoders, or of this file's form.
-inline constexpr uint32_t kPackedStoreVersion = 2;
+inline constexpr uint32_t kPackedStoreVersion = 3;
 
 class PackedStore {
  public:

@@ -3,14 +3,14 @@
 #include "kernels/cuda/attention_block.h"
 #include "kernels/cuda/gpu.h"
 
-// attention_prefill_{f16,int8}_DIM: grid (tiles, head tiles), 4 warps. Each warp has 16 of the tile's queries (up to 64)
-// and walks all positions that the tile sees; keys and values of the next block of positions are copied while one is
-// worked off. Sums of earlier segments wait in `out`. Tiles are taken from the last on, which see most.
+// attention_prefill_{f16,int8}_DIM: grid (tiles, head tiles), 4 warps. Each warp has 16 of the tile's queries (up to
+// 64) and walks all positions that the tile sees; keys and values of the next block of positions are copied while
+// one is worked off. Sums of earlier segments wait in `out`. Tiles are taken from the last on, which see most.
 //
-// attention_decode_{f16,int8}_DIM: grid (tiles, head tiles, splits), 4 warps. All warps have the same 16 queries; each
-// takes one of four blocks of positions, first keys, then values in the same memory, and leaves its weighted sums there,
-// which all threads then merge. A split takes every splits-th segment; with more than one segment, results go to
-// partials, and the last block of threads to finish a tile merges them.
+// attention_decode_{f16,int8}_DIM: grid (tiles, head tiles, splits), 4 warps. All warps have the same 16 queries;
+// each takes one of four blocks of positions, first keys, then values in the same memory, and leaves its weighted
+// sums there, which all threads then merge. A split takes every splits-th segment; with more than one segment,
+// results go to partials, and the last block of threads to finish a tile merges them.
 
 namespace tokenmill::cuda {
 namespace {
@@ -25,15 +25,20 @@ template <class S>
 struct PrefillShared {
   KvRows<S> keys[2], values[2];
   KvScales<S> scales[2];
-  uint32_t queries[S::kDim > 128 ? kWarps : 1][S::kDim > 128 ? S::kChunks : 1][32][4];
+  QueryFragment queries[S::kDim > 128 ? kWarps : 1][S::kDim > 128 ? S::kChunks : 1][32];
 };
 
 /// A warp's queries: in registers, or for wide heads, whose sums take those, in shared memory, each lane its own.
 template <class S>
 struct PrefillQueries {
   static constexpr bool kShared = S::kDim > 128;
-  uint32_t fragments[kShared ? 1 : S::kChunks][4];
+  QueryFragment fragments[kShared ? 1 : S::kChunks];
 };
+
+GPU_FN void ReadFragment(const QueryFragment& fragment, uint32_t (&a)[4]) {
+  const QueryFragment read = fragment;
+  a[0] = read.x, a[1] = read.y, a[2] = read.z, a[3] = read.w;
+}
 
 /// Sums of the segment at hand, and what has been merged before it.
 template <class S>
@@ -72,21 +77,21 @@ template <class S>
 GPU_FN void FinishSegment(const AttentionParams& p, const Queries& queries, bool last, PrefillSums<S>& sums) {
   const MergeFactors factors = Merge(sums.before, sums.in_segment.maximum, sums.in_segment.sum);
   float inverse[2];
-  GPU_UNROLL for (int h = 0; h < 2; ++h) inverse[h] = gpu::divide(1.0f, sums.before.sum[h]);
+  GPU_UNROLL for (int h = 0; h < 2; ++h) inverse[h] = Reciprocal(sums.before.sum[h]);
   GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
     // Keeps the compiler from loading all chunks at once, for which there are no registers.
     gpu::sync_warp();
     ChunkSums total = {};
     GPU_UNROLL for (int h = 0; h < 2; ++h) {
-      if (sums.started && queries.offset[h] >= 0) LoadChunk<S>(p.out + queries.offset[h], c, h, total);
+      if (sums.started && queries.head[h] >= 0) LoadChunk<S>(p.out + int64_t{queries.head[h]} * S::kDim, c, h, total);
     }
     MergeSums(total, sums.segment[c], factors);
     GPU_UNROLL for (int h = 0; h < 2; ++h) {
-      if (queries.offset[h] < 0) continue;
+      if (queries.head[h] < 0) continue;
       if (last) {
         GPU_UNROLL for (int i = 0; i < 4; ++i) total.x[i / 2][2 * h + i % 2] *= inverse[h];
       }
-      StoreChunk<S>(p.out + queries.offset[h], c, h, total);
+      StoreChunk<S>(p.out + int64_t{queries.head[h]} * S::kDim, c, h, total);
     }
   }
   sums.started = true;
@@ -103,21 +108,18 @@ GPU_FN void Prefill(const AttentionParams& p) {
   const int warp = gpu::warp(), lane = gpu::lane(), first_query = 16 * warp;
   PrefillQueries<S> fragments;
   const auto set = [&](int c, const uint32_t(&a)[4]) {
-    GPU_UNROLL for (int i = 0; i < 4; ++i) {
-      if constexpr (PrefillQueries<S>::kShared) {
-        shared.queries[warp][c][lane][i] = a[i];
-      } else {
-        fragments.fragments[c][i] = a[i];
-      }
+    const QueryFragment fragment = {a[0], a[1], a[2], a[3]};
+    if constexpr (PrefillQueries<S>::kShared) {
+      shared.queries[warp][c][lane] = fragment;
+    } else {
+      fragments.fragments[c] = fragment;
     }
   };
   const auto get = [&](int c, uint32_t(&a)[4]) {
-    GPU_UNROLL for (int i = 0; i < 4; ++i) {
-      if constexpr (PrefillQueries<S>::kShared) {
-        a[i] = shared.queries[warp][c][lane][i];
-      } else {
-        a[i] = fragments.fragments[c][i];
-      }
+    if constexpr (PrefillQueries<S>::kShared) {
+      ReadFragment(shared.queries[warp][c][lane], a);
+    } else {
+      ReadFragment(fragments.fragments[c], a);
     }
   };
   const Queries queries = LoadQueries<S>(p, tile, first_query, set);
@@ -158,7 +160,7 @@ GPU_FN void Prefill(const AttentionParams& p) {
 
 // --- Decode
 
-/// A warp's keys, then values; and then its weighted sums, [chunk][half][lane].
+/// A warp's keys, then values; and then its weighted sums (SumsAt).
 template <class S>
 struct DecodeRows : KvRows<S> {
   static constexpr int kSumBytes = S::kChunks * 2 * 32 * int{sizeof(Quad)};
@@ -170,7 +172,7 @@ template <class S>
 struct DecodeShared {
   DecodeRows<S> rows[kWarps];
   KvScales<S> scales[kWarps];
-  uint32_t queries[S::kChunks][32][4];
+  QueryFragment queries[S::kChunks][32];
   float maximum[kWarps][16], sum[kWarps][16];
   int last;  // whether this is the last block of threads of its tile
 };
@@ -193,6 +195,23 @@ GPU_FN void Clear(DecodeSums<S>& sums) {
   sums.merged = Merged();
 }
 
+/// Wide f16 heads are weighed in two groups of chunks, so that only the sums of one are in registers: each group leaves
+/// its sums in the columns whose values it has used.
+template <class S>
+constexpr int kGroupChunks = S::kDim > 128 && !S::kInt8 ? S::kChunks / 2 : S::kChunks;
+
+/// A lane's place for one half of a chunk's sums: [chunk][half][lane], 16 lanes a row where there are two groups.
+template <class S, class Rows>
+GPU_FN auto SumsAt(Rows& rows, int c, int half) {
+  const int at = (c % kGroupChunks<S> * 2 + half) * 32 + gpu::lane();
+  if constexpr (kGroupChunks<S> == S::kChunks) {
+    return rows.bytes + 16 * at;
+  } else {
+    static_assert(kGroupChunks<S> * 2 * 32 == 16 * S::kPositions && S::kRowBytes == 512);
+    return rows.bytes + at / 16 * S::kStride + c / kGroupChunks<S> * 256 + at % 16 * 16;
+  }
+}
+
 /// One warp: its block's weights and weighted sums to shared memory.
 template <class S>
 GPU_FN void DecodeBlock(const AttentionParams& p, const Tile& tile, const Queries& queries, int base,
@@ -207,7 +226,7 @@ GPU_FN void DecodeBlock(const AttentionParams& p, const Tile& tile, const Querie
   gpu::cp_async_wait<0>();
   gpu::sync_warp();
   const auto get = [&](int c, uint32_t(&a)[4]) {
-    GPU_UNROLL for (int i = 0; i < 4; ++i) a[i] = shared.queries[c][lane][i];
+    ReadFragment(shared.queries[c][lane], a);
   };
   float s[S::kTiles][4];
   Scores<S>(get, rows, shared.scales[warp], s);
@@ -217,13 +236,14 @@ GPU_FN void DecodeBlock(const AttentionParams& p, const Tile& tile, const Querie
   const BlockWeights<S> weights = Weights<S>(p, queries, shared.scales[warp], base, s);
   gpu::cp_async_wait<0>();
   gpu::sync_warp();
-  ChunkSums sums[S::kChunks];
-  GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) sums[c] = WeighChunk<S>(weights, rows, c);
-  gpu::sync_warp();
-  Quad* out = reinterpret_cast<Quad*>(rows.bytes);
-  GPU_UNROLL for (int i = 0; i < 2 * S::kChunks; ++i) {
-    const float(&x)[4] = sums[i / 2].x[i % 2];
-    out[i * 32 + lane] = {x[0], x[1], x[2], x[3]};
+  GPU_UNROLL for (int group = 0; group < S::kChunks; group += kGroupChunks<S>) {
+    ChunkSums sums[kGroupChunks<S>];
+    GPU_UNROLL for (int c = 0; c < kGroupChunks<S>; ++c) sums[c] = WeighChunk<S>(weights, rows, group + c);
+    gpu::sync_warp();
+    GPU_UNROLL for (int i = 0; i < 2 * kGroupChunks<S>; ++i) {
+      const float(&x)[4] = sums[i / 2].x[i % 2];
+      *reinterpret_cast<Quad*>(SumsAt<S>(rows, group + i / 2, i % 2)) = {x[0], x[1], x[2], x[3]};
+    }
   }
   GPU_UNROLL for (int h = 0; h < 2; ++h) {
     if (lane % 4 != 0) continue;
@@ -235,15 +255,15 @@ GPU_FN void DecodeBlock(const AttentionParams& p, const Tile& tile, const Querie
 /// By all threads: takes in what a warp left.
 template <class S>
 GPU_FN void MergeBlock(const DecodeShared<S>& shared, int from_warp, DecodeSums<S>& sums) {
-  const int lane = gpu::lane(), g = lane / 4;
+  const int g = gpu::lane() / 4;
   const float maximum[2] = {shared.maximum[from_warp][g], shared.maximum[from_warp][g + 8]};
   const float sum[2] = {shared.sum[from_warp][g], shared.sum[from_warp][g + 8]};
   const MergeFactors factors = Merge(sums.merged, maximum, sum);
-  const Quad* in = reinterpret_cast<const Quad*>(shared.rows[from_warp].bytes);
   GPU_UNROLL for (int i = 0; i < kOwnChunks<S>; ++i) {
     const int c = gpu::warp() + i * kWarps;
     if (c >= S::kChunks) continue;
-    const Quad low = in[2 * c * 32 + lane], high = in[(2 * c + 1) * 32 + lane];
+    const Quad low = *reinterpret_cast<const Quad*>(SumsAt<S>(shared.rows[from_warp], c, 0));
+    const Quad high = *reinterpret_cast<const Quad*>(SumsAt<S>(shared.rows[from_warp], c, 1));
     MergeSums(sums.own[i], {{{low.x, low.y, low.z, low.w}, {high.x, high.y, high.z, high.w}}}, factors);
   }
 }
@@ -276,13 +296,13 @@ GPU_FN void MergeSegment(const DecodeSums<S>& segment, DecodeSums<S>& total) {
 template <class S>
 GPU_FN void StoreOut(const AttentionParams& p, const Queries& queries, DecodeSums<S>& total) {
   GPU_UNROLL for (int h = 0; h < 2; ++h) {
-    if (queries.offset[h] < 0) continue;
-    const float inverse = gpu::divide(1.0f, total.merged.sum[h]);
+    if (queries.head[h] < 0) continue;
+    const float inverse = Reciprocal(total.merged.sum[h]);
     GPU_UNROLL for (int i = 0; i < kOwnChunks<S>; ++i) {
       const int c = gpu::warp() + i * kWarps;
       if (c >= S::kChunks) continue;
       GPU_UNROLL for (int j = 0; j < 4; ++j) total.own[i].x[j / 2][2 * h + j % 2] *= inverse;
-      StoreChunk<S>(p.out + queries.offset[h], c, h, total.own[i]);
+      StoreChunk<S>(p.out + int64_t{queries.head[h]} * S::kDim, c, h, total.own[i]);
     }
   }
 }
@@ -299,7 +319,7 @@ GPU_FN void StorePartial(const AttentionParams& p, const Queries& queries, int i
   float* partial = PartialOf<S>(p, index);
   float* statistics = partial + p.tile_queries * S::kDim;
   GPU_UNROLL for (int h = 0; h < 2; ++h) {
-    if (queries.offset[h] < 0) continue;
+    if (queries.head[h] < 0) continue;
     const int query = gpu::lane() / 4 + 8 * h;
     GPU_UNROLL for (int i = 0; i < kOwnChunks<S>; ++i) {
       const int c = gpu::warp() + i * kWarps;
@@ -317,7 +337,7 @@ GPU_FN void LoadPartial(const AttentionParams& p, const Queries& queries, int in
   const float* statistics = partial + p.tile_queries * S::kDim;
   Clear(sums);
   GPU_UNROLL for (int h = 0; h < 2; ++h) {
-    if (queries.offset[h] < 0) continue;
+    if (queries.head[h] < 0) continue;
     const int query = gpu::lane() / 4 + 8 * h;
     GPU_UNROLL for (int i = 0; i < kOwnChunks<S>; ++i) {
       const int c = gpu::warp() + i * kWarps;
@@ -355,8 +375,7 @@ GPU_FN void Decode(const AttentionParams& p) {
   if (split >= segments) return;
   // All warps load the same queries, the first one for all.
   const auto set = [&](int c, const uint32_t(&a)[4]) {
-    if (gpu::warp() != 0) return;
-    GPU_UNROLL for (int i = 0; i < 4; ++i) shared.queries[c][gpu::lane()][i] = a[i];
+    if (gpu::warp() == 0) shared.queries[c][gpu::lane()] = {a[0], a[1], a[2], a[3]};
   };
   const Queries queries = LoadQueries<S>(p, tile, 0, set);
   gpu::sync_block();
@@ -414,7 +433,8 @@ Status Check(const AttentionParams& params) {
   const KvLayerView& kv = params.kv;
   if (!HasAttention(kv.head_dim)) {
     return Error(Code::kUnsupportedModel,
-                 "attention heads of %d elements; 16, 32, 64, 80, 96, 128 and 256 can be computed on CUDA", kv.head_dim);
+                 "attention heads of %d elements; 16, 32, 64, 80, 96, 128 and 256 can be computed on CUDA",
+                 kv.head_dim);
   }
   if (kv.kv_heads < 1 || kv.query_heads % kv.kv_heads != 0) {
     return Error(Code::kInternal, "%d query heads for %d kv heads", kv.query_heads, kv.kv_heads);

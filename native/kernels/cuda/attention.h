@@ -3,7 +3,7 @@
 // PagedAttention of ops/program.h over f16 or int8 pages (kv_layout.h), for decode and prefill, with the same bits for
 // a row from either kernel and from any tiles:
 //
-//   blocks of 64 absolute positions (32 for heads of 256): scores by mma over ascending elements of the head;
+//   blocks of 64 absolute positions (32 for heads of 128 and 256): scores by mma over ascending elements of the head;
 //     the block's own maximum m, weights w = 2^(score - m), their sum, and the sum of weight * value from zero by mma
 //   segments of 256 positions: blocks merge in ascending order, from nothing
 //   the row: segments merge in ascending order, from nothing; then it is divided by the sum

@@ -18,7 +18,7 @@ struct Shape {
   static constexpr int kDim = kHeadDim;
   static constexpr bool kInt8 = kIsInt8;
   static constexpr int kChunks = kDim / 16;
-  static constexpr int kPositions = kDim > 128 ? 32 : 64;  // of a block
+  static constexpr int kPositions = kDim >= 128 ? 32 : 64;  // of a block
   static constexpr int kTiles = kPositions / 8;
   static constexpr int kPages = kPositions / kKvPageTokens;
   static constexpr int kRowBytes = kDim * (kInt8 ? 1 : 2);
@@ -35,6 +35,10 @@ struct alignas(8) Pair {
 struct alignas(16) Quad {
   float x, y, z, w;
 };
+/// A lane's part of 16 queries and 16 elements of their heads, in f16.
+struct alignas(16) QueryFragment {
+  uint32_t x, y, z, w;
+};
 
 /// A block's keys or values in shared memory.
 template <class S>
@@ -44,7 +48,7 @@ struct alignas(16) KvRows {
 /// Of a block's positions; unused for f16.
 template <class S>
 struct alignas(16) KvScales {
-  float keys[S::kInt8 ? S::kPositions : 4];
+  float keys[S::kInt8 ? S::kPositions + 16 : 4];  // 16 more: other banks for those that are copied at once
   float values[S::kInt8 ? S::kPositions : 4];
 };
 
@@ -78,11 +82,12 @@ GPU_FN Tile LoadTile(const AttentionParams& p, int index, int head_tile) {
 
 /// A lane's two queries.
 struct Queries {
-  int64_t offset[2];  // of the head in q and out, in floats; -1 for none
-  int last[2];        // the last position seen, -1 for none
-  int before[2];      // positions up to this one aren't seen
-  float factor[2];    // makes scores of products
+  int head[2];      // index of the head in q and out, [rows * query_heads]; -1 for none
+  int last[2];      // the last position seen, -1 for none
+  float factor[2];  // makes scores of products; with a soft cap, parts of it
 };
+
+constexpr float kLog2E = 1.44269504088896340736f;
 
 GPU_FN float PowerOfTwo(int exponent) { return gpu::bits_float(static_cast<uint32_t>(exponent + 127) << 23); }
 
@@ -107,13 +112,12 @@ GPU_FN Queries LoadQueries(const AttentionParams& p, const Tile& tile, int first
     const int index = first_query + g + 8 * h, row = index / tile.heads;
     const bool used = row < tile.rows;
     const int head = tile.head + index % tile.heads;
-    queries.offset[h] = used ? (int64_t{tile.row + row} * p.kv.query_heads + head) * S::kDim : -1;
+    queries.head[h] = used ? (tile.row + row) * p.kv.query_heads + head : -1;
     queries.last[h] = used ? tile.position + row : -1;
-    queries.before[h] = p.kv.table.window > 0 ? queries.last[h] - p.kv.table.window : -1;
     float largest = 0;
     GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
       if (!used) continue;
-      const float* q = p.q + queries.offset[h] + 16 * c;
+      const float* q = p.q + int64_t{queries.head[h]} * S::kDim + 16 * c;
       const Pair a = *reinterpret_cast<const Pair*>(q + low), b = *reinterpret_cast<const Pair*>(q + high);
       largest = gpu::max(gpu::max(largest, gpu::max(gpu::abs(a.x), gpu::abs(a.y))),
                          gpu::max(gpu::abs(b.x), gpu::abs(b.y)));
@@ -123,15 +127,15 @@ GPU_FN Queries LoadQueries(const AttentionParams& p, const Tile& tile, int first
     const bool plain = !(largest > 0) || exponent > 127;
     const int down = plain ? 0 : gpu::max(exponent - 11, -100);
     scale[h] = PowerOfTwo(-down);
-    // 1.4427: weights are powers of two. A soft cap comes in between.
-    queries.factor[h] = PowerOfTwo(down) * (p.softcap > 0 ? p.scale : p.scale * 1.44269504088896340736f);
+    // Weights are powers of two; a soft cap comes before that.
+    queries.factor[h] = PowerOfTwo(down) * (p.softcap > 0 ? gpu::divide(p.scale, p.softcap) : p.scale * kLog2E);
   }
   GPU_UNROLL for (int c = 0; c < S::kChunks; ++c) {
     uint32_t fragment[4];
     GPU_UNROLL for (int h = 0; h < 2; ++h) {
       Pair a = {0, 0}, b = {0, 0};
-      if (queries.offset[h] >= 0) {
-        const float* q = p.q + queries.offset[h] + 16 * c;
+      if (queries.head[h] >= 0) {
+        const float* q = p.q + int64_t{queries.head[h]} * S::kDim + 16 * c;
         a = *reinterpret_cast<const Pair*>(q + low);
         b = *reinterpret_cast<const Pair*>(q + high);
       }
@@ -231,12 +235,21 @@ struct BlockWeights {
   uint32_t fragments[S::kTiles / 2][4];  // weights in f16, 16 positions each
 };
 
-// softcap * tanh(x / softcap), off by a few 2^-24 of softcap.
-GPU_FN float SoftCap(float x, float softcap) {
-  const float scaled = gpu::divide(x, softcap);
-  const float power = gpu::exp2_approx(gpu::abs(scaled) * -2.88539008177792681472f);  // e^(-2 |scaled|)
-  const float tanh = gpu::divide(1.0f - power, 1.0f + power);
-  return softcap * (scaled < 0 ? -tanh : tanh);
+/// 1 / x to the last bit or two for x in [1, 2^64], NaN for others: without the calls that a division may end in.
+GPU_FN float Reciprocal(float x) {
+  const uint32_t bits = gpu::float_bits(x);
+  const float half = gpu::bits_float((bits & 0x7fffffu) | 0x3f000000u);  // [0.5, 1)
+  float inverse = gpu::fma(half, -32.0f / 17.0f, 48.0f / 17.0f);         // off by 1/17, squared by each step
+  GPU_UNROLL for (int i = 0; i < 3; ++i) inverse = gpu::fma(inverse, gpu::fma(-half, inverse, 1.0f), inverse);
+  const float scaled = inverse * PowerOfTwo(126 - static_cast<int>(bits >> 23));
+  return x >= 1 && x <= 0x1p64f ? scaled : gpu::bits_float(0x7fc00000u);
+}
+
+// tanh(x), off by some 2^-23.
+GPU_FN float Tanh(float x) {
+  const float power = gpu::exp2_approx(gpu::abs(x) * -2.88539008177792681472f);  // e^(-2 |x|)
+  const float magnitude = (1.0f - power) * Reciprocal(1.0f + power);
+  return x < 0 ? -magnitude : magnitude;
 }
 
 /// From the products of the block at `base`, which are used up.
@@ -245,13 +258,22 @@ GPU_FN BlockWeights<S> Weights(const AttentionParams& p, const Queries& queries,
                                int base, float (&s)[S::kTiles][4]) {
   BlockWeights<S> out;
   const int first = base + 2 * (gpu::lane() % 4);
+  const uint32_t reach = p.kv.table.window > 0 ? static_cast<uint32_t>(p.kv.table.window) : 0x80000000u;
   float largest[2] = {-gpu::kInfinity, -gpu::kInfinity};
   GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
+    GPU_UNROLL for (int i = 0; i < 4; ++i) s[n][i] *= queries.factor[i / 2];
+  }
+  if (p.softcap > 0) {
+    const float capped = p.softcap * kLog2E;
+    GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
+      GPU_UNROLL for (int i = 0; i < 4; ++i) s[n][i] = capped * Tanh(s[n][i]);
+    }
+  }
+  GPU_UNROLL for (int n = 0; n < S::kTiles; ++n) {
     GPU_UNROLL for (int i = 0; i < 4; ++i) {
-      const int h = i / 2, position = first + 8 * n + i % 2;
-      float score = s[n][i] * queries.factor[h];
-      if (p.softcap > 0) score = SoftCap(score, p.softcap) * 1.44269504088896340736f;
-      s[n][i] = position <= queries.last[h] && position > queries.before[h] ? score : -gpu::kInfinity;
+      // How far back; negative numbers, of positions behind the query's, are beyond any reach.
+      const int h = i / 2, back = queries.last[h] - (first + 8 * n + i % 2);
+      s[n][i] = static_cast<uint32_t>(back) < reach ? s[n][i] : -gpu::kInfinity;
       largest[h] = gpu::max(largest[h], s[n][i]);
     }
   }

@@ -35,7 +35,8 @@ struct PagesView {
 };
 
 /// Keys and values of one layer within a page, at `offset` bytes: per kv head (kv_head_bytes apart) keys
-/// [16 tokens][head_dim], then values likewise; f16, or s8 followed by f32 scales of the 16 keys, then of the 16 values.
+/// [16 tokens][head_dim], then values likewise; f16, or s8 followed by f32 scales of the 16 keys, then of the 16
+/// values.
 struct KvLayerView {
   PagesView table;
   int64_t offset;

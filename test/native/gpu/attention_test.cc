@@ -67,7 +67,8 @@ std::vector<double> Oracle(const Case& c, const std::vector<float>& q, bool roun
         double maximum = -HUGE_VAL, sum = 0;
         for (int p = first; p <= position; ++p) {
           double score = 0;
-          for (int d = 0; d < dim; ++d) score += query[static_cast<size_t>(d)] * at(s, p, h / GroupOf(c.shape), false, d);
+          for (int d = 0; d < dim; ++d)
+            score += query[static_cast<size_t>(d)] * at(s, p, h / GroupOf(c.shape), false, d);
           score *= static_cast<double>(ScaleOf(c.shape));
           if (c.softcap > 0) score = c.softcap * std::tanh(score / c.softcap);
           weights.push_back(score);
@@ -270,6 +271,35 @@ TEST(empty_grids) {
     (void)GPU_OK(driver, LaunchAttentionDecode(driver, params, 3, 2));
     EXPECT(out.Download() == q);
   });
+}
+
+// Rows are padded so that ldmatrix and fragments meet no bank twice; asynchronous copies of short rows do.
+TEST(shared_memory_has_few_bank_conflicts) {
+  if (!Emulated()) return;
+  for (const bool int8 : {false, true}) {
+    for (const int dim : {64, 80, 128, 256}) {
+      Driver& driver = TestDriver();
+      const Case c = {{4, 1, dim, int8}, {{120, 16}}};
+      KvFixture kv(driver, c.shape, c.spans);
+      std::vector<std::vector<float>> exact;
+      FillKv(c, kv, &exact);
+      ResetEmuStats(driver);
+      const std::vector<float> q = QueriesOf(c, 16);
+      (void)Run(driver, c, kv, q, Kernel::kPrefill);
+      (void)Run(driver, c, kv, q, Kernel::kDecode);
+      for (const char* kind : {"prefill", "decode"}) {
+        const EmuStats stats =
+            EmuStatsOf(driver, tokenmill::Format("attention_%s_%s_%d", kind, int8 ? "int8" : "f16", dim));
+        EXPECT(stats.shared_groups > 0);
+        EXPECT_LE(stats.bank_conflicts * 5, stats.shared_groups);
+        if (stats.bank_conflicts * 5 > stats.shared_groups) {
+          std::printf("%s %d %d: %llu of %llu\n%s\n", kind, int8, dim,
+                      static_cast<unsigned long long>(stats.bank_conflicts),
+                      static_cast<unsigned long long>(stats.shared_groups), stats.worst.c_str());
+        }
+      }
+    }
+  }
 }
 
 TEST(unsupported_heads_are_refused) {

@@ -192,6 +192,7 @@ TEST(AStepThatFailsLeavesTheRestAlone) {
       if (status.ok() && !spy->failed()) status = run(9, {1});
       EXPECT_EQ(status.ok(), !spy->failed());
       if (!status.ok()) EXPECT(status.message() == std::string("the test refuses ") + function);
+      spy->FailAt("nothing", 0, Code::kInternal);
       EXPECT(Same(Feed(runner, 0, tokens, 9), want));
       EXPECT(Same(runner.Step({{0, 9, {1}}}), one));
     }
@@ -288,11 +289,16 @@ TEST(LoadingStopsAndFails) {
 TEST(WhatDoesNotFitIsRefused) {
   if (!Emulated()) return;  // a GPU has the memory it has
   const auto model = MakeModel(kLlama);
-  for (const size_t memory : {size_t{64} << 10, size_t{600} << 10, size_t{2} << 20}) {
+  const auto sizes = CompileCuda(model->program, NewDrivers(), ToCompileOptions({}));
+  const size_t weights = sizes.value()->weight_bytes(), scratch = sizes.value()->scratch_bytes();
+  for (const size_t memory : {scratch / 2, scratch + weights / 2, scratch + weights + 1000}) {
     const Drivers drivers = NewDrivers(1, memory);
-    auto compiled = CompileCuda(model->program, drivers, ToCompileOptions({}));
-    EXPECT(compiled.ok());
-    EXPECT(compiled.value()->LoadWeights(model->weights).code() == Code::kOutOfMemory);
+    {
+      auto compiled = CompileCuda(model->program, drivers, ToCompileOptions({}));
+      EXPECT(compiled.ok());
+      EXPECT(compiled.value()->LoadWeights(model->weights).code() == Code::kOutOfMemory);
+    }
+    EXPECT_EQ(FreeBytes(drivers), memory);
   }
   // Without room for another slab, the steps go on with those there are.
   const Drivers drivers = NewDrivers(1, size_t{24} << 20);

@@ -80,7 +80,8 @@ template <class Body>
 void ForRows(const Case& c, Body body) {
   int row = 0;
   for (int s = 0; s < static_cast<int>(c.spans.size()); ++s) {
-    for (int r = 0; r < c.spans[static_cast<size_t>(s)].rows; ++r) body(s, c.spans[static_cast<size_t>(s)].position + r, row++);
+    for (int r = 0; r < c.spans[static_cast<size_t>(s)].rows; ++r)
+      body(s, c.spans[static_cast<size_t>(s)].position + r, row++);
   }
 }
 

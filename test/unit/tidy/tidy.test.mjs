@@ -9,8 +9,8 @@ import { cppCode, filesOf, linesMatching, readSource, root, typescriptCode } fro
 const require = createRequire(import.meta.url);
 
 const native = filesOf(["native"], /\.(cc|cu|h)$/);
-/** Without the emulator of GPUs, which only tests run. */
-const used = native.filter(({ path }) => !path.startsWith("native/kernels/cuda/emu/"));
+/** Without the emulator of GPUs and the translator on top of it, which only tests run. */
+const used = native.filter(({ path }) => !/^native\/kernels\/cuda\/(emu|ptxcheck)\//.test(path));
 const library = filesOf(["lib"], /\.ts$/);
 const scripts = filesOf(["scripts"], /\.mjs$/);
 const tests = filesOf(["test", "bench"], /\.(cc|h|mjs|cjs|mts|cts|py)$/);
@@ -122,7 +122,7 @@ test("headers are guarded and files are named in snake_case", () => {
   );
   const names = filesOf(["native"], /\.[a-z]+$/).map(({ path }) => path);
   assert.deepEqual(
-    names.filter((path) => !/^native\/([a-z0-9]+\/)+[a-z0-9_]+\.(cc|h|cu|def|inc|py)$/.test(path)),
+    names.filter((path) => !/^native\/([a-z0-9]+\/)+[a-z0-9_]+\.(cc|h|cu|def|inc|mjs|py)$/.test(path)),
     [],
   );
 });

@@ -32,7 +32,8 @@ struct b32 : Type<uint32_t, uint32_t> {};
 struct b64 : Type<uint64_t, uint64_t> {};
 struct f32 : Type<uint32_t, float> {};
 struct f64 : Type<uint64_t, double> {};
-/// 16-bit floats: 1 sign, kExponent and kMantissa bits. Their values are computed with as doubles, which hold all of them.
+/// 16-bit floats: 1 sign, kExponent and kMantissa bits. Their values are computed with as doubles, which hold all of
+/// them.
 struct f16 : Type<uint16_t, double> {
   static constexpr int kExponent = 5, kMantissa = 10;
 };

@@ -32,7 +32,7 @@ struct Matrices {
 };
 
 /// Lanes stand in groups of four: a group has rows of A and a column of B, its members have neighbouring elements along
-/// k, `each` in a register. Registers of A alternate between the upper and the lower eight rows, and then go on along k.
+/// k, `each` in a register. Registers of A alternate between the upper and the lower eight rows, then go on along k.
 void Gather(const std::array<const Fragments*, 32>& lanes, const Shape& shape, Matrices* matrices) {
   const int each = shape.a == Element::kF16 || shape.a == Element::kBf16 ? 2 : 4;
   const int steps = shape.k / (4 * each);

@@ -6,7 +6,7 @@
 #include "kernels/cuda/ptxcheck/ptx_integer.h"
 #include "kernels/cuda/ptxcheck/ptx_round.h"
 
-// What the lanes of a warp compute together, once all of them have brought their operands: shuffles, reductions, and the
+// What the lanes of a warp compute together, once all of them have brought their operands: shuffles, reductions and the
 // layouts of matrices over lanes, read from the PTX ISA on their own.
 
 namespace tokenmill::cuda::ptx {
