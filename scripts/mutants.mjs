@@ -27,7 +27,7 @@ const demandedRate = 0.95;
 /** What is no kernel's: the primitives themselves and the host's side. */
 const excluded = /^(gpu|gpu_ptx|driver\w*|cuda_\w+|images|views|row_launch)\.h$/;
 /** Tests of the emulator, not of kernels. */
-const otherTests = /\/(emulator|gpu_primitives|ptx_semantics|cuda_driver)_test\.cc$/;
+const otherTests = /\/(emulator|gpu_primitives|ptx_semantics|cuda_driver|launches)_test\.cc$/;
 
 const { values: options } = parseArgs({
   options: {

@@ -73,6 +73,13 @@ GatedParams GatedOf(int width) {
   return params;
 }
 
+template <class Params>
+Params TableOf(int width) {
+  Params params = {};
+  params.width = width;
+  return params;
+}
+
 AdapterParams AdapterOf(int features, int width) {
   AdapterParams params = {};
   params.targets[0].features = features;
@@ -107,8 +114,10 @@ void LaunchProducts(PaperDriver& driver) {
         EXPECT(LaunchMatmul(driver, ProductOf(WeightForm{form}, precision, rows, kFfn, kHidden)).ok());
       }
     }
-    EXPECT(LaunchEmbedPacked(driver, WeightForm{form}, {.width = kHidden}, 1).ok());
-    const PackParams pack = {.feature_count = kFfn, .k = kHidden};
+    EXPECT(LaunchEmbedPacked(driver, WeightForm{form}, TableOf<EmbedPackedParams>(kHidden), 1).ok());
+    PackParams pack = {};
+    pack.feature_count = kFfn;
+    pack.k = kHidden;
     EXPECT(LaunchPack(driver, Stream::kCopy, WeightForm{form}, pack).ok());
   }
 }
@@ -116,7 +125,7 @@ void LaunchProducts(PaperDriver& driver) {
 void LaunchRows(PaperDriver& driver) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ4_0, DType::kQ4_1, DType::kQ5_0,
                             DType::kQ5_1, DType::kQ8_0, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K})
-    EXPECT(LaunchEmbed(driver, dtype, {.width = kHidden}, 1).ok());
+    EXPECT(LaunchEmbed(driver, dtype, TableOf<EmbedParams>(kHidden), 1).ok());
   for (const int width : {kHidden, 4096, 8192, 16384}) {
     EXPECT(LaunchNorm(driver, NormOf(width), 1).ok());
     EXPECT(LaunchGated(driver, GatedOf(width), 1).ok());
@@ -124,7 +133,10 @@ void LaunchRows(PaperDriver& driver) {
   EXPECT(LaunchGated(driver, GatedOf(16384 + 32), 1).ok());
   EXPECT(LaunchAdapter(driver, AdapterOf(kFfn, kHidden), 1, 1, kRank).ok());
   EXPECT(LaunchHead(driver, HeadOf(kVocabulary), 1).ok());
-  EXPECT(LaunchCopyPages(driver, Stream::kCopy, {.count = 1, .page_bytes = 4096}).ok());
+  CopyPagesParams copy = {};
+  copy.count = 1;
+  copy.page_bytes = 4096;
+  EXPECT(LaunchCopyPages(driver, Stream::kCopy, copy).ok());
 }
 
 void LaunchHeads(PaperDriver& driver) {
@@ -236,6 +248,13 @@ void AddAttention(WorkTable& table, const char* step, const char* op, int rows, 
   table.Add(step, op, times, "f16", {work});
 }
 
+/// A norm without a sum before it.
+void AddNorm(WorkTable& table, const char* step, const char* op, int rows) {
+  const int64_t form = ActivationBytes(WeightForm::kQ4_K, MatmulPrecision::kFast, kHidden);
+  EXPECT(LaunchNorm(table.driver, NormOf(kHidden), rows).ok());
+  table.Add(step, op, 1, "f32", {{rows * (kHidden * 4 + form), int64_t{rows} * kHidden * 4}});
+}
+
 /// The row-wise operations of a layer, and how often a step has them.
 void AddRowOps(WorkTable& table, const char* step, int rows) {
   const int64_t r = rows;
@@ -259,14 +278,16 @@ void AddRowOps(WorkTable& table, const char* step, int rows) {
 void AddStep(WorkTable& table, const char* step, int rows, int head_rows, int depth, bool decode) {
   const WeightForm form = WeightForm::kQ4_K;
   const int64_t table_row = WeightBytes(LayoutOf(WeightForm::kQ6_K), kVocabulary, kHidden) / kVocabulary;
-  EXPECT(LaunchEmbedPacked(table.driver, WeightForm::kQ6_K, {.width = kHidden}, rows).ok());
+  EXPECT(LaunchEmbedPacked(table.driver, WeightForm::kQ6_K, TableOf<EmbedPackedParams>(kHidden), rows).ok());
   table.Add(step, "embedding", 1, "f32", {{rows * (table_row + kHidden * 4), int64_t{rows} * kHidden}});
+  AddNorm(table, step, "first norm", rows);
   AddRowOps(table, step, rows);
   AddProduct(table, step, "product q, o", 2 * kLayers, form, rows, kQueryWidth, kHidden);
   AddProduct(table, step, "product k, v", 2 * kLayers, form, rows, kKvWidth, kHidden);
   AddProduct(table, step, "product gate, up", 2 * kLayers, form, rows, kFfn, kHidden);
   AddProduct(table, step, "product down", kLayers, form, rows, kHidden, kFfn);
   AddAttention(table, step, "attention", rows, depth, decode, false);
+  AddNorm(table, step, "head's norm", head_rows);
   AddProduct(table, step, "product head", 1, WeightForm::kQ6_K, head_rows, kVocabulary, kHidden);
   EXPECT(LaunchHead(table.driver, HeadOf(kVocabulary), head_rows).ok());
   const int64_t logits = int64_t{head_rows} * kVocabulary;

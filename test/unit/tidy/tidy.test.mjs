@@ -14,7 +14,7 @@ const used = native.filter(({ path }) => !/^native\/kernels\/cuda\/(emu|ptxcheck
 const library = filesOf(["lib"], /\.ts$/);
 const scripts = filesOf(["scripts"], /\.mjs$/);
 const tests = filesOf(["test", "bench"], /\.(cc|h|mjs|cjs|mts|cts|py)$/);
-const documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md"].filter((path) =>
+const documents = ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "docs/cuda.md"].filter((path) =>
   existsSync(join(root, path)),
 );
 const shipped = [...native, ...library, ...["CMakeLists.txt", "package.json"].map(readSource)];
