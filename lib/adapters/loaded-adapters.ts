@@ -130,16 +130,17 @@ export class LoadedAdapters {
    * then unloaded as often; another adapter of that name is refused. The id is given up where it is not needed.
    */
   add(record: AdapterRecord): Adapter {
-    const known = this.#byName.get(record.name);
+    const { id, name } = record; // what is kept does not hold the record's own list of targets
+    const known = this.#byName.get(name);
     if (!known) {
       const adapter = new LoadedAdapter(
         { ...record, targets: this.#targetsLike(record.targets) },
         {
-          removed: () => this.#byName.delete(record.name),
-          idle: () => this.#release(record.id),
+          removed: () => this.#byName.delete(name),
+          idle: () => this.#release(id),
         },
       );
-      this.#byName.set(record.name, adapter);
+      this.#byName.set(name, adapter);
       return adapter;
     }
     this.#release(record.id);
