@@ -32,7 +32,7 @@ async function swap(modelPath, loads) {
   assert.ok(growth <= 4, `resident memory grew by ${growth} MB`);
 }
 
-test("adapters come and go while others speak", () => swap(tinyModel({ context: 512 }), 300));
+test("adapters come and go while others speak", () => swap(tinyModel({ context: 512 }), 900));
 
 test(
   "a thousand adapters come and go beside a real model",
