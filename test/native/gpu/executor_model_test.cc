@@ -5,7 +5,7 @@
 // sources: kernels/cuda/weights.cc kernels/reference/*.cc quant/*.cc ops/adapter_check.cc ops/backend.cc
 // sources: ops/executor.cc ops/program_check.cc ops/step_check.cc core/dtype.cc core/platform_linux.cc
 // sources: core/thread_pool.cc core/cpu_features.cc no_cpu.cc model/*.cc model/arch/*.cc io/*.cc kv/*.cc
-// sources: quantize/convert_rows.cc tokenizer/*.cc core/hash64.cc
+// sources: quantize/*.cc tokenizer/*.cc core/hash64.cc
 
 #include <fstream>
 #include <iterator>
