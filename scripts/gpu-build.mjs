@@ -8,6 +8,8 @@ export const tests = "test/native/gpu";
 export const out = "build/gpu-tests";
 const common = "-std=c++20 -g -Wall -Wextra -Wno-unused-parameter -Wno-restrict -ffp-contract=off".split(" ");
 export const includes = ["-Inative", "-Itest/native", `-I${tests}`, `-I${out}/generated`];
+/** Of nvcc for a kernel's PTX; fused products by gpu::fma alone. */
+export const nvccFlags = ["-ptx", "-std=c++20", "-fmad=false"];
 const kernelFlags = ["-O1", "-fsanitize=thread,alignment", "-DTOKENMILL_GPU_EMULATE", "-x", "c++"];
 const translationFlags = ["-O1", "-w"];
 const compiler = process.env.CXX ?? "g++";
@@ -36,21 +38,19 @@ export const emulatorSources = () => [...below("native/kernels/cuda/emu", ".cc")
 
 export const objectOf = (source) => join(out, `${source.replaceAll("/", "_")}.o`);
 
-/** What an object was made from when it was last compiled. */
-export function dependenciesOf(object) {
-  if (!existsSync(`${object}.d`)) return [];
-  const text = readFileSync(`${object}.d`, "utf8").replace(/\\\n/g, " ");
+/** What a file was made from when its compiler last wrote it. */
+export function dependenciesOf(made) {
+  if (!existsSync(`${made}.d`)) return [];
+  const text = readFileSync(`${made}.d`, "utf8").replace(/\\\n/g, " ");
   return text.split(/\s+/).slice(1).filter(Boolean);
 }
 
-/** True when the object is newer than all it was made from. */
-function isFresh(source) {
-  const object = objectOf(source);
-  const dependencies = dependenciesOf(object);
-  if (!existsSync(object) || dependencies.length === 0) return false;
-  const built = statSync(object).mtimeMs;
-  dependencies.push("scripts/gpu-build.mjs"); // it has the flags
-  return dependencies.every((path) => existsSync(path) && statSync(path).mtimeMs < built);
+/** True when a file is newer than all it was made from, and than the script that has the compiler's flags. */
+export function isFresh(made, script = "scripts/gpu-build.mjs") {
+  const dependencies = dependenciesOf(made);
+  if (!existsSync(made) || dependencies.length === 0) return false;
+  const { mtimeMs } = statSync(made);
+  return [...dependencies, script].every((path) => existsSync(path) && statSync(path).mtimeMs < mtimeMs);
 }
 
 function flagsOf(source) {
@@ -87,7 +87,7 @@ async function compile(source) {
 }
 
 export async function compileAll(sources) {
-  const stale = sources.filter((source) => !isFresh(source));
+  const stale = sources.filter((source) => !isFresh(objectOf(source)));
   let ok = true;
   const work = async () => {
     while (stale.length > 0) ok = (await compile(stale.shift())) && ok;

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { includes, objectOf, out, tests } from "./gpu-build.mjs";
+import { includes, nvccFlags, objectOf, out, tests } from "./gpu-build.mjs";
 
 const build = "build-cuda";
 const images = `${build}/cuda/images.cc`;
@@ -35,7 +35,7 @@ function ownImages(sources) {
   return kernels.map((source) => {
     const ptx = resolve(out, "cuda", `${basename(source, ".cu")}.ptx`);
     mkdirSync(resolve(out, "cuda"), { recursive: true });
-    const flags = ["-ptx", "-arch=compute_80", "-std=c++20", "-fmad=false", ...includes];
+    const flags = [...nvccFlags, "-arch=compute_80", ...includes];
     if (!run("nvcc", [...flags, source, "-o", ptx])) throw new Error(`nvcc does not compile ${source}`);
     return { module: basename(source, ".cu"), ptx };
   });

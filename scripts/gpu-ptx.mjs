@@ -2,16 +2,16 @@
 //
 //   node scripts/gpu-ptx.mjs OUT SOURCE.cu…     writes OUT/NAME.TARGET.ptx and OUT/NAME.TARGET.ptx.cc
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { translate } from "../native/kernels/cuda/ptxcheck/translate.mjs";
+import { isFresh, nvccFlags } from "./gpu-build.mjs";
 
 /** nvcc has one front end for the older and one for the newer targets; their PTX differs. GPU_PTX_TARGET: one alone. */
 export function ptxTargets() {
   return process.env.GPU_PTX_TARGET ? [process.env.GPU_PTX_TARGET] : ["sm_80", "sm_120"];
 }
-const nvccFlags = ["-std=c++20", "-fmad=false", "-Inative"];
 
 export function hasNvcc() {
   return spawnSync("nvcc", ["--version"], { stdio: "ignore" }).status === 0;
@@ -20,23 +20,11 @@ export function hasNvcc() {
 /** The PTX file of a source for a target, made anew when it is older than what it was made from. */
 function compilePtx(source, target, out, includes) {
   const ptx = join(out, `${basename(source, ".cu")}.${target}.ptx`);
-  const dependencies = `${ptx}.d`;
-  if (isFresh(ptx, dependencies)) return ptx;
-  const flags = [...nvccFlags, ...includes, `-arch=${target}`, "-MMD", "-MF", dependencies];
-  const { status } = spawnSync("nvcc", ["-ptx", ...flags, source, "-o", ptx], { stdio: "inherit" });
+  if (isFresh(ptx)) return ptx;
+  const flags = [...nvccFlags, ...includes, `-arch=${target}`, "-MMD", "-MF", `${ptx}.d`];
+  const { status } = spawnSync("nvcc", [...flags, source, "-o", ptx], { stdio: "inherit" });
   if (status !== 0) throw new Error(`nvcc does not compile ${source} for ${target}`);
   return ptx;
-}
-
-function isFresh(made, dependencies) {
-  if (!existsSync(made) || !existsSync(dependencies)) return false;
-  const paths = readFileSync(dependencies, "utf8")
-    .replace(/\\\n/g, " ")
-    .split(/\s+/)
-    .slice(1)
-    .filter(Boolean);
-  const { mtimeMs } = statSync(made);
-  return paths.every((path) => existsSync(path) && statSync(path).mtimeMs < mtimeMs);
 }
 
 /** Writes the translation where it differs from what is there, so that it is not compiled again without need. */
@@ -49,7 +37,7 @@ function writeTranslation(ptx) {
 }
 
 /** The C++ files of the sources' kernels, for all targets. */
-export function translateKernels(sources, out, includes = []) {
+export function translateKernels(sources, out, includes = ["-Inative"]) {
   mkdirSync(out, { recursive: true });
   return sources.flatMap((source) =>
     ptxTargets().map((target) => writeTranslation(compilePtx(source, target, out, includes))),

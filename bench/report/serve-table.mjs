@@ -1,5 +1,4 @@
 // The load test's figures as text.
-
 import { createRequire } from "node:module";
 import { describeBar } from "./bars.mjs";
 import { formatFigure } from "./format.mjs";

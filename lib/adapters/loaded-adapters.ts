@@ -143,14 +143,14 @@ export class LoadedAdapters {
       this.#byName.set(name, adapter);
       return adapter;
     }
-    this.#release(record.id);
+    this.#release(id);
     if (known.record.digest === record.digest && known.scale === record.scale) {
       known.loadedAgain();
       return known;
     }
     throw new TokenmillError(
       "InvalidArgument",
-      `an adapter named '${record.name}' is loaded already and differs; give this one another name, or unload that one`,
+      `an adapter named '${name}' is loaded already and differs; give this one another name, or unload that one`,
     );
   }
 
