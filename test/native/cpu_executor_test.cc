@@ -5,30 +5,11 @@
 #include <mutex>
 
 #include "cpu_test_runner.h"
+#include "executor_expectations.h"
 #include "harness.h"
 
 using namespace tokenmill;
 using namespace cpu_test;
-
-namespace {
-
-double LogitNmse(const std::vector<std::vector<float>>& got, const std::vector<std::vector<float>>& want) {
-  std::vector<float> a, b;
-  for (const auto& row : got) a.insert(a.end(), row.begin(), row.end());
-  for (const auto& row : want) b.insert(b.end(), row.begin(), row.end());
-  EXPECT_EQ(a.size(), b.size());
-  return Nmse(a.data(), b.data(), std::min(a.size(), b.size()));
-}
-
-bool Same(const std::vector<std::vector<float>>& a, const std::vector<std::vector<float>>& b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i].size() != b[i].size() || !SameBits(a[i].data(), b[i].data(), a[i].size())) return false;
-  }
-  return true;
-}
-
-}  // namespace
 
 // Whole programs: errors of the int8 activations of several layers add up, and random models amplify them, so
 // the bound is wider than a single product's. Programs with plain weights differ by the f16 of the cache
@@ -173,30 +154,7 @@ void ExpectHeadGivesWhatIsAsked(const ModelShape& shape) {
       if (i % 2 == 0) head[i].edits = edits, head[i].targets = targets;
     }
     const StepResult result = runner.RunStep({{1, 0, tokens}}, head);
-    for (int i = 0; i < 12; ++i) {
-      const HeadResult& got = result.head[i];
-      double sum = 0;
-      for (float logit : logits[i]) sum += std::exp(static_cast<double>(logit));
-      EXPECT_LE(std::fabs(got.log_sum_exp - std::log(sum)), 2e-6 * std::fabs(std::log(sum)));
-      std::vector<Candidate> all, raw;
-      for (int t = 0; t < shape.vocabulary; ++t) raw.push_back({t, logits[i][t], logits[i][t]});
-      all = raw;
-      for (const LogitEdit& edit : head[i].edits)
-        all[edit.token].logit = ApplyEdit(edit, logits[i][edit.token]);
-      for (auto* list : {&all, &raw}) {
-        std::stable_sort(list->begin(), list->end(),
-                         [](const Candidate& x, const Candidate& y) { return x.logit > y.logit; });
-      }
-      EXPECT_EQ(got.candidates.size(), static_cast<size_t>(std::min(i * 40, shape.vocabulary)));
-      EXPECT_EQ(got.raw_top.size(), static_cast<size_t>(i));
-      for (size_t c = 0; c < got.candidates.size(); ++c) {
-        EXPECT_EQ(got.candidates[c].token, all[c].token);
-        EXPECT_EQ(got.candidates[c].logit, all[c].logit);
-        EXPECT_EQ(got.candidates[c].raw, all[c].raw);
-      }
-      for (size_t c = 0; c < got.raw_top.size(); ++c) EXPECT_EQ(got.raw_top[c].token, raw[c].token);
-      for (size_t t = 0; t < head[i].targets.size(); ++t) EXPECT_EQ(got.targets[t], logits[i][targets[t]]);
-    }
+    for (int i = 0; i < 12; ++i) ExpectHead(head[i], result.head[i], logits[i]);
   }
 }
 
@@ -212,29 +170,11 @@ TEST(HeadMergesWhatThreadsFound) {
 // A token whose embedding is NaN spoils its own sequence from there on, and nothing else.
 TEST(NanStaysInItsSequence) {
   auto model = MakeModel(kLlama);
-  class Poisoned final : public WeightSource {
-   public:
-    explicit Poisoned(const RandomWeights& inner) : inner_(inner) {}
-    Status Read(WeightId weight, int64_t row, int64_t rows, void* out) const override {
-      TM_RETURN_IF_ERROR(inner_.Read(weight, row, rows, out));
-      if (weight == 0 && row <= 7 && row + rows > 7) {
-        uint8_t* at = static_cast<uint8_t*>(out) +
-                      (7 - row) * static_cast<int64_t>(RowBytes(DType::kQ8_0, kLlama.width));
-        at[0] = 0xff, at[1] = 0x7f;  // an f16 NaN
-      }
-      return {};
-    }
-    const RandomWeights& inner_;
-  };
   model->program.ops.back() =
       Head{0, std::get<Head>(model->program.ops.back()).norm,
            model->weights.Add(&model->program, DType::kQ8_0, kLlama.vocabulary, kLlama.width, 0, 0.1f), 0};
-  const Poisoned source(model->weights);
-  std::vector<int32_t> clean = RandomTokens(20, kLlama.vocabulary, 7),
-                       bad = RandomTokens(20, kLlama.vocabulary, 8);
-  for (auto* tokens : {&clean, &bad}) std::replace(tokens->begin(), tokens->end(), 7, 8);
-  std::vector<int32_t> spoiled = bad;
-  spoiled[9] = 7;
+  const PoisonedWeights source(model->weights, kLlama.width);
+  const PoisonedSteps steps(kLlama.vocabulary);
   for (CpuIsa isa : Isas()) {
     CompileOptions options;
     options.threads = 2;
@@ -244,22 +184,15 @@ TEST(NanStaysInItsSequence) {
     EXPECT(executor.value()->AddSlab(0, 0, 8).ok());
     const int32_t pages[2][2] = {{3, 1}, {5, 6}};
     const auto run = [&](const std::vector<int32_t>& second) {
-      std::vector<int32_t> tokens = clean;
+      std::vector<int32_t> tokens = steps.clean;
       tokens.insert(tokens.end(), second.begin(), second.end());
       std::vector<StepSequence> sequences = {{0, 20, 0, {pages[0]}}, {20, 20, 0, {pages[1]}}};
-      std::vector<HeadRow> head(40);
-      for (int i = 0; i < 40; ++i) head[i].row = i, head[i].raw_top = 4;
       StepResult result;
-      const StepInput input = {tokens, sequences, head, nullptr};
+      const StepInput input = {tokens, sequences, steps.head, nullptr};
       EXPECT(executor.value()->Run(input, &result).ok());
       return result;
     };
-    const StepResult dirty = run(spoiled), healed = run(bad);
-    for (int i = 0; i < 40; ++i) {
-      EXPECT_EQ(dirty.head[i].finite, i < 29);
-      EXPECT(healed.head[i].finite);
-      if (i < 29) EXPECT_EQ(dirty.head[i].log_sum_exp, healed.head[i].log_sum_exp);
-    }
+    ExpectOnlyItsSequence(run(steps.spoiled), run(steps.bad));
   }
 }
 

@@ -116,6 +116,14 @@ Request Ask(RequestId id) {
   return request;
 }
 
+// Has the client hold a conversation of one turn, request 599, for snapshots.
+void HoldATurn(Engine* engine, ClientId client, Ends* ends) {
+  Request turn = Ask(599);
+  turn.hold = 1;
+  engine->Submit(client, std::move(turn));
+  EXPECT(ends->Wait(599) && engine->IdentifySnapshots().ok());
+}
+
 }  // namespace
 
 TEST(every_request_ends_once_whichever_allocation_fails) {
@@ -169,10 +177,7 @@ TEST(a_snapshot_is_answered_once_whichever_allocation_fails) {
   const auto engine = LoadTiny();
   const auto ends = std::make_shared<Ends>();
   const ClientId client = engine->AddClient(ends);
-  Request turn = Ask(599);
-  turn.hold = 1;
-  engine->Submit(client, std::move(turn));
-  EXPECT(ends->Wait(599) && engine->IdentifySnapshots().ok());
+  HoldATurn(engine.get(), client, ends.get());
   int failed = 0;
   for (RequestId id = 1; id < 60; ++id) {
     allocations::until_failure = static_cast<int>(id / 3);
@@ -191,10 +196,7 @@ TEST(a_snapshot_that_gets_no_memory_ends_no_reply) {
   const auto engine = LoadTiny();
   const auto ends = std::make_shared<Ends>();
   const ClientId client = engine->AddClient(ends);
-  Request turn = Ask(599);
-  turn.hold = 1;
-  engine->Submit(client, std::move(turn));
-  EXPECT(ends->Wait(599) && engine->IdentifySnapshots().ok());
+  HoldATurn(engine.get(), client, ends.get());
   Request waiting = Ask(598);  // for its reader, so that it takes no memory meanwhile
   waiting.max_tokens = 6;
   waiting.credits = 1;

@@ -7,6 +7,7 @@
 
 #include "adapter_test_util.h"
 #include "cpu_test_runner.h"
+#include "executor_expectations.h"
 #include "gpu_test.h"
 #include "harness.h"
 #include "kernels/cuda/executor.h"
@@ -14,13 +15,15 @@
 namespace gpu_test {
 
 using namespace tokenmill;
+using cpu_test::Logits;
+using cpu_test::LogitNmse;
 using cpu_test::Model;
 using cpu_test::ModelShape;
 using cpu_test::Runner;
+using cpu_test::Same;
 using tokenmill::cuda::CompileCuda;
 using tokenmill::cuda::EmuOptions;
 
-using Logits = std::vector<std::vector<float>>;
 using Drivers = std::vector<std::shared_ptr<Driver>>;
 
 struct RunOptions {
@@ -74,22 +77,6 @@ inline Runner MakeRunner(const Model& model, const RunOptions& options = {},
 inline Runner MakeReference(const Model& model, const RunOptions& options = {}) {
   return Runner(model, CpuIsa::kReference, 2, options.max_rows, options.max_head_rows, options.terms,
                 options.kv_type);
-}
-
-inline double LogitNmse(const Logits& got, const Logits& want) {
-  std::vector<float> a, b;
-  for (const auto& row : got) a.insert(a.end(), row.begin(), row.end());
-  for (const auto& row : want) b.insert(b.end(), row.begin(), row.end());
-  return Nmse(a, b);
-}
-
-inline bool Same(const Logits& a, const Logits& b) {
-  if (a.size() != b.size()) return false;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i].size() != b[i].size() || !cpu_test::SameBits(a[i].data(), b[i].data(), a[i].size()))
-      return false;
-  }
-  return true;
 }
 
 /// What a head row wants: its best tokens.

@@ -168,31 +168,7 @@ void ExpectHeadGivesWhatIsAsked(int vocabulary, int candidates_step) {
     if (i % 2 == 0) head[i].edits = edits, head[i].targets = targets;
   }
   const StepResult result = runner.RunStep({{1, 0, tokens}}, head);
-  for (int i = 0; i < 12; ++i) {
-    const HeadResult& got = result.head[i];
-    double sum = 0;
-    for (const float logit : logits[i]) sum += std::exp(static_cast<double>(logit));
-    EXPECT_LE(std::fabs(got.log_sum_exp - std::log(sum)), 2e-6 * std::fabs(std::log(sum)));
-    std::vector<Candidate> all, raw;
-    for (int t = 0; t < vocabulary; ++t) raw.push_back({t, logits[i][t], logits[i][t]});
-    all = raw;
-    for (const LogitEdit& edit : head[i].edits)
-      all[edit.token].logit = ApplyEdit(edit, logits[i][edit.token]);
-    for (auto* list : {&all, &raw}) {
-      std::stable_sort(list->begin(), list->end(),
-                       [](const Candidate& x, const Candidate& y) { return x.logit > y.logit; });
-    }
-    EXPECT_EQ(got.candidates.size(), static_cast<size_t>(std::min(i * candidates_step, vocabulary)));
-    EXPECT_EQ(got.raw_top.size(), static_cast<size_t>(i));
-    for (size_t c = 0; c < got.candidates.size(); ++c) {
-      EXPECT_EQ(got.candidates[c].token, all[c].token);
-      EXPECT_EQ(got.candidates[c].logit, all[c].logit);
-      EXPECT_EQ(got.candidates[c].raw, all[c].raw);
-    }
-    for (size_t c = 0; c < got.raw_top.size(); ++c) EXPECT_EQ(got.raw_top[c].token, raw[c].token);
-    EXPECT_EQ(got.targets.size(), head[i].targets.size());
-    for (size_t t = 0; t < got.targets.size(); ++t) EXPECT_EQ(got.targets[t], logits[i][targets[t]]);
-  }
+  for (int i = 0; i < 12; ++i) ExpectHead(head[i], result.head[i], logits[i]);
 }
 
 }  // namespace
@@ -204,41 +180,16 @@ TEST(HeadGivesLongLists) { ExpectHeadGivesWhatIsAsked(5000, 150); }
 
 TEST(NanStaysInItsSequence) {
   auto model = MakeModel(kLlama);
-  class Poisoned final : public WeightSource {
-   public:
-    explicit Poisoned(const RandomWeights& inner) : inner_(inner) {}
-    Status Read(WeightId weight, int64_t row, int64_t rows, void* out) const override {
-      TM_RETURN_IF_ERROR(inner_.Read(weight, row, rows, out));
-      if (weight == 0 && row <= 7 && row + rows > 7) {
-        uint8_t* at = static_cast<uint8_t*>(out) +
-                      (7 - row) * static_cast<int64_t>(RowBytes(DType::kQ8_0, kLlama.width));
-        at[0] = 0xff, at[1] = 0x7f;  // an f16 NaN
-      }
-      return {};
-    }
-    const RandomWeights& inner_;
-  };
   model->program.ops.back() =
       Head{0, std::get<Head>(model->program.ops.back()).norm,
            model->weights.Add(&model->program, DType::kQ8_0, kLlama.vocabulary, kLlama.width, 0, 0.1f), 0};
-  const Poisoned source(model->weights);
-  std::vector<int32_t> clean = RandomTokens(20, kLlama.vocabulary, 7),
-                       bad = RandomTokens(20, kLlama.vocabulary, 8);
-  for (auto* tokens : {&clean, &bad}) std::replace(tokens->begin(), tokens->end(), 7, 8);
-  std::vector<int32_t> spoiled = bad;
-  spoiled[9] = 7;
+  const PoisonedWeights source(model->weights, kLlama.width);
+  const PoisonedSteps steps(kLlama.vocabulary);
   Runner runner(model->program, Compile(model->program, source, NewDrivers(), ToCompileOptions({})));
   const auto run = [&](const std::vector<int32_t>& second) {
-    std::vector<HeadRow> head(40);
-    for (int i = 0; i < 40; ++i) head[i].row = i, head[i].raw_top = 4;
-    return runner.RunStep({{0, 0, clean}, {1, 0, second}}, head);
+    return runner.RunStep({{0, 0, steps.clean}, {1, 0, second}}, steps.head);
   };
-  const StepResult dirty = run(spoiled), healed = run(bad);
-  for (int i = 0; i < 40; ++i) {
-    EXPECT_EQ(dirty.head[i].finite, i < 29);
-    EXPECT(healed.head[i].finite);
-    if (i < 29) EXPECT_EQ(dirty.head[i].log_sum_exp, healed.head[i].log_sum_exp);
-  }
+  ExpectOnlyItsSequence(run(steps.spoiled), run(steps.bad));
 }
 
 HARNESS_MAIN()
